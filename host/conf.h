@@ -1,0 +1,63 @@
+/*
+ * taod.conf, and where a host keeps its things.
+ *
+ *   DIR/format            "tao state 1\n"
+ *   DIR/taod.conf         OpenSSL's configuration format, default section; man/taod.conf.5
+ *   DIR/lock              locked by the running taod
+ *   DIR/openssl.cnf       written by taod at start: what tao run sets OPENSSL_CONF to
+ *   DIR/host/root.key     soft root: keyset file under the passphrase
+ *   DIR/keys/UID/NAME.pem     stubs            DIR/keys/UID/NAME.info  facts for tao key list
+ *   DIR/certs/UID/NAME.pem    program certificates, leaf first
+ *   DIR/domain/           the policy domain (domain/domain.h)
+ *   DIR/run/tao.sock      the socket           DIR/run/taod.pid
+ *   DIR/taod.log          log, unless taod runs in the foreground
+ *
+ * DIR, keys, certs, run are readable by everybody (stubs are sealed, certificates public); host and domain by
+ * the owner alone.
+ *
+ * The owner of a host is the user that taod was started by: root, or an
+ * ordinary user, whose host is a development host.
+ *
+ * Errors: TAO_EINVAL (unknown key, bad value: says which line's key and what is allowed),
+ * TAO_ENOTFOUND (no host in DIR), TAO_EVERSION, and those of tao/file.h.
+ */
+#ifndef HOST_CONF_H
+#define HOST_CONF_H
+
+#include <stdint.h>
+
+#include "../tao/buf.h"
+
+#define HOST_FORMAT "tao state 1\n"
+#define HOST_DIR_MAX 90 /* bytes: the socket's path must fit in sun_path */
+
+struct host_conf {
+	char *dir;
+	char *socket;            /* socket = PATH; default DIR/run/tao.sock */
+	char *openssl_conf;      /* DIR/openssl.cnf */
+	char *module;            /* provider = PATH of tao.so; default: beside the installation */
+	uint32_t workers;        /* workers = N; default: one per CPU */
+	uint32_t cert_seconds;   /* certificate_lifetime = SECONDS; default 259200 */
+	uint32_t max_instances;  /* max_instances = N; default 4096 */
+	uint32_t max_keys;       /* max_keys = N, per user; default 1000 */
+	uint32_t timeout_ms;     /* timeout = MILLISECONDS of provider requests; default 10000 */
+};
+
+/* -d DIR, else TAO_DIR, else /var/lib/tao (root) or ~/.local/state/tao: absolute. */
+enum tao_err host_dir_find(const char *given, struct tao_buf *dir);
+enum tao_err host_conf_load(const char *dir, struct host_conf *out);
+void host_conf_clear(struct host_conf *c);
+/* DIR/RELATIVE, printf-style, malloc'ed; NULL when out of memory. */
+char *host_path(const struct host_conf *c, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Makes a domain and a soft-rooted host in DIR: every file above but those of
+ * a running taod, and the fact TrustedHost for it. TAO_EEXIST if there is one.
+ * On failure nothing of it stays. domain_name: for people, in certificates. */
+enum tao_err host_create(const char *dir, const char *domain_name, const void *pass,
+                         size_t pass_n);
+
+/* The openssl.cnf fragment: default provider first, then tao. */
+void host_openssl_conf(const struct host_conf *c, struct tao_buf *out);
+
+#endif

@@ -1,0 +1,582 @@
+#include "client.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+#include <fcntl.h>
+
+#include "rpc.h"
+#include "tao.pb-c.h"
+
+#define READ_CHUNK 8192
+#define BUSY_WAIT_NS 500000 /* between looks for a free connection */
+
+/* ---- deadlines ---- */
+
+static int64_t now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+static int left_ms(int64_t deadline)
+{
+	int64_t left = deadline - now_ms();
+
+	return left > 0 ? (int)left : 0;
+}
+
+/* Waits for the descriptor; 1 ready, 0 deadline passed, -1 error. */
+static int wait_for(int fd, short events, int64_t deadline)
+{
+	struct pollfd p = { fd, events, 0 };
+	int r;
+
+	do {
+		r = poll(&p, 1, left_ms(deadline));
+	} while (r < 0 && errno == EINTR);
+	return r;
+}
+
+/* ---- one connection ---- */
+
+void tao_conn_init(struct tao_conn *c)
+{
+	static const struct tao_buf empty = TAO_BUF_INIT;
+
+	memset(c, 0, sizeof *c);
+	c->fd = -1;
+	c->in = empty;
+	c->out = empty;
+}
+
+/* Closes the descriptor only while it is still ours: a daemon may have
+ * closed it and got the number again for something else. */
+static void close_own(struct tao_conn *c)
+{
+	struct stat st;
+
+	if (c->fd >= 0 && fstat(c->fd, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino)
+		close(c->fd);
+	c->fd = -1;
+}
+
+void tao_conn_close(struct tao_conn *c)
+{
+	close_own(c);
+	tao_buf_free(&c->in);
+	tao_buf_free(&c->out);
+}
+
+static enum tao_err adopt(struct tao_conn *c, int fd, int timeout_ms)
+{
+	struct timeval tv = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+	struct stat st;
+
+	/* A blocking receive with a limit costs one system call, poll would cost three. */
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
+
+	if (fstat(fd, &st) != 0) {
+		enum tao_err e = tao_fail_sys("fstat of a socket");
+
+		close(fd);
+		return e;
+	}
+	c->fd = fd;
+	c->dev = st.st_dev;
+	c->ino = st.st_ino;
+	c->seq = 0;
+	tao_buf_reset(&c->in);
+	return TAO_OK;
+}
+
+static int still_own(const struct tao_conn *c)
+{
+	struct stat st;
+
+	return c->fd >= 0 && fstat(c->fd, &st) == 0 && st.st_dev == c->dev && st.st_ino == c->ino;
+}
+
+static enum tao_err connect_failed(const char *path)
+{
+	switch (errno) {
+	case ENOENT:
+	case ECONNREFUSED:
+	case ENOTDIR:
+		return tao_fail(TAO_ENOHOST, "no Tao host answers on %s: start it with 'tao up'", path);
+	case EACCES:
+	case EPERM:
+		return tao_fail(TAO_EPERM,
+		                "this user may not connect to %s: use a host of your own "
+		                "('tao init', 'tao up'), or ask the owner of this one", path);
+	case EAGAIN:
+		return tao_fail(TAO_ETIMEOUT, "the Tao host on %s accepts no connection: see 'tao status'",
+		                path);
+	default:
+		return tao_fail_sys("connect to %s", path);
+	}
+}
+
+enum tao_err tao_conn_open(struct tao_conn *c, const char *path, int timeout_ms)
+{
+	struct sockaddr_un to = { .sun_family = AF_UNIX };
+	struct timeval tv = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+	int fd;
+
+	if (strlen(path) > TAO_SOCKET_PATH_MAX)
+		return tao_fail(TAO_ELIMIT, "the socket path %s is longer than %d bytes", path,
+		                TAO_SOCKET_PATH_MAX);
+	strcpy(to.sun_path, path);
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return tao_fail_sys("socket");
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+	if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0) {
+		enum tao_err e = connect_failed(path);
+
+		close(fd);
+		return e;
+	}
+	return adopt(c, fd, timeout_ms);
+}
+
+static enum tao_err gone(void)
+{
+	return tao_fail(TAO_ENOHOST, "the Tao host closed the connection: see 'tao status'");
+}
+
+static enum tao_err late(const char *op, int timeout_ms)
+{
+	return tao_fail(TAO_ETIMEOUT, "the Tao host did not answer %s within %d ms: see 'tao status'",
+	                op, timeout_ms);
+}
+
+/* Sends n bytes; the descriptor goes with the first of them. */
+static enum tao_err send_all(int fd, const uint8_t *p, size_t n, int send_fd, int64_t deadline)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control = { .space = { 0 } };
+
+	while (n > 0) {
+		struct iovec iov = { (void *)p, n };
+		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+		ssize_t done;
+
+		if (send_fd >= 0) {
+			struct cmsghdr *h;
+
+			m.msg_control = control.space;
+			m.msg_controllen = sizeof control.space;
+			h = CMSG_FIRSTHDR(&m);
+			h->cmsg_level = SOL_SOCKET;
+			h->cmsg_type = SCM_RIGHTS;
+			h->cmsg_len = CMSG_LEN(sizeof(int));
+			memcpy(CMSG_DATA(h), &send_fd, sizeof(int));
+		}
+		done = sendmsg(fd, &m, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (done < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			if (wait_for(fd, POLLOUT, deadline) <= 0)
+				return TAO_ETIMEOUT;
+			continue;
+		}
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done < 0)
+			return errno == EPIPE || errno == ECONNRESET ? gone()
+			                                             : tao_fail_sys("send to the Tao host");
+		p += done;
+		n -= (size_t)done;
+		send_fd = -1;
+	}
+	return TAO_OK;
+}
+
+/* Takes the descriptors out of a message; those not wanted are closed. */
+static void take_fds(struct msghdr *m, int *fds, size_t *n_fds)
+{
+	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h != NULL; h = CMSG_NXTHDR(m, h)) {
+		size_t n;
+
+		if (h->cmsg_level != SOL_SOCKET || h->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (size_t i = 0; i < n; i++) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
+			if (fds != NULL && *n_fds < TAO_CALL_MAX_FDS)
+				fds[(*n_fds)++] = fd;
+			else
+				close(fd);
+		}
+	}
+}
+
+/* Receives what is there, waiting for the first byte. */
+static enum tao_err receive_some(struct tao_conn *c, int64_t deadline, int *fds, size_t *n_fds)
+{
+	union {
+		char space[CMSG_SPACE(TAO_CALL_MAX_FDS * sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	uint8_t *to = tao_buf_room(&c->in, READ_CHUNK);
+	struct iovec iov = { to, READ_CHUNK };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
+	                    .msg_controllen = sizeof control.space };
+	ssize_t n;
+
+	if (to == NULL)
+		return tao_buf_err(&c->in);
+	do {
+		n = recvmsg(c->fd, &m, MSG_CMSG_CLOEXEC);
+	} while (n < 0 && errno == EINTR && left_ms(deadline) > 0);
+	c->in.n -= READ_CHUNK - (n > 0 ? (size_t)n : 0);
+	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+		return TAO_ETIMEOUT;
+	if (n < 0 && errno != ECONNRESET)
+		return tao_fail_sys("receive from the Tao host");
+	if (n <= 0)
+		return gone();
+	take_fds(&m, fds, n_fds);
+	return TAO_OK;
+}
+
+static enum tao_err check_reply(const struct tao_rpc_msg *m, const char *op, uint64_t seq)
+{
+	if (m->seq != seq || strcmp(m->op, op) != 0)
+		return tao_fail(TAO_EPROTO, "the Tao host answered another request than %s: "
+		                "check that taod and this program are of one version", op);
+	return TAO_OK;
+}
+
+static enum tao_err exchange(struct tao_conn *c, const char *op, int send_fd, int timeout_ms,
+                             struct tao_buf *reply, int *fds, size_t *n_fds)
+{
+	int64_t deadline = now_ms() + timeout_ms;
+	uint64_t seq = c->seq++;
+	struct tao_rpc_msg m;
+	size_t used = 0;
+	enum tao_err e = send_all(c->fd, c->out.p, c->out.n, send_fd, deadline);
+
+	while (e == TAO_OK && used == 0) {
+		e = receive_some(c, deadline, fds, n_fds);
+		if (e == TAO_OK)
+			e = tao_rpc_parse_reply(c->in.p, c->in.n, TAO_RPC_MAX_REPLY, &m, &used);
+		if (e == TAO_OK && used == 0 && left_ms(deadline) == 0)
+			e = TAO_ETIMEOUT;
+	}
+	if (e == TAO_ETIMEOUT)
+		e = late(op, timeout_ms);
+	if (e == TAO_OK)
+		e = check_reply(&m, op, seq);
+	if (e == TAO_OK && used != c->in.n)
+		e = tao_fail(TAO_EPROTO, "the Tao host sent more than one answer to %s", op);
+	if (e != TAO_OK) {
+		close_own(c);
+		return e;
+	}
+	if (m.code != TAO_OK)
+		return tao_fail(m.code, "%s", m.error);
+	if (reply != NULL) {
+		tao_buf_put(reply, m.body, m.body_n);
+		e = tao_buf_err(reply);
+	}
+	return e;
+}
+
+enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body, size_t n,
+                           int send_fd, int timeout_ms, struct tao_buf *reply, int *fds,
+                           size_t *n_fds)
+{
+	size_t got = 0;
+	enum tao_err e;
+
+	if (c->fd < 0)
+		return tao_fail(TAO_ENOHOST, "not connected to a Tao host");
+	c->in.n = c->out.n = 0;
+	tao_rpc_put_request(&c->out, op, c->seq, body, n);
+	e = tao_buf_err(&c->out);
+	if (e != TAO_OK)
+		return e;
+	e = exchange(c, op, send_fd, timeout_ms, reply, fds, &got);
+	if (e != TAO_OK && fds != NULL)
+		while (got > 0)
+			close(fds[--got]);
+	if (n_fds != NULL)
+		*n_fds = got;
+	return e;
+}
+
+static enum tao_err prove(struct tao_conn *c, const Tao__HelloResponse *hello, int timeout_ms,
+                          struct tao_buf *name)
+{
+	Tao__ProveRequest rq = TAO__PROVE_REQUEST__INIT;
+	Tao__ProveResponse *rp;
+	struct tao_buf reply = TAO_BUF_INIT;
+	uint8_t body[TAO_CHALLENGE_LEN + 8];
+	enum tao_err e;
+
+	if (hello->challenge.len != TAO_CHALLENGE_LEN)
+		return tao_fail(TAO_EPROTO, "the Tao host's challenge has %zu bytes",
+		                hello->challenge.len);
+	rq.challenge = hello->challenge;
+	e = tao_conn_call(c, "Tao.Prove", body, tao__prove_request__pack(&rq, body), -1, timeout_ms,
+	                  &reply, NULL, NULL);
+	if (e != TAO_OK)
+		goto out;
+	rp = tao__prove_response__unpack(NULL, reply.n, reply.p);
+	if (rp == NULL) {
+		e = tao_fail(TAO_EPROTO, "the Tao host's answer to Tao.Prove is malformed");
+		goto out;
+	}
+	if (name != NULL) {
+		tao_buf_put(name, rp->name.data, rp->name.len);
+		e = tao_buf_err(name);
+	}
+	tao__prove_response__free_unpacked(rp, NULL);
+out:
+	tao_buf_free(&reply);
+	return e;
+}
+
+enum tao_err tao_conn_identify(struct tao_conn *c, int timeout_ms, struct tao_buf *name)
+{
+	struct tao_buf reply = TAO_BUF_INIT;
+	Tao__HelloResponse *hello = NULL;
+	enum tao_err e;
+
+	e = tao_conn_call(c, "Tao.Hello", NULL, 0, -1, timeout_ms, &reply, NULL, NULL);
+	if (e == TAO_OK) {
+		hello = tao__hello_response__unpack(NULL, reply.n, reply.p);
+		e = hello != NULL ? prove(c, hello, timeout_ms, name)
+		                  : tao_fail(TAO_EPROTO, "the Tao host's answer to Tao.Hello is malformed");
+	}
+	if (hello != NULL)
+		tao__hello_response__free_unpacked(hello, NULL);
+	tao_buf_free(&reply);
+	if (e != TAO_OK)
+		close_own(c);
+	return e;
+}
+
+/* ---- a process's pool ---- */
+
+struct slot {
+	atomic_int busy;
+	struct tao_conn conn;
+};
+
+/* The pool of one process. A forked child makes its own and keeps the
+ * parent's copy only to free its memory: no lock is ever held over a fork. */
+struct pool {
+	pid_t pid;
+	struct pool *parents;
+	struct slot slots[TAO_CLIENT_CONNS];
+};
+
+struct tao_client {
+	char path[TAO_SOCKET_PATH_MAX + 1];
+	int timeout_ms;
+	int door; /* -1: none */
+	dev_t door_dev;
+	ino_t door_ino;
+	_Atomic(struct pool *) pool;
+};
+
+/* TAO_DOOR=FD:INODE, as tao run sets it. */
+static void find_door(struct tao_client *cl)
+{
+	const char *text = secure_getenv("TAO_DOOR");
+	unsigned long long ino;
+	struct stat st;
+	int fd, used = 0;
+
+	cl->door = -1;
+	if (text == NULL || sscanf(text, "%d:%llu%n", &fd, &ino, &used) != 2 || text[used] != 0)
+		return;
+	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISSOCK(st.st_mode) || st.st_ino != ino)
+		return;
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	cl->door = fd;
+	cl->door_dev = st.st_dev;
+	cl->door_ino = st.st_ino;
+}
+
+struct tao_client *tao_client_new(const char *path, int timeout_ms)
+{
+	struct tao_client *cl = calloc(1, sizeof *cl);
+
+	if (cl == NULL)
+		return NULL;
+	snprintf(cl->path, sizeof cl->path, "%s", path);
+	cl->timeout_ms = timeout_ms;
+	find_door(cl);
+	return cl;
+}
+
+const char *tao_client_path(const struct tao_client *cl)
+{
+	return cl->path;
+}
+
+static void pool_free(struct pool *p)
+{
+	while (p != NULL) {
+		struct pool *next = p->parents;
+
+		for (size_t i = 0; i < TAO_CLIENT_CONNS; i++) {
+			/* A connection that another thread of the parent was using at the fork
+			 * may be half changed: its memory is left alone. */
+			if (atomic_load(&p->slots[i].busy))
+				continue;
+			tao_conn_close(&p->slots[i].conn);
+		}
+		free(p);
+		p = next;
+	}
+}
+
+void tao_client_free(struct tao_client *cl)
+{
+	if (cl == NULL)
+		return;
+	pool_free(atomic_load(&cl->pool));
+	free(cl);
+}
+
+static struct pool *pool_new(struct pool *parents)
+{
+	struct pool *p = calloc(1, sizeof *p);
+
+	if (p == NULL)
+		return NULL;
+	p->pid = getpid();
+	p->parents = parents;
+	for (size_t i = 0; i < TAO_CLIENT_CONNS; i++)
+		tao_conn_init(&p->slots[i].conn);
+	return p;
+}
+
+static struct pool *pool_get(struct tao_client *cl)
+{
+	struct pool *old = atomic_load(&cl->pool), *fresh;
+
+	if (old != NULL && old->pid == getpid())
+		return old;
+	fresh = pool_new(old);
+	if (fresh == NULL)
+		return NULL;
+	if (!atomic_compare_exchange_strong(&cl->pool, &old, fresh)) {
+		free(fresh); /* another thread of this process was first */
+		return old;
+	}
+	/* The parent's connections: this process only drops its copies. */
+	for (size_t i = 0; old != NULL && i < TAO_CLIENT_CONNS; i++)
+		close_own(&old->slots[i].conn);
+	return fresh;
+}
+
+static struct slot *slot_get(struct pool *p, int64_t deadline)
+{
+	static const struct timespec pause = { 0, BUSY_WAIT_NS };
+
+	for (;;) {
+		for (size_t i = 0; i < TAO_CLIENT_CONNS; i++) {
+			int is_free = 0;
+
+			if (atomic_compare_exchange_strong(&p->slots[i].busy, &is_free, 1))
+				return &p->slots[i];
+		}
+		if (left_ms(deadline) == 0)
+			return NULL;
+		nanosleep(&pause, NULL);
+	}
+}
+
+/* A new connection through the door: the host gets one end of a pair. */
+static enum tao_err open_door(struct tao_client *cl, struct tao_conn *c, int64_t deadline)
+{
+	struct stat st;
+	int pair[2];
+	enum tao_err e;
+
+	if (cl->door < 0 || fstat(cl->door, &st) != 0 || st.st_dev != cl->door_dev ||
+	    st.st_ino != cl->door_ino)
+		return tao_fail(TAO_ENOHOST, "this process has no door to a Tao host");
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+		return tao_fail_sys("socketpair");
+	e = send_all(cl->door, (const uint8_t *)"", 1, pair[1], deadline);
+	close(pair[1]);
+	if (e != TAO_OK) {
+		close(pair[0]);
+		return e;
+	}
+	return adopt(c, pair[0], cl->timeout_ms);
+}
+
+static enum tao_err connect_slot(struct tao_client *cl, struct slot *s, int64_t deadline)
+{
+	enum tao_err e = open_door(cl, &s->conn, deadline);
+
+	if (e == TAO_OK) {
+		e = tao_conn_identify(&s->conn, left_ms(deadline), NULL);
+		if (e != TAO_ENOHOST) /* that: the door's host is gone, another may listen */
+			return e;
+	}
+	e = tao_conn_open(&s->conn, cl->path, left_ms(deadline));
+	if (e != TAO_OK)
+		return e;
+	return tao_conn_identify(&s->conn, left_ms(deadline), NULL);
+}
+
+static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char *op,
+                              const void *body, size_t n, struct tao_buf *reply,
+                              int64_t deadline)
+{
+	int fresh = !still_own(&s->conn);
+	enum tao_err e = TAO_OK;
+
+	if (fresh) {
+		s->conn.fd = -1; /* closed, or somebody else's by now */
+		e = connect_slot(cl, s, deadline);
+	}
+	if (e == TAO_OK)
+		e = tao_conn_call(&s->conn, op, body, n, -1, left_ms(deadline), reply, NULL, NULL);
+	if (e != TAO_ENOHOST || fresh || s->conn.fd >= 0 || s->conn.in.n > 0)
+		return e;
+	e = connect_slot(cl, s, deadline);
+	if (e == TAO_OK)
+		e = tao_conn_call(&s->conn, op, body, n, -1, left_ms(deadline), reply, NULL, NULL);
+	return e;
+}
+
+enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
+                             struct tao_buf *reply)
+{
+	int64_t deadline = now_ms() + cl->timeout_ms;
+	struct pool *p = pool_get(cl);
+	struct slot *s;
+	enum tao_err e;
+
+	if (p == NULL)
+		return tao_fail_nomem();
+	s = slot_get(p, deadline);
+	if (s == NULL)
+		return tao_fail(TAO_EBUSY, "all %d connections to the Tao host are in use",
+		                TAO_CLIENT_CONNS);
+	e = call_slot(cl, s, op, body, n, reply, deadline);
+	atomic_store(&s->busy, 0);
+	return e;
+}

@@ -1,0 +1,74 @@
+/*
+ * Client side of the RPC: connections to the Tao host.
+ *
+ * Two layers. struct tao_conn is one connection, used by one thread at a time,
+ * one request in flight: tools use it directly. struct tao_client is a pool for a whole process:
+ * any thread may call it, also after fork (a child never touches its parent's
+ * connections), and it identifies the program (Hello, Prove) on each new
+ * connection by itself. Provider modules use that one. It takes no lock that
+ * a fork could leave held, starts no thread, installs no handler, and sends
+ * nothing until its first call.
+ *
+ * How a program reaches its host: through its door, the descriptor that `tao run` leaves open and names in
+ * TAO_DOOR=FD:INODE; else by connecting to the socket path. Descriptors are close-on-exec; before each
+ * use their identity is checked with fstat, since daemons close and reuse numbers.
+ *
+ * Every call has a deadline (milliseconds), over all of its steps.
+ *
+ * Errors: TAO_ENOHOST, TAO_EPERM, TAO_ETIMEOUT, TAO_EPROTO, TAO_ENOMEM, and any
+ * code that the host answers with, with the host's sentence.
+ */
+#ifndef TAO_CLIENT_H
+#define TAO_CLIENT_H
+
+#include <sys/types.h>
+
+#include "buf.h"
+
+#define TAO_SOCKET_PATH_MAX 107   /* bytes: sun_path */
+#define TAO_CALL_TIMEOUT_MS 10000 /* default deadline of one call */
+#define TAO_CLIENT_CONNS 64       /* connections of one process, at most */
+#define TAO_CHALLENGE_LEN 32
+
+/* ---- one connection ---- */
+
+#define TAO_CALL_MAX_FDS 2
+
+struct tao_conn {
+	int fd;          /* -1: none */
+	dev_t dev;       /* identity of fd */
+	ino_t ino;
+	uint64_t seq;
+	struct tao_buf in, out;
+};
+
+void tao_conn_init(struct tao_conn *c);
+enum tao_err tao_conn_open(struct tao_conn *c, const char *path, int timeout_ms);
+void tao_conn_close(struct tao_conn *c);
+/* Sends body as op, appends the reply's body to reply. send_fd: a descriptor to go along, or -1.
+ * fds/n_fds: descriptors that came with the reply (close-on-exec, the caller's), at most
+ * TAO_CALL_MAX_FDS; may be NULL. A failure of transport closes the connection; an error reply does not. */
+enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body, size_t n,
+                           int send_fd, int timeout_ms, struct tao_buf *reply, int *fds,
+                           size_t *n_fds);
+/* Hello and Prove: makes the connection the calling program's. name (binary principal) may be NULL. */
+enum tao_err tao_conn_identify(struct tao_conn *c, int timeout_ms, struct tao_buf *name);
+
+/* ---- a process's pool ---- */
+
+struct tao_client;
+
+/* path: the host's socket. The environment (TAO_DOOR) is read here and never
+ * again. NULL when out of memory. */
+struct tao_client *tao_client_new(const char *path, int timeout_ms);
+/* Closes this process's connections. In a forked child: does not disturb the parent. */
+void tao_client_free(struct tao_client *cl);
+/* As tao_conn_call on an identified connection. A connection that the host
+ * closed since its last use (it was restarted) is replaced once, silently,
+ * if nothing of a reply had arrived. */
+enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
+                             struct tao_buf *reply);
+/* The socket path, for sentences. */
+const char *tao_client_path(const struct tao_client *cl);
+
+#endif

@@ -1,0 +1,32 @@
+/*
+ * Files: read whole within a limit, written so that a reader or a power cut
+ * sees the old contents or the new, never a part.
+ *
+ * Errors: TAO_ENOTFOUND (no such file), TAO_EPERM (not permitted), TAO_ELIMIT, TAO_EEXIST,
+ * TAO_ESYS with the path and the reason.
+ */
+#ifndef TAO_FILE_H
+#define TAO_FILE_H
+
+#include <sys/types.h>
+
+#include "buf.h"
+
+/* Appends the file to out. */
+enum tao_err tao_file_read(const char *path, size_t max, struct tao_buf *out);
+/* From an open descriptor, to its end. what names it in sentences. */
+enum tao_err tao_fd_read(int fd, const char *what, size_t max, struct tao_buf *out);
+
+#define TAO_FILE_NEW 1 /* TAO_EEXIST if the path exists */
+/* write to a temporary beside it, fsync, rename, fsync of the directory. */
+enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mode, int flags);
+
+/* Makes the directory (parents must exist); fine if it exists already. */
+enum tao_err tao_dir_make(const char *path, mode_t mode);
+
+/* A passphrase: the first line of a file or descriptor, without its newline;
+ * 1 to 1023 bytes, else TAO_EINVAL. */
+enum tao_err tao_passphrase_file(const char *path, struct tao_buf *out);
+enum tao_err tao_passphrase_fd(int fd, struct tao_buf *out);
+
+#endif

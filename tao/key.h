@@ -1,0 +1,86 @@
+/*
+ * Keys of Taos and of policy domains: signing with contexts, derivation, and
+ * the files that hold them under a passphrase.
+ *
+ * Formats are CloudProxy's (go/tao/keys.go): CryptoKey, CryptoKeyset,
+ * SignedData over ContextualizedData, PBEData. Files we write use scrypt
+ * (RFC 7914) where CloudProxy used PBKDF2 with 4096 iterations; those are
+ * still read.
+ *
+ * Ownership: EVP_PKEY results are the caller's (EVP_PKEY_free). Errors:
+ * TAO_EFORMAT, TAO_EVERSION, TAO_EPASS, TAO_ESIGNATURE, TAO_ECRYPTO,
+ * TAO_ENOMEM, and those of file.h.
+ */
+#ifndef TAO_KEY_H
+#define TAO_KEY_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <openssl/evp.h>
+
+#include "buf.h"
+#include "err.h"
+
+#define TAO_HASH_LEN 32         /* SHA-256 */
+#define TAO_DERIVER_LEN 32      /* hdkf-sha256 */
+#define TAO_KEYFILE_MAX 65536   /* bytes of a key file */
+#define TAO_SPKI_MAX 1024       /* bytes of a DER SubjectPublicKeyInfo that is read */
+
+/* Type names are CloudProxy's: "ecdsap256". */
+enum tao_err tao_key_generate(const char *type, EVP_PKEY **out);
+
+enum tao_err tao_key_spki(EVP_PKEY *key, struct tao_buf *der);
+/* Strict: one SubjectPublicKeyInfo, nothing behind it. */
+enum tao_err tao_key_from_spki(const void *der, size_t n, EVP_PKEY **out);
+/* SHA-256 of the SubjectPublicKeyInfo: what key([...]) names. */
+enum tao_err tao_key_hash(EVP_PKEY *key, uint8_t hash[TAO_HASH_LEN]);
+
+enum tao_err tao_sha256(const void *p, size_t n, uint8_t hash[TAO_HASH_LEN]);
+
+/* SignedData over SHA-256(ContextualizedData{context, data}), serialized. */
+enum tao_err tao_key_sign(EVP_PKEY *key, const char *context, const void *data, size_t n,
+                          struct tao_buf *signed_data);
+/* TAO_ESIGNATURE if it does not verify, TAO_EFORMAT if it is not one. */
+enum tao_err tao_key_verify(EVP_PKEY *key, const char *context, const void *data, size_t n,
+                            const void *signed_data, size_t sig_n);
+
+/* One CryptoKey, signing or verifying ("ecdsap256", "ecdsap256-public",
+ * "rsa2048", ...), as CloudProxy serializes it. */
+enum tao_err tao_cryptokey_encode(EVP_PKEY *key, const char *name, int with_private,
+                                  struct tao_buf *out);
+enum tao_err tao_cryptokey_decode(const void *p, size_t n, EVP_PKEY **out);
+
+/* The keys of one Tao or domain. */
+struct tao_keyset {
+	EVP_PKEY *signer;
+	uint8_t deriver[TAO_DERIVER_LEN];
+	int has_deriver;
+};
+
+enum tao_err tao_keyset_generate(struct tao_keyset *ks); /* ecdsap256 and hdkf-sha256 */
+void tao_keyset_clear(struct tao_keyset *ks);            /* frees and wipes */
+enum tao_err tao_keyset_encode(const struct tao_keyset *ks, struct tao_buf *out);
+enum tao_err tao_keyset_decode(const void *p, size_t n, struct tao_keyset *out);
+
+/* HKDF-SHA-256 (RFC 5869); salt may be NULL with 0. */
+enum tao_err tao_hkdf(const void *secret, size_t secret_n, const void *salt, size_t salt_n,
+                      const void *info, size_t info_n, void *out, size_t out_n);
+
+/* Password-based encryption, PBEData. Sealing uses scrypt, N=2^16, r=8, p=1,
+ * AES-256-CTR and HMAC-SHA-256 over everything that matters. Opening reads
+ * that and CloudProxy's. A wrong passphrase and an altered file cannot be
+ * told apart: both are TAO_EPASS, and the sentence says so. */
+enum tao_err tao_pbe_seal(const void *pass, size_t pass_n, const void *p, size_t n,
+                          struct tao_buf *out);
+enum tao_err tao_pbe_open(const void *pass, size_t pass_n, const void *p, size_t n,
+                          struct tao_buf *out);
+
+/* Keyset files: mode 0600, written atomically; an existing one is not
+ * overwritten (TAO_EEXIST). Sentences name the path. */
+enum tao_err tao_keyset_save(const char *path, const struct tao_keyset *ks, const void *pass,
+                             size_t pass_n);
+enum tao_err tao_keyset_load(const char *path, const void *pass, size_t pass_n,
+                             struct tao_keyset *out);
+
+#endif
