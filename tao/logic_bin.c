@@ -6,11 +6,13 @@
 #include "logic_int.h"
 
 #define BIT(tag) (1u << (tag))
-#define TERMS                                                                                  \
-	(BIT(TAO_PRIN) | BIT(TAO_TAIL) | BIT(TAO_STR) | BIT(TAO_BYTES) | BIT(TAO_INT) | BIT(TAO_VAR))
-#define FORMS                                                                                  \
-	(BIT(TAO_PRED) | BIT(TAO_CONST) | BIT(TAO_NOT) | BIT(TAO_AND) | BIT(TAO_OR) |          \
-	 BIT(TAO_IMPLIES) | BIT(TAO_SPEAKSFOR) | BIT(TAO_SAYS) | BIT(TAO_FORALL) | BIT(TAO_EXISTS))
+#define TERMS                                                                                      \
+	(BIT(TAO_PRIN) | BIT(TAO_TAIL) | BIT(TAO_STR) | BIT(TAO_BYTES) | BIT(TAO_INT) |            \
+	 BIT(TAO_VAR))
+#define FORMS                                                                                      \
+	(BIT(TAO_PRED) | BIT(TAO_CONST) | BIT(TAO_NOT) | BIT(TAO_AND) | BIT(TAO_OR) |              \
+	 BIT(TAO_IMPLIES) | BIT(TAO_SPEAKSFOR) | BIT(TAO_SAYS) | BIT(TAO_FORALL) |                 \
+	 BIT(TAO_EXISTS))
 
 struct dec {
 	struct tao_rd r;
@@ -71,7 +73,7 @@ static void get_kids(struct dec *d, struct tao_node *n, unsigned allowed, unsign
 {
 	uint64_t count = get_varint(d);
 
-	if (count > TAO_LOGIC_MAX_KIDS)
+	if (count > TAO_LOGIC_MAX_KIDS - n->n_kid) /* a principal has its key already */
 		bad(d, TAO_ELIMIT, "a list has too many elements");
 	for (; count > 0 && d->err == TAO_OK; count--)
 		get_kid(d, n, allowed, depth);
@@ -105,7 +107,7 @@ static void get_name(struct dec *d, struct tao_node *n, unsigned depth)
 	(void)depth;
 	get_text(d, n);
 	if (d->err == TAO_OK && !tao_name_ok(n->text, n->len))
-		bad(d, TAO_EFORMAT, "a name is not a capital letter followed by letters and digits");
+		bad(d, TAO_EFORMAT, "a name is not a capital letter with letters and digits");
 }
 
 static void get_str(struct dec *d, struct tao_node *n, unsigned depth)
@@ -234,29 +236,31 @@ struct field {
 	void (*put)(struct tao_buf *b, const struct tao_node *n);
 };
 
-#define NAME { get_name, put_text }
+#define NAME get_name, put_text
 
 static const struct field fields[][3] = {
-	[TAO_PRIN] = { { get_word, put_text }, { get_term, put_first },
+	[TAO_PRIN] = { { get_word, put_text },
+	               { get_term, put_first },
 	               { get_prin_exts, put_prin_exts } },
 	[TAO_TAIL] = { { get_tail_exts, put_tail_exts } },
 	[TAO_STR] = { { get_str, put_text } },
 	[TAO_BYTES] = { { get_str, put_text } },
 	[TAO_INT] = { { get_int, put_int } },
-	[TAO_VAR] = { NAME },
-	[TAO_PRED] = { NAME, { get_terms, put_all } },
+	[TAO_VAR] = { { NAME } },
+	[TAO_PRED] = { { NAME }, { get_terms, put_all } },
 	[TAO_CONST] = { { get_const, put_const } },
 	[TAO_NOT] = { { get_form, put_first } },
 	[TAO_AND] = { { get_forms, put_all } },
 	[TAO_OR] = { { get_forms, put_all } },
 	[TAO_IMPLIES] = { { get_form, put_first }, { get_form, put_second } },
 	[TAO_SPEAKSFOR] = { { get_term, put_first }, { get_term, put_second } },
-	[TAO_SAYS] = { { get_term, put_first }, { get_times, put_times },
+	[TAO_SAYS] = { { get_term, put_first },
+	               { get_times, put_times },
 	               { get_form, put_second } },
-	[TAO_FORALL] = { NAME, { get_form, put_first } },
-	[TAO_EXISTS] = { NAME, { get_form, put_first } },
+	[TAO_FORALL] = { { NAME }, { get_form, put_first } },
+	[TAO_EXISTS] = { { NAME }, { get_form, put_first } },
 	[TAO_SUBPRIN] = { { get_some_exts, put_all } },
-	[TAO_EXT] = { NAME, { get_terms, put_all } },
+	[TAO_EXT] = { { NAME }, { get_terms, put_all } },
 };
 
 #define N_FIELD (sizeof fields[0] / sizeof fields[0][0])

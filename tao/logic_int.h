@@ -24,8 +24,19 @@ int tao_node_add(struct tao_node *n, struct tao_node *kid);
 
 /* The reserved words, in the order of the table in logic_word.c. */
 enum tao_reserved {
-	TAO_W_FROM, TAO_W_UNTIL, TAO_W_SAYS, TAO_W_SPEAKSFOR, TAO_W_FORALL, TAO_W_EXISTS,
-	TAO_W_IMPLIES, TAO_W_OR, TAO_W_AND, TAO_W_NOT, TAO_W_FALSE, TAO_W_TRUE, TAO_W_EXT,
+	TAO_W_FROM,
+	TAO_W_UNTIL,
+	TAO_W_SAYS,
+	TAO_W_SPEAKSFOR,
+	TAO_W_FORALL,
+	TAO_W_EXISTS,
+	TAO_W_IMPLIES,
+	TAO_W_OR,
+	TAO_W_AND,
+	TAO_W_NOT,
+	TAO_W_FALSE,
+	TAO_W_TRUE,
+	TAO_W_EXT,
 	TAO_W_COUNT
 };
 
@@ -66,7 +77,8 @@ int tao_rune_printable(uint32_t rune);
 
 /* --- tokens --- */
 
-enum tao_tok { /* punctuation stands for itself: ( ) , . : */
+/* Punctuation stands for itself: ( ) , . : */
+enum tao_tok {
 	TAO_TOK_EOF = 0,
 	TAO_TOK_BAD = 1, /* the lexer's err is set */
 	TAO_TOK_WORD = 256,

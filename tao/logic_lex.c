@@ -129,31 +129,34 @@ static void lex_str(struct tao_lex *l)
 	}
 	if (l->err == TAO_OK && l->pos == l->n)
 		bad(l, l->at, "a string lacks its closing quote");
-	l->pos++;
+	else if (l->err == TAO_OK)
+		l->pos++;
 }
 
 static void lex_hex(struct tao_lex *l)
 {
-	int high, low;
+	int d, high = -1;
 
 	l->tok = TAO_TOK_BYTES;
-	for (l->pos++; here(l) != ']'; l->pos++) {
-		high = hex_digit(here(l));
-		low = high < 0 ? -1 : (l->pos++, hex_digit(here(l)));
-		if (low < 0) {
-			bad(l, l->pos, "bytes are pairs of hex digits in [..], without spaces");
-			return;
+	for (l->pos++; (d = hex_digit(here(l))) >= 0; l->pos++) {
+		if (high < 0) {
+			high = d;
+			continue;
 		}
-		tao_buf_u8(&l->buf, (uint8_t)(high << 4 | low));
+		tao_buf_u8(&l->buf, (uint8_t)(high << 4 | d));
+		high = -1;
 	}
-	l->pos++;
+	if (here(l) != ']' || high >= 0)
+		bad(l, l->pos, "bytes are pairs of hex digits in [..], without spaces");
+	else
+		l->pos++;
 }
 
 /* Only the one spelling of each value: padded, no stray bits at the end. */
 static void lex_base64(struct tao_lex *l)
 {
 	static const char alphabet[] =
-	        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+	    "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
 	uint32_t acc = 0;
 	size_t chars = 0, pad = 0, bits = 0;
 	int c, ok = 1;

@@ -244,8 +244,8 @@ struct tao_node *tao_says(struct tao_node *speaker, int64_t from, int64_t until,
 int tao_prin_covers(const struct tao_node *parent, const struct tao_node *child)
 {
 	/* The key term is kid 0 of both: a prefix of the kids covers it as well. */
-	return parent != NULL && child != NULL && parent->tag == TAO_PRIN &&
-	       parent->n_kid > 0 && parent->n_kid <= child->n_kid && same_head(parent, child) &&
+	return parent != NULL && child != NULL && parent->tag == TAO_PRIN && parent->n_kid > 0 &&
+	       parent->n_kid <= child->n_kid && same_head(parent, child) &&
 	       same_kids(parent, child, parent->n_kid);
 }
 

@@ -14,7 +14,7 @@
 #include "logic_int.h"
 
 /* Calls into one another that a parse may nest. A tree of the full depth with
- * every needed parenthesis uses up to four for each level. */
+ * its parentheses takes up to two for each level; the rest is for needless ones. */
 #define MAX_NEST (4 * TAO_LOGIC_MAX_DEPTH)
 
 struct parser {
@@ -35,11 +35,13 @@ static struct tao_node *fail(struct parser *p, const char *wanted)
 	return NULL;
 }
 
+/* The lexer gives no more tokens once err is set: no loop must wait for one. */
 static void limit(struct parser *p, const char *what, unsigned max)
 {
 	if (p->lex.err == TAO_OK)
 		p->lex.err = tao_fail(TAO_ELIMIT, "column %zu: %s (at most %u): make it smaller",
 		                      p->lex.at + 1, what, max);
+	p->lex.tok = TAO_TOK_BAD;
 }
 
 /* An error was set already, or memory ran out. */
@@ -48,6 +50,7 @@ static struct tao_node *drop(struct parser *p, struct tao_node *n)
 	tao_node_free(n);
 	if (p->lex.err == TAO_OK)
 		p->lex.err = tao_fail_nomem();
+	p->lex.tok = TAO_TOK_BAD;
 	return NULL;
 }
 
@@ -109,10 +112,10 @@ static int accept_word(struct parser *p, enum tao_reserved w)
 
 static struct tao_node *nested(struct parser *p, parse_fn *parse)
 {
-	struct tao_node *n = NULL;
+	struct tao_node *n;
 
 	if (p->nest >= MAX_NEST) {
-		limit(p, "nested too deeply", MAX_NEST);
+		limit(p, "nested too deeply", TAO_LOGIC_MAX_DEPTH);
 		return NULL;
 	}
 	p->nest++;

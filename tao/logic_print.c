@@ -18,9 +18,10 @@ struct place {
 	enum level level; /* what binds less needs parentheses */
 	int last;         /* the last operand of its operator */
 	int right;        /* nothing follows before the parenthesis closes */
+	int list;         /* the tag of the and/or of which it is an operand, or 0 */
 };
 
-static const struct place alone = { LOW, 1, 1 };
+static const struct place alone = { LOW, 1, 1, 0 };
 
 typedef void print_fn(struct tao_buf *b, const struct tao_node *n, struct place at);
 
@@ -142,7 +143,7 @@ static void print_const(struct tao_buf *b, const struct tao_node *n, struct plac
 
 static void print_not(struct tao_buf *b, const struct tao_node *n, struct place at)
 {
-	struct place in = { HIGH, 1, at.right };
+	struct place in = { HIGH, 1, at.right, 0 };
 
 	tao_buf_str(b, "not ");
 	print_form(b, n->kid[0], in);
@@ -157,8 +158,8 @@ static void print_list(struct tao_buf *b, const struct tao_node *n, struct place
 		tao_buf_str(b, tao_word_text(is_and ? TAO_W_TRUE : TAO_W_FALSE));
 	for (i = 0; i < n->n_kid; i++) {
 		int last = i == n->n_kid - 1;
-		/* A nested list of the same kind prints as one with this. */
-		struct place in = { is_and ? AND : OR, at.last && last, at.right && last };
+		struct place in = { is_and ? AND : OR, at.last && last, at.right && last,
+			            (int)n->tag };
 
 		if (i > 0)
 			tao_buf_str(b, is_and ? " and " : " or ");
@@ -168,7 +169,7 @@ static void print_list(struct tao_buf *b, const struct tao_node *n, struct place
 
 static void print_implies(struct tao_buf *b, const struct tao_node *n, struct place at)
 {
-	struct place left = { OR, 0, 0 }, right = { LOW, 1, at.right };
+	struct place left = { OR, 0, 0, 0 }, right = { LOW, 1, at.right, 0 };
 
 	print_form(b, n->kid[0], left);
 	tao_buf_str(b, " implies ");
@@ -247,13 +248,14 @@ static void print_form(struct tao_buf *b, const struct tao_node *n, struct place
 	while ((n->tag == TAO_AND || n->tag == TAO_OR) && n->n_kid == 1)
 		n = n->kid[0];
 	parens = at.level > level_of(n, at);
-	/* An operand list of another kind starts a count of its own. */
-	if (printers[n->tag].level != at.level)
+	/* A list in a list of the same kind prints as one with it; any other
+	 * operator has a last operand of its own. */
+	if ((int)n->tag != at.list)
 		at.last = 1;
-	if (parens)
+	if (parens) {
 		at = alone;
-	if (parens)
 		tao_buf_u8(b, '(');
+	}
 	printers[n->tag].print(b, n, at);
 	if (parens)
 		tao_buf_u8(b, ')');

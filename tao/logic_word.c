@@ -5,7 +5,7 @@
 
 static const char *const reserved[TAO_W_COUNT] = {
 	"from", "until", "says", "speaksfor", "forall", "exists", "implies",
-	"or", "and", "not", "false", "true", "ext",
+	"or",   "and",   "not",  "false",     "true",   "ext",
 };
 
 int tao_word_reserved(const char *p, size_t n)
