@@ -5,9 +5,10 @@
  *   DIR/taod.conf         OpenSSL's configuration format, default section; man/taod.conf.5
  *   DIR/lock              locked by the running taod
  *   DIR/openssl.cnf       written by taod at start: what tao run sets OPENSSL_CONF to
+ *   DIR/policy.pem        the domain's policy certificate, written by taod at start
  *   DIR/host/root.key     soft root: keyset file under the passphrase
- *   DIR/keys/UID/NAME.pem     stubs            DIR/keys/UID/NAME.info  facts for tao key list
- *   DIR/certs/UID/NAME.pem    program certificates, leaf first
+ *   DIR/keys/UID/NAME.pem     stubs of sealed keys
+ *   DIR/certs/UID/NAME.pem    program certificates; NAME.why: why there is none
  *   DIR/domain/           the policy domain (domain/domain.h)
  *   DIR/run/tao.sock      the socket           DIR/run/taod.pid
  *   DIR/taod.log          log, unless taod runs in the foreground

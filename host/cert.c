@@ -1,0 +1,220 @@
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+
+#include "host.h"
+#include "../tao/attest.h"
+#include "../tao/file.h"
+
+#define MAX_CERT 65536
+#define MAX_WHY 4096
+#define STATEMENT_NS (600LL * 1000000000) /* the domain answers at once */
+#define BACKDATE_NS (60LL * 1000000000)   /* clocks of one machine, set back a little */
+
+static char *why_path(struct host *h, uid_t uid, const char *name)
+{
+	return host_path(&h->conf, "certs/%u/%s.why", (unsigned)uid, name);
+}
+
+char *cert_refusal(struct host *h, uid_t uid, const char *name)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	char *path = why_path(h, uid, name), *text = NULL;
+
+	if (path != NULL && tao_file_read(path, MAX_WHY, &b) == TAO_OK)
+		text = tao_buf_steal(&b);
+	free(path);
+	tao_buf_free(&b);
+	return text;
+}
+
+static void keep_refusal(struct host *h, uid_t uid, const char *name, const char *why)
+{
+	char *path = why_path(h, uid, name);
+
+	if (path != NULL && why != NULL)
+		tao_file_write(path, why, strlen(why), 0644, 0);
+	else if (path != NULL)
+		unlink(path);
+	free(path);
+}
+
+static enum tao_err read_pem(const char *path, X509 **out)
+{
+	struct tao_buf pem = TAO_BUF_INIT;
+	enum tao_err e = tao_file_read(path, MAX_CERT, &pem);
+	BIO *bio = NULL;
+
+	*out = NULL;
+	if (e == TAO_OK) {
+		bio = BIO_new_mem_buf(pem.p, (int)pem.n);
+		*out = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
+		if (*out == NULL) {
+			e = tao_fail_crypto("%s holds no certificate", path);
+			e = tao_fail(TAO_EFORMAT, "%s: start the program again with 'tao run' for a new one",
+			             tao_why());
+		}
+	}
+	BIO_free(bio);
+	tao_buf_free(&pem);
+	return e;
+}
+
+static int64_t not_after_of(X509 *x)
+{
+	struct tm tm;
+
+	return ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) == 1 ? timegm(&tm) : 0;
+}
+
+static enum tao_err to_der(X509 *x, struct tao_buf *der)
+{
+	unsigned char *p = NULL;
+	int n = i2d_X509(x, &p);
+
+	if (n <= 0)
+		return tao_fail_crypto("writing a certificate");
+	tao_buf_put(der, p, (size_t)n);
+	OPENSSL_free(p);
+	return tao_buf_err(der);
+}
+
+enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct tao_buf *der,
+                          int64_t *not_after)
+{
+	char *path = keystore_cert_path(h, uid, name), *why;
+	X509 *x = NULL;
+	enum tao_err e = path != NULL ? read_pem(path, &x) : tao_fail_nomem();
+
+	if (e == TAO_ENOTFOUND) {
+		why = cert_refusal(h, uid, name);
+		e = why != NULL
+		    ? tao_fail(TAO_ENOTFOUND, "key %s has no certificate: %s", name, why)
+		    : tao_fail(TAO_ENOTFOUND, "key %s has no certificate yet: it gets one when its program "
+		               "is started with 'tao run'", name);
+		free(why);
+	}
+	if (e == TAO_OK && der != NULL)
+		e = to_der(x, der);
+	if (e == TAO_OK && not_after != NULL)
+		*not_after = not_after_of(x);
+	X509_free(x);
+	free(path);
+	return e;
+}
+
+/* 1 if the certificate names this principal (its URI) and key, and is valid now. */
+static int fits(X509 *x, const char *urn, const struct key_facts *f)
+{
+	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
+	uint8_t hash[TAO_HASH_LEN];
+	int named = 0;
+
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
+
+		if (g->type == GEN_URI && (size_t)ASN1_STRING_length(g->d.ia5) == strlen(urn) &&
+		    memcmp(ASN1_STRING_get0_data(g->d.ia5), urn, strlen(urn)) == 0)
+			named = 1;
+	}
+	GENERAL_NAMES_free(names);
+	return named && X509_cmp_current_time(X509_get0_notAfter(x)) > 0 &&
+	       tao_key_hash(X509_get0_pubkey(x), hash) == TAO_OK &&
+	       memcmp(hash, f->spki_hash, sizeof hash) == 0;
+}
+
+/* Takes over path. */
+static enum tao_err put(char *path, const struct tao_buf *der)
+{
+	const unsigned char *p = der->p;
+	X509 *x = d2i_X509(NULL, &p, (long)der->n);
+	BIO *bio = BIO_new(BIO_s_mem());
+	char *text;
+	enum tao_err e = TAO_OK;
+	long n;
+
+	if (x == NULL || bio == NULL || path == NULL || PEM_write_bio_X509(bio, x) != 1) {
+		e = tao_fail_crypto("writing a certificate");
+	} else {
+		n = BIO_get_mem_data(bio, &text);
+		e = tao_file_write(path, text, (size_t)n, 0644, 0);
+	}
+	BIO_free(bio);
+	X509_free(x);
+	free(path);
+	return e;
+}
+
+/* The host's statement about the key, and the domain's answer to it. */
+static enum tao_err issue(struct host *h, const struct tao_node *name, const struct key_facts *f,
+                          struct tao_buf *der)
+{
+	struct tao_node *said = tao_pred("SealedKey", 3,
+	                                 tao_term_bytes(f->spki_hash, sizeof f->spki_hash),
+	                                 tao_term_str(f->name), tao_term_str(f->purpose));
+	struct tao_buf att = TAO_BUF_INIT;
+	int64_t now = tao_now_ns();
+	enum tao_err e = said != NULL ? TAO_OK : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = tao_attest(h->keys.signer, name, now - BACKDATE_NS, now + STATEMENT_NS, said, NULL, 0,
+		               &att);
+	if (e == TAO_OK)
+		e = domain_issue(h->domain, att.p, att.n, f->spki, f->spki_n, h->conf.cert_seconds, der);
+	tao_node_free(said);
+	tao_buf_free(&att);
+	return e;
+}
+
+static enum tao_err reuse(struct host *h, const struct tao_node *name, const struct key_facts *f,
+                          struct tao_buf *der)
+{
+	struct tao_buf urn = TAO_BUF_INIT;
+	char *path = keystore_cert_path(h, f->uid, f->name);
+	X509 *x = NULL;
+	enum tao_err e = path != NULL ? domain_principal_urn(name, &urn) : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = read_pem(path, &x);
+	if (e == TAO_OK && !fits(x, tao_buf_cstr(&urn), f))
+		e = TAO_ENOTFOUND;
+	if (e == TAO_OK)
+		e = to_der(x, der);
+	X509_free(x);
+	free(path);
+	tao_buf_free(&urn);
+	return e;
+}
+
+enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
+                         struct tao_buf *der)
+{
+	const struct tao_node *name = instance_name(i);
+	struct key_facts f;
+	enum tao_err e;
+
+	held_key_facts(k, &f);
+	if (reuse(h, name, &f, der) == TAO_OK)
+		return TAO_OK;
+	der->n = 0;
+	e = issue(h, name, &f, der);
+	if (e == TAO_OK)
+		e = put(keystore_cert_path(h, f.uid, f.name), der);
+	keep_refusal(h, f.uid, f.name, e == TAO_OK ? NULL : tao_why());
+	return e;
+}
+
+enum tao_err cert_publish_policy(struct host *h)
+{
+	struct tao_buf der = TAO_BUF_INIT;
+	enum tao_err e = domain_policy_cert(h->domain, &der);
+
+	if (e == TAO_OK)
+		e = put(host_path(&h->conf, "policy.pem"), &der);
+	tao_buf_free(&der);
+	return e;
+}

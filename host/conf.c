@@ -1,0 +1,300 @@
+#include "conf.h"
+
+#include <errno.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/conf.h>
+
+#include "config.h"
+#include "../tao/file.h"
+
+#define MAX_CONF 65536
+#define MAX_WORKERS 256
+
+enum kind { NUMBER, PATH };
+
+/* The keys of taod.conf. */
+static const struct key {
+	const char *name;
+	enum kind kind;
+	size_t offset;
+	uint32_t min, max;
+} keys[] = {
+	{ "socket", PATH, offsetof(struct host_conf, socket), 0, 0 },
+	{ "provider", PATH, offsetof(struct host_conf, module), 0, 0 },
+	{ "workers", NUMBER, offsetof(struct host_conf, workers), 1, MAX_WORKERS },
+	{ "certificate_lifetime", NUMBER, offsetof(struct host_conf, cert_seconds), 1, 366 * 86400 },
+	{ "max_instances", NUMBER, offsetof(struct host_conf, max_instances), 1, 1000000 },
+	{ "max_keys", NUMBER, offsetof(struct host_conf, max_keys), 1, 1000000 },
+	{ "timeout", NUMBER, offsetof(struct host_conf, timeout_ms), 1, 3600000 },
+};
+
+static enum tao_err home_state(struct tao_buf *dir)
+{
+	const char *state = secure_getenv("XDG_STATE_HOME");
+	struct passwd *pw = getpwuid(geteuid());
+
+	if (state != NULL && state[0] == '/')
+		tao_buf_fmt(dir, "%s/tao", state);
+	else if (pw != NULL && pw->pw_dir != NULL && pw->pw_dir[0] == '/')
+		tao_buf_fmt(dir, "%s/.local/state/tao", pw->pw_dir);
+	else
+		return tao_fail(TAO_EINVAL, "this user has no home directory: give one with -d DIR");
+	return tao_buf_err(dir);
+}
+
+static enum tao_err make_absolute(const char *given, struct tao_buf *dir)
+{
+	char *cwd;
+
+	if (given[0] != '/') {
+		cwd = getcwd(NULL, 0);
+		if (cwd == NULL)
+			return tao_fail_sys("the current directory");
+		tao_buf_fmt(dir, "%s/", strcmp(cwd, "/") == 0 ? "" : cwd);
+		free(cwd);
+	}
+	tao_buf_str(dir, given);
+	while (dir->n > 1 && dir->p[dir->n - 1] == '/')
+		dir->n--;
+	return tao_buf_err(dir);
+}
+
+enum tao_err host_dir_find(const char *given, struct tao_buf *dir)
+{
+	const char *env = secure_getenv("TAO_DIR");
+	enum tao_err e = TAO_OK;
+
+	if (given == NULL)
+		given = env != NULL && env[0] != 0 ? env : NULL;
+	if (given != NULL)
+		e = make_absolute(given, dir);
+	else if (geteuid() == 0)
+		tao_buf_str(dir, TAO_LOCALSTATEDIR "/lib/tao");
+	else
+		e = home_state(dir);
+	if (e == TAO_OK)
+		e = tao_buf_err(dir);
+	if (e == TAO_OK && dir->n > HOST_DIR_MAX)
+		e = tao_fail(TAO_ELIMIT, "the directory %s is longer than %d bytes: choose a shorter one",
+		             tao_buf_cstr(dir), HOST_DIR_MAX);
+	return e;
+}
+
+char *host_path(const struct host_conf *c, const char *fmt, ...)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	char *rest = NULL;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&rest, fmt, ap);
+	va_end(ap);
+	if (n < 0)
+		return NULL;
+	tao_buf_fmt(&b, "%s/%s", c->dir, rest);
+	free(rest);
+	return tao_buf_steal(&b);
+}
+
+static enum tao_err set_number(const struct key *k, const char *path, const char *value,
+                               struct host_conf *c)
+{
+	char *end;
+	unsigned long v;
+
+	errno = 0;
+	v = strtoul(value, &end, 10);
+	if (errno != 0 || value[0] < '0' || value[0] > '9' || *end != 0 || v < k->min || v > k->max)
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: give a number from %u to %u", path, k->name,
+		                value, k->min, k->max);
+	*(uint32_t *)((char *)c + k->offset) = (uint32_t)v;
+	return TAO_OK;
+}
+
+static enum tao_err set_path(const struct key *k, const char *path, const char *value,
+                             struct host_conf *c)
+{
+	char **to = (char **)((char *)c + k->offset);
+
+	if (value[0] != '/')
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: give an absolute path", path, k->name, value);
+	free(*to);
+	*to = strdup(value);
+	return *to != NULL ? TAO_OK : tao_fail_nomem();
+}
+
+static enum tao_err set_key(const char *path, const CONF_VALUE *v, struct host_conf *c)
+{
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+		if (strcmp(v->name, keys[i].name) != 0)
+			continue;
+		return keys[i].kind == PATH ? set_path(&keys[i], path, v->value, c)
+		                            : set_number(&keys[i], path, v->value, c);
+	}
+	return tao_fail(TAO_EINVAL, "%s: unknown key %s: see taod.conf(5)", path, v->name);
+}
+
+static enum tao_err parse(const char *path, const struct tao_buf *text, struct host_conf *c)
+{
+	BIO *bio = BIO_new_mem_buf(text->p, (int)text->n);
+	CONF *conf = NCONF_new(NULL);
+	STACK_OF(CONF_VALUE) *values;
+	enum tao_err e = TAO_OK;
+	long line = 0;
+
+	if (bio == NULL || conf == NULL) {
+		e = tao_fail_nomem();
+		goto out;
+	}
+	if (text->n > 0 && NCONF_load_bio(conf, bio, &line) <= 0) {
+		e = tao_fail_crypto("%s: line %ld cannot be read", path, line);
+		e = tao_fail(TAO_EINVAL, "%s", tao_why());
+		goto out;
+	}
+	values = NCONF_get_section(conf, "default");
+	for (int i = 0; e == TAO_OK && values != NULL && i < sk_CONF_VALUE_num(values); i++)
+		e = set_key(path, sk_CONF_VALUE_value(values, i), c);
+out:
+	NCONF_free(conf);
+	BIO_free(bio);
+	return e;
+}
+
+/* The provider module: beside the build's bin/ when run from a build tree. */
+static char *default_module(void)
+{
+	char exe[4096];
+	ssize_t n = readlink("/proc/self/exe", exe, sizeof exe - 64);
+	char *slash;
+
+	if (n > 0) {
+		exe[n] = 0;
+		slash = strrchr(exe, '/');
+		if (slash != NULL && slash - exe >= 4 && memcmp(slash - 4, "/bin", 4) == 0) {
+			strcpy(slash - 4, "/modules/tao.so");
+			if (access(exe, R_OK) == 0)
+				return strdup(exe);
+		}
+	}
+	return strdup(TAO_MODULESDIR "/tao.so");
+}
+
+static enum tao_err defaults(const char *dir, struct host_conf *c)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	memset(c, 0, sizeof *c);
+	c->dir = strdup(dir);
+	if (c->dir == NULL)
+		return tao_fail_nomem();
+	c->socket = host_path(c, "run/tao.sock");
+	c->openssl_conf = host_path(c, "openssl.cnf");
+	c->module = default_module();
+	c->workers = cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (uint32_t)cpus;
+	c->cert_seconds = 72 * 3600;
+	c->max_instances = 4096;
+	c->max_keys = 1000;
+	c->timeout_ms = 10000;
+	if (c->socket == NULL || c->openssl_conf == NULL || c->module == NULL)
+		return tao_fail_nomem();
+	return TAO_OK;
+}
+
+/* "tao state N": another N is a newer version's. */
+static enum tao_err check_format(const struct host_conf *c)
+{
+	struct tao_buf text = TAO_BUF_INIT;
+	char *path = host_path(c, "format");
+	enum tao_err e;
+
+	if (path == NULL)
+		return tao_fail_nomem();
+	e = tao_file_read(path, 64, &text);
+	if (e == TAO_ENOTFOUND)
+		e = tao_fail(TAO_ENOTFOUND, "there is no Tao host in %s: make one with 'tao init'", c->dir);
+	else if (e == TAO_OK && strncmp(tao_buf_cstr(&text), "tao state ", 10) != 0)
+		e = tao_fail(TAO_EFORMAT, "%s is not a Tao host's: give the host's directory with -d", path);
+	else if (e == TAO_OK && strcmp(tao_buf_cstr(&text), HOST_FORMAT) != 0)
+		e = tao_fail(TAO_EVERSION, "%s was written by a newer version: upgrade this one "
+		             "(it understands \"tao state 1\")", path);
+	free(path);
+	tao_buf_free(&text);
+	return e;
+}
+
+enum tao_err host_conf_load(const char *dir, struct host_conf *out)
+{
+	struct tao_buf text = TAO_BUF_INIT;
+	char *path = NULL;
+	enum tao_err e = defaults(dir, out);
+
+	if (e == TAO_OK)
+		e = check_format(out);
+	if (e != TAO_OK)
+		goto out;
+	path = host_path(out, "taod.conf");
+	if (path == NULL) {
+		e = tao_fail_nomem();
+		goto out;
+	}
+	e = tao_file_read(path, MAX_CONF, &text);
+	if (e == TAO_ENOTFOUND)
+		e = TAO_OK; /* all defaults */
+	else if (e == TAO_OK)
+		e = parse(path, &text, out);
+out:
+	free(path);
+	tao_buf_free(&text);
+	if (e != TAO_OK)
+		host_conf_clear(out);
+	return e;
+}
+
+void host_conf_clear(struct host_conf *c)
+{
+	free(c->dir);
+	free(c->socket);
+	free(c->openssl_conf);
+	free(c->module);
+	memset(c, 0, sizeof *c);
+}
+
+void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
+{
+	tao_buf_fmt(out,
+	            "# OpenSSL configuration of the Tao host in %s.\n"
+	            "# taod writes this file at every start; `tao run` sets OPENSSL_CONF to it.\n"
+	            "# The order matters: default is activated before tao (provider-tao(7)).\n"
+	            "\n"
+	            "openssl_conf = openssl_init\n"
+	            "\n"
+	            "[openssl_init]\n"
+	            "providers = provider_sect\n"
+	            "\n"
+	            "[provider_sect]\n"
+	            "default = default_sect\n"
+	            "tao = tao_sect\n"
+	            "\n"
+	            "[default_sect]\n"
+	            "activate = 1\n"
+	            "\n"
+	            "[tao_sect]\n"
+	            "activate = 1\n"
+	            "module = %s\n"
+	            "socket = %s\n"
+	            "timeout = %u\n"
+	            "\n"
+	            "# What `openssl req` and `openssl ca` expect of a configuration file.\n"
+	            "[req]\n"
+	            "distinguished_name = req_dn\n"
+	            "\n"
+	            "[req_dn]\n",
+	            c->dir, c->module, c->socket, c->timeout_ms);
+}

@@ -1,0 +1,278 @@
+/*
+ * The keeper: the process of taod that has the keys and answers programs.
+ *
+ * One struct host, made once at start, then only read; what changes has a
+ * lock of its own inside its module. One epoll set; a worker thread per CPU
+ * waits on it, and each event goes to one worker, which answers in place: a
+ * signature costs no hand-over between threads. Sources are one-shot, so one
+ * connection is never in two workers.
+ *
+ *   loop.c      sources, workers, accepting
+ *   conn.c      connections: framing, state, challenge
+ *   ops.c       table of operations, with the states that allow them
+ *   op_tao.c    name, extend, random, attest, seal, unseal
+ *   op_key.c    keys and certificates
+ *   op_run.c    registration
+ *   op_admin.c  status, lists, policy
+ *   registry.c  instances
+ *   custody.c   sealed keys
+ *   keystore.c  their files
+ *   cert.c      program certificates
+ */
+#ifndef HOST_HOST_H
+#define HOST_HOST_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "conf.h"
+#include "measure.h"
+#include "measurer.h"
+#include "names.h"
+#include "../domain/domain.h"
+#include "../tao/client.h"
+#include "../tao/key.h"
+#include "../tao/logic.h"
+#include "../tao/pb.h"
+#include "../tao/rpc.h"
+#include "../tao/seal.h"
+
+struct loop;
+struct custody;
+struct registry;
+
+struct host {
+	struct host_conf conf;
+	uid_t owner;                 /* taod's user; on a system host root */
+	int development;             /* an ordinary user's host */
+	int64_t since;               /* seconds since 1970 */
+	struct tao_keyset keys;      /* the root of trust */
+	struct tao_sealer sealer;
+	uint8_t root[TAO_HASH_LEN];  /* hash of the root key */
+	struct tao_node *name;       /* the host's principal */
+	struct domain *domain;
+	struct measurer *measurer;
+	struct registry *registry;
+	struct custody *custody;
+	struct loop *loop;
+};
+
+/* ---- instances (registry.c) ---- */
+
+#define INSTANCE_MAX_CONNS 1024   /* connections of one instance */
+#define INSTANCE_MAX_EXTENDS 64   /* ExtendTaoName of one instance */
+
+/* One registered start of a program with its forked children. Fixed once
+ * registered, but for what is atomic. Reference-counted: the registry, its
+ * door and each connection hold one. */
+struct instance {
+	atomic_uint refs;
+	uint64_t id;
+	pid_t pid;                /* of the registered process */
+	uint64_t start;           /* its start time */
+	uid_t uid;                /* of the caller of tao run */
+	uint8_t exe[TAO_HASH_LEN];
+	struct file_id file;
+	char *program, *label;    /* for people; label may be NULL */
+	int64_t since;
+	_Atomic(struct name_version *) name;
+	atomic_ullong operations;
+	atomic_uint conns;
+	atomic_int door_open, ended;
+	struct instance *next;    /* registry's */
+};
+
+struct name_version {
+	struct tao_node *node;
+	struct name_version *before;
+	unsigned depth;
+};
+
+struct registry *registry_new(uint32_t max);
+void registry_free(struct registry *r);
+/* Takes over name (also on failure). One reference is the caller's. */
+enum tao_err registry_add(struct registry *r, const struct measurement *m, uid_t uid, pid_t pid,
+                          uint64_t start, struct tao_node *name, const char *program,
+                          const char *label, struct instance **out);
+/* The instance that pid belongs to by descent; TAO_ENOTRUN. */
+enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out);
+struct instance *instance_ref(struct instance *i);
+void instance_unref(struct instance *i);
+/* After a change of conns, door_open or ended: an instance that is over goes. */
+void registry_settle(struct registry *r, struct instance *i);
+void registry_each(struct registry *r, void (*fn)(struct instance *, void *), void *arg);
+uint32_t registry_count(struct registry *r);
+/* The current principal; valid as long as the instance. */
+const struct tao_node *instance_name(struct instance *i);
+/* Appends ext...; the old name stays valid. subprin's ownership is not taken. */
+enum tao_err instance_extend(struct instance *i, const struct tao_node *subprin);
+
+/* ---- loop (loop.c) ---- */
+
+/* Something with a descriptor in the epoll set. ready() runs in one worker; it
+ * re-arms with loop_arm() or ends with loop_remove(). */
+struct source {
+	int fd;
+	void (*ready)(struct host *h, struct source *s, uint32_t events);
+	void (*destroy)(struct host *h, struct source *s); /* frees it; closes fd */
+	struct source *prev, *next;
+};
+
+enum tao_err loop_new(struct host *h, struct loop **out);
+enum tao_err loop_add(struct host *h, struct source *s, uint32_t events);
+void loop_arm(struct host *h, struct source *s, uint32_t events);
+void loop_remove(struct host *h, struct source *s); /* destroys it */
+enum tao_err loop_listen(struct host *h); /* binds the socket */
+enum tao_err loop_run(struct host *h);    /* starts the workers */
+void loop_stop(struct host *h);           /* ends them, destroys every source */
+
+/* ---- connections (conn.c) ---- */
+
+enum conn_state {
+	CONN_NEW = 1,     /* a user is known (kernel credentials), no program */
+	CONN_HELLO = 2,   /* challenge sent */
+	CONN_PROGRAM = 4, /* identified */
+};
+
+struct conn {
+	struct source source;
+	enum conn_state state;
+	int by_path;              /* accepted on the socket, not through a door */
+	pid_t pid;                /* of the process that made the connection */
+	uid_t uid;
+	int pidfd;                /* from Hello to Prove */
+	uint8_t challenge[TAO_CHALLENGE_LEN];
+	struct instance *via;     /* whose door it came through */
+	struct instance *inst;    /* set in CONN_PROGRAM */
+	pid_t sender;             /* credentials of the bytes being read */
+	int passed_fd;            /* descriptor that came with the request, or -1 */
+	int closing;              /* after the replies are sent */
+	struct tao_buf in, out;
+	size_t out_done;
+	int send_fds[TAO_CALL_MAX_FDS]; /* to go with the reply; closed after */
+	size_t n_send_fds;
+};
+
+enum tao_err conn_add(struct host *h, int fd, struct instance *via);
+/* Opens an instance's door: the program's end is the result. */
+enum tao_err door_add(struct host *h, struct instance *i, int *program_end);
+/* Notices the end of the registered process. Takes over pidfd. */
+enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
+enum tao_err conn_hello(struct host *h, struct conn *c);
+enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, size_t n);
+
+/* ---- operations (ops.c, op_*.c) ---- */
+
+struct request {
+	struct host *h;
+	struct conn *c;
+	struct instance *inst;    /* NULL for Host operations */
+	const struct tao_rpc_msg *m;
+	struct tao_buf *body;     /* reply */
+};
+
+typedef enum tao_err op_fn(struct request *r);
+
+struct op {
+	const char *name;
+	unsigned states;          /* enum conn_state, or-ed */
+	size_t max_body;
+	op_fn *fn;
+};
+
+const struct op *op_find(const char *name);
+
+#define OP_UNPACK_CAP (TAO_RPC_MAX_REQUEST + (64u << 10)) /* bytes protobuf-c may use for one request */
+/* Unpacks r->m's body; message type by its descriptor. */
+#define OP_UNPACK(r, pa, lower, out)                                                              \
+	op_unpack((r), (pa), &lower##__descriptor, (ProtobufCMessage **)(out))
+enum tao_err op_unpack(struct request *r, struct tao_pb_alloc *pa,
+                       const ProtobufCMessageDescriptor *d, ProtobufCMessage **out);
+int op_is_owner(const struct request *r);
+/* A NULL-terminated list of C strings; the strings are in store, the list is the caller's (free). */
+enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_buf *store,
+                        char ***out);
+
+op_fn op_hello, op_prove;
+op_fn op_get_name, op_extend_name, op_random, op_attest, op_seal, op_unseal;
+op_fn op_generate_key, op_get_key, op_open_key, op_sign, op_list_keys, op_get_certificate,
+	op_policy_certificate;
+op_fn op_run;
+op_fn op_new_key, op_keys, op_key, op_cert, op_status, op_ps, op_doctor, op_trust, op_policy,
+	op_add_fact, op_remove_fact, op_shutdown;
+
+/* ---- sealed keys (custody.c) ---- */
+
+struct key_spec {
+	const char *name;
+	const char *type, *purpose, *custody, *policy; /* NULL: the default */
+	uid_t uid;
+	const uint8_t *exe;               /* policies program and exact */
+	const struct tao_node *principal; /* policy exact */
+	const char *program;              /* path, for people; may be NULL */
+};
+
+struct held_key; /* an opened key; reference-counted */
+
+struct key_facts {
+	const char *name, *type, *purpose, *custody, *policy, *program;
+	uid_t uid;
+	const uint8_t *exe; /* NULL: none */
+	int64_t created;
+	uint8_t spki_hash[TAO_HASH_LEN];
+	const uint8_t *spki;
+	size_t spki_n;
+};
+
+struct custody *custody_new(void);
+void custody_free(struct custody *c);
+enum tao_err custody_check_spec(const struct key_spec *s);
+/* Makes a key; the stub's DER. */
+enum tao_err custody_generate(struct host *h, const struct key_spec *s, struct tao_buf *stub);
+/* Opens a stub and keeps it at hand; id is the stub's SHA-256. */
+enum tao_err custody_open(struct host *h, const void *stub, size_t n, struct held_key **out);
+enum tao_err custody_find(struct host *h, const void *id, size_t n, struct held_key **out);
+void held_key_release(struct held_key *k);
+const uint8_t *held_key_id(const struct held_key *k);
+void held_key_facts(const struct held_key *k, struct key_facts *f);
+/* TAO_OK, or TAO_EWRONGPROG / TAO_EDENIED with the reason. */
+enum tao_err custody_allows(struct host *h, const struct held_key *k, struct instance *i);
+/* digest: "SHA256", "SHA384", "SHA512". */
+enum tao_err custody_sign(struct held_key *k, const char *digest, const void *data, size_t n,
+                          struct tao_buf *sig);
+
+/* ---- key files (keystore.c) ---- */
+
+enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const struct tao_buf *stub);
+/* A stub without its sealed part is completed from the store by keystore_get(). */
+enum tao_err keystore_get(struct host *h, uid_t uid, const char *name, struct tao_buf *stub);
+enum tao_err keystore_each(struct host *h, uid_t uid,
+                           enum tao_err (*fn)(struct host *h, uid_t uid, const char *name,
+                                              void *arg), void *arg);
+enum tao_err keystore_users(struct host *h,
+                            enum tao_err (*fn)(struct host *h, uid_t uid, void *arg), void *arg);
+char *keystore_stub_path(struct host *h, uid_t uid, const char *name);
+char *keystore_cert_path(struct host *h, uid_t uid, const char *name);
+
+/* ---- program certificates (cert.c) ---- */
+
+/* The certificate of key k for instance i: the one on file if it is for this
+ * principal and key and valid, else a new one, which is put on file. */
+enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
+                         struct tao_buf *der);
+/* The one on file: TAO_ENOTFOUND with the domain's reason when there is none.
+ * not_after: seconds since 1970. */
+enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct tao_buf *der,
+                          int64_t *not_after);
+/* Writes DIR/policy.pem: what peers are given to verify program certificates with. */
+enum tao_err cert_publish_policy(struct host *h);
+/* Why the domain gave none, malloc'ed; NULL: it did, or was not asked. */
+char *cert_refusal(struct host *h, uid_t uid, const char *name);
+
+/* ---- the log (log.c) ---- */
+
+/* One line on stderr, which is the log: time, level, sentence. Thread-safe. */
+void host_log(const char *level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,207 @@
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "host.h"
+
+#define BACKLOG 1024
+#define ACCEPT_BATCH 64
+#define ACCEPT_PAUSE_US 10000 /* when descriptors have run out */
+
+struct loop {
+	int epoll, wake;
+	struct source listener;
+	pthread_mutex_t lock; /* the list of sources */
+	struct source *first;
+	atomic_int stopping;
+	pthread_t *workers;
+	uint32_t n_workers;
+};
+
+enum tao_err loop_new(struct host *h, struct loop **out)
+{
+	struct loop *l = calloc(1, sizeof *l);
+	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
+
+	if (l == NULL)
+		return tao_fail_nomem();
+	pthread_mutex_init(&l->lock, NULL);
+	l->listener.fd = -1;
+	l->epoll = epoll_create1(EPOLL_CLOEXEC);
+	l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	*out = h->loop = l;
+	if (l->epoll < 0 || l->wake < 0 || epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->wake, &ev) != 0)
+		return tao_fail_sys("making the event loop");
+	return TAO_OK;
+}
+
+enum tao_err loop_add(struct host *h, struct source *s, uint32_t events)
+{
+	struct epoll_event ev = { .events = events | EPOLLONESHOT, .data.ptr = s };
+	struct loop *l = h->loop;
+
+	pthread_mutex_lock(&l->lock);
+	s->next = l->first;
+	s->prev = NULL;
+	if (l->first != NULL)
+		l->first->prev = s;
+	l->first = s;
+	pthread_mutex_unlock(&l->lock);
+	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, s->fd, &ev) == 0)
+		return TAO_OK;
+	tao_fail_sys("watching a descriptor");
+	loop_remove(h, s);
+	return TAO_ESYS;
+}
+
+void loop_arm(struct host *h, struct source *s, uint32_t events)
+{
+	struct epoll_event ev = { .events = events | EPOLLONESHOT, .data.ptr = s };
+
+	epoll_ctl(h->loop->epoll, EPOLL_CTL_MOD, s->fd, &ev);
+}
+
+void loop_remove(struct host *h, struct source *s)
+{
+	struct loop *l = h->loop;
+
+	epoll_ctl(l->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	pthread_mutex_lock(&l->lock);
+	if (s->prev != NULL)
+		s->prev->next = s->next;
+	else
+		l->first = s->next;
+	if (s->next != NULL)
+		s->next->prev = s->prev;
+	pthread_mutex_unlock(&l->lock);
+	s->destroy(h, s);
+}
+
+static void accept_ready(struct host *h, struct source *s, uint32_t events)
+{
+	(void)events;
+	for (int i = 0; i < ACCEPT_BATCH; i++) {
+		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
+			host_log("error", "cannot accept a connection: %s: raise LimitNOFILE",
+			         strerror(errno));
+			usleep(ACCEPT_PAUSE_US);
+		}
+		if (fd < 0)
+			break;
+		if (conn_add(h, fd, NULL) != TAO_OK)
+			host_log("error", "cannot serve a connection: %s", tao_why());
+	}
+	loop_arm(h, s, EPOLLIN);
+}
+
+static void accept_destroy(struct host *h, struct source *s)
+{
+	(void)h;
+	close(s->fd);
+	s->fd = -1;
+}
+
+static enum tao_err bind_socket(struct host *h, int fd)
+{
+	struct sockaddr_un at = { .sun_family = AF_UNIX };
+	const char *path = h->conf.socket;
+	int on = 1;
+
+	if (strlen(path) > TAO_SOCKET_PATH_MAX)
+		return tao_fail(TAO_ELIMIT, "the socket path %s is longer than %d bytes: set a shorter one "
+		                "with socket = in taod.conf", path, TAO_SOCKET_PATH_MAX);
+	strcpy(at.sun_path, path);
+	/* DIR/lock is ours: a socket that is there is a dead host's. */
+	if (unlink(path) != 0 && errno != ENOENT)
+		return tao_fail_sys("removing the old socket %s", path);
+	setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on);
+	if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0)
+		return tao_fail_sys("making the socket %s", path);
+	if (chmod(path, h->development ? 0600 : 0666) != 0 || listen(fd, BACKLOG) != 0)
+		return tao_fail_sys("listening on %s", path);
+	return TAO_OK;
+}
+
+enum tao_err loop_listen(struct host *h)
+{
+	struct loop *l = h->loop;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	enum tao_err e;
+
+	if (fd < 0)
+		return tao_fail_sys("socket");
+	e = bind_socket(h, fd);
+	if (e != TAO_OK) {
+		close(fd);
+		return e;
+	}
+	l->listener.fd = fd;
+	l->listener.ready = accept_ready;
+	l->listener.destroy = accept_destroy;
+	return loop_add(h, &l->listener, EPOLLIN);
+}
+
+static void *work(void *arg)
+{
+	struct host *h = arg;
+	struct loop *l = h->loop;
+
+	while (!atomic_load(&l->stopping)) {
+		struct epoll_event ev;
+		struct source *s;
+
+		if (epoll_wait(l->epoll, &ev, 1, -1) != 1)
+			continue;
+		s = ev.data.ptr;
+		if (s != NULL) /* NULL: woken to stop */
+			s->ready(h, s, ev.events);
+	}
+	return NULL;
+}
+
+enum tao_err loop_run(struct host *h)
+{
+	struct loop *l = h->loop;
+
+	l->workers = calloc(h->conf.workers, sizeof *l->workers);
+	if (l->workers == NULL)
+		return tao_fail_nomem();
+	for (; l->n_workers < h->conf.workers; l->n_workers++) {
+		errno = pthread_create(&l->workers[l->n_workers], NULL, work, h);
+		if (errno != 0)
+			return tao_fail_sys("starting a worker");
+	}
+	return TAO_OK;
+}
+
+void loop_stop(struct host *h)
+{
+	struct loop *l = h->loop;
+	uint64_t one = 1;
+
+	if (l == NULL)
+		return;
+	atomic_store(&l->stopping, 1);
+	if (write(l->wake, &one, sizeof one) < 0)
+		host_log("error", "cannot wake the workers: %s", strerror(errno));
+	for (uint32_t i = 0; i < l->n_workers; i++)
+		pthread_join(l->workers[i], NULL);
+	while (l->first != NULL)
+		loop_remove(h, l->first);
+	close(l->epoll);
+	close(l->wake);
+	free(l->workers);
+	pthread_mutex_destroy(&l->lock);
+	free(l);
+	h->loop = NULL;
+}

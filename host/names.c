@@ -1,0 +1,44 @@
+#include "names.h"
+
+#include <string.h>
+
+struct tao_node *name_host(const uint8_t root[TAO_HASH_LEN], const uint8_t domain[TAO_HASH_LEN])
+{
+	struct tao_node *key = tao_prin_key(root), *name;
+
+	name = tao_prin_extend(key, tao_ext("DatalogGuard", 1, tao_prin_key(domain)));
+	tao_node_free(key);
+	return name;
+}
+
+struct tao_node *name_program(const struct tao_node *host, const struct measurement *m, uid_t uid,
+                              int program_only, const uint8_t domain[TAO_HASH_LEN])
+{
+	struct tao_node *measured, *name, *ext;
+
+	if (program_only)
+		ext = tao_ext("Program", 1, tao_term_bytes(m->exe, sizeof m->exe));
+	else
+		ext = tao_ext("Measured", 3, tao_term_bytes(m->exe, sizeof m->exe),
+		              tao_term_bytes(m->manifest, sizeof m->manifest),
+		              tao_term_int((int64_t)uid));
+	measured = tao_prin_extend(host, ext);
+	name = measured == NULL ? NULL
+	       : tao_prin_extend(measured, tao_ext("PolicyKey", 1,
+	                                           tao_term_bytes(domain, TAO_HASH_LEN)));
+	tao_node_free(measured);
+	return name;
+}
+
+int name_is_host_word(const char *word)
+{
+	static const char *const words[] = {
+		"Program", "Measured", "Process", "PolicyKey", "DatalogGuard", "ACLGuard",
+		"TrivialGuard", "CachedGuard", "Container", "CoreOS", "LinuxHost", "CustomVM", "PCRs",
+	};
+
+	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+		if (strcmp(word, words[i]) == 0)
+			return 1;
+	return 0;
+}

@@ -1,0 +1,350 @@
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "host.h"
+#include "tao.pb-c.h"
+
+#define MAX_WARNINGS 8
+
+/* ---- status ---- */
+
+static size_t warnings(struct host *h, const char *out[MAX_WARNINGS])
+{
+	size_t n = 0;
+
+	if (h->development)
+		out[n++] = "an ordinary user's host is for development: this user can read what it protects";
+	else if (h->owner == 0)
+		out[n++] = "taod runs as root: give it a user of its own (taod.8)";
+	if (TAO_ASAN != 0)
+		out[n++] = "built with --enable-asan: hosted programs are run with the sanitizer preloaded";
+	return n;
+}
+
+static enum tao_err count_key(struct host *h, uid_t uid, const char *name, void *arg)
+{
+	(void)h;
+	(void)uid;
+	(void)name;
+	(*(uint32_t *)arg)++;
+	return TAO_OK;
+}
+
+static enum tao_err count_user(struct host *h, uid_t uid, void *arg)
+{
+	return keystore_each(h, uid, count_key, arg);
+}
+
+enum tao_err op_status(struct request *r)
+{
+	Tao__StatusResponse rp = TAO__STATUS_RESPONSE__INIT;
+	const char *list[MAX_WARNINGS];
+	struct host *h = r->h;
+	struct tao_buf domain = TAO_BUF_INIT;
+	char *name = tao_node_text(h->name);
+	enum tao_err e = name != NULL ? keystore_users(h, count_user, &rp.keys) : tao_fail_nomem();
+
+	if (e == TAO_OK) {
+		tao_buf_hex(&domain, domain_id(h->domain), TAO_HASH_LEN);
+		rp.version = (char *)TAO_VERSION;
+		rp.principal = name;
+		rp.root = (char *)"soft";
+		rp.dir = h->conf.dir;
+		rp.pid = getpid();
+		rp.since = h->since;
+		rp.development = h->development;
+		rp.sanitizer = TAO_ASAN;
+		rp.domain = (char *)tao_buf_cstr(&domain);
+		rp.instances = registry_count(h->registry);
+		rp.rules_version = domain_rules_version(h->domain);
+		rp.n_warnings = warnings(h, list);
+		rp.warnings = (char **)list;
+		rp.workers = h->conf.workers;
+		tao_pb_pack(&rp.base, r->body);
+	}
+	tao_buf_free(&domain);
+	free(name);
+	return e;
+}
+
+/* ---- instances ---- */
+
+struct ps {
+	Tao__InstanceInfo *list;
+	size_t n, max;
+	int all;
+	uid_t uid;
+	int failed;
+};
+
+static void ps_one(struct instance *i, void *arg)
+{
+	struct ps *ps = arg;
+	Tao__InstanceInfo *info;
+
+	if (ps->n == ps->max || (!ps->all && i->uid != ps->uid) || atomic_load(&i->ended))
+		return;
+	info = &ps->list[ps->n];
+	tao__instance_info__init(info);
+	info->id = i->id;
+	info->name = tao_node_text(instance_name(i));
+	info->pid = i->pid;
+	info->uid = i->uid;
+	info->since = i->since;
+	info->program = strdup(i->program);
+	info->label = i->label != NULL ? strdup(i->label) : NULL;
+	info->operations = atomic_load(&i->operations);
+	info->connections = atomic_load(&i->conns);
+	if (info->name == NULL || info->program == NULL)
+		ps->failed = 1;
+	ps->n++;
+}
+
+static void ps_free(struct ps *ps, Tao__InstanceInfo **list)
+{
+	for (size_t i = 0; i < ps->n; i++) {
+		free(ps->list[i].name);
+		free(ps->list[i].program);
+		free(ps->list[i].label);
+	}
+	free(ps->list);
+	free(list);
+}
+
+enum tao_err op_ps(struct request *r)
+{
+	Tao__InstanceListResponse rp = TAO__INSTANCE_LIST_RESPONSE__INIT;
+	struct ps ps = { .max = registry_count(r->h->registry), .all = op_is_owner(r),
+	                 .uid = r->c->uid };
+	Tao__InstanceInfo **list = calloc(ps.max + 1, sizeof *list);
+	enum tao_err e = TAO_OK;
+
+	ps.list = calloc(ps.max + 1, sizeof *ps.list);
+	if (list == NULL || ps.list == NULL)
+		ps.failed = 1;
+	else
+		registry_each(r->h->registry, ps_one, &ps);
+	if (ps.failed) {
+		e = tao_fail_nomem();
+	} else {
+		for (size_t i = 0; i < ps.n; i++)
+			list[i] = &ps.list[i];
+		rp.n_instances = ps.n;
+		rp.instances = list;
+		tao_pb_pack(&rp.base, r->body);
+	}
+	ps_free(&ps, list);
+	return e;
+}
+
+enum tao_err op_doctor(struct request *r)
+{
+	Tao__DoctorResponse rp = TAO__DOCTOR_RESPONSE__INIT;
+	struct tao_pb_alloc pa;
+	Tao__DoctorRequest *rq = NULL;
+	struct instance *i = NULL;
+	struct process_view v;
+	char *name = NULL;
+	enum tao_err e = OP_UNPACK(r, &pa, tao__doctor_request, &rq);
+
+	if (e != TAO_OK)
+		goto out;
+	e = measurer_process(r->h->measurer, rq->pid, &v);
+	if (e != TAO_OK)
+		goto out;
+	if (v.uid != r->c->uid && !op_is_owner(r)) {
+		e = tao_fail(TAO_EPERM, "process %d is another user's: ask as that user or as the host's "
+		             "owner", rq->pid);
+		goto out;
+	}
+	if (registry_find(r->h, rq->pid, &i) != TAO_OK) {
+		rp.why_not = (char *)tao_why();
+	} else if (!file_id_equal(&v.exe, &i->file)) {
+		rp.why_not = (char *)"it runs another executable than the one 'tao run' started: "
+		             "start that one with 'tao run' as well";
+	} else {
+		rp.instance = 1;
+		name = tao_node_text(instance_name(i));
+		rp.name = name;
+		rp.has_connections = rp.has_operations = 1;
+		rp.connections = atomic_load(&i->conns);
+		rp.operations = atomic_load(&i->operations);
+	}
+	tao_pb_pack(&rp.base, r->body);
+out:
+	free(name);
+	instance_unref(i);
+	tao_pb_free(&pa, (ProtobufCMessage *)rq);
+	return e;
+}
+
+/* ---- policy ---- */
+
+struct facts {
+	char *list[DOMAIN_MAX_FACTS];
+	size_t n;
+	int failed;
+};
+
+static void keep_fact(const char *fact, void *arg)
+{
+	struct facts *f = arg;
+
+	if (f->n == DOMAIN_MAX_FACTS || (f->list[f->n] = strdup(fact)) == NULL)
+		f->failed = 1;
+	else
+		f->n++;
+}
+
+static enum tao_err put_policy(struct request *r)
+{
+	Tao__PolicyResponse rp = TAO__POLICY_RESPONSE__INIT;
+	struct facts *f = calloc(1, sizeof *f);
+	char date[32];
+	uint64_t version;
+	enum tao_err e;
+
+	if (f == NULL)
+		return tao_fail_nomem();
+	e = domain_rules(r->h->domain, &version, date, keep_fact, f);
+	if (e == TAO_OK && f->failed)
+		e = tao_fail_nomem();
+	if (e == TAO_OK) {
+		rp.version = version;
+		rp.date = date;
+		rp.n_facts = f->n;
+		rp.facts = f->list;
+		tao_pb_pack(&rp.base, r->body);
+	}
+	while (f->n > 0)
+		free(f->list[--f->n]);
+	free(f);
+	return e;
+}
+
+enum tao_err op_policy(struct request *r)
+{
+	return put_policy(r);
+}
+
+static enum tao_err owner_only(struct request *r)
+{
+	if (op_is_owner(r))
+		return TAO_OK;
+	return tao_fail(TAO_EPERM, "only the domain's owner changes its policy");
+}
+
+static enum tao_err change_fact(struct request *r, enum tao_err (*change)(struct domain *,
+                                                                          const char *))
+{
+	struct tao_pb_alloc pa;
+	Tao__FactRequest *rq = NULL;
+	enum tao_err e = owner_only(r);
+
+	if (e != TAO_OK)
+		return e;
+	e = OP_UNPACK(r, &pa, tao__fact_request, &rq);
+	if (e == TAO_OK)
+		e = change(r->h->domain, rq->fact);
+	if (e == TAO_OK)
+		host_log("info", "user %u changed the policy: %s %s", (unsigned)r->c->uid, r->m->op,
+		         rq->fact);
+	if (e == TAO_OK)
+		e = put_policy(r);
+	tao_pb_free(&pa, (ProtobufCMessage *)rq);
+	return e;
+}
+
+enum tao_err op_add_fact(struct request *r)
+{
+	return change_fact(r, domain_add_fact);
+}
+
+enum tao_err op_remove_fact(struct request *r)
+{
+	return change_fact(r, domain_remove_fact);
+}
+
+/* A fact that is there already, or gone already, is as the owner wants it. */
+static enum tao_err set_fact(struct request *r, const char *text, int remove)
+{
+	enum tao_err e = remove ? domain_remove_fact(r->h->domain, text)
+	                        : domain_add_fact(r->h->domain, text);
+
+	if (e == TAO_OK)
+		host_log("info", "user %u %s %s", (unsigned)r->c->uid, remove ? "removed" : "added", text);
+	return e == TAO_EEXIST || e == TAO_ENOTFOUND ? TAO_OK : e;
+}
+
+static enum tao_err trust_facts(struct request *r, const Tao__TrustRequest *rq,
+                                const uint8_t exe[TAO_HASH_LEN])
+{
+	struct tao_buf hash = TAO_BUF_INIT, id = TAO_BUF_INIT, fact = TAO_BUF_INIT;
+	enum tao_err e;
+
+	tao_buf_hex(&hash, exe, TAO_HASH_LEN);
+	tao_buf_hex(&id, domain_id(r->h->domain), TAO_HASH_LEN);
+	tao_buf_fmt(&fact, "TrustedProgram([%s])", tao_buf_cstr(&hash));
+	e = tao_buf_err(&fact);
+	if (e == TAO_OK)
+		e = set_fact(r, tao_buf_cstr(&fact), rq->has_remove && rq->remove);
+	for (size_t i = 0; e == TAO_OK && i < rq->n_serves; i++) {
+		tao_buf_reset(&fact);
+		if (strpbrk(rq->serves[i], "\"\\") != NULL) {
+			e = tao_fail(TAO_EINVAL, "%s is not a DNS name", rq->serves[i]);
+			break;
+		}
+		tao_buf_fmt(&fact, "Serves(key([%s]).Measured([%s], _, _), \"%s\")", tao_buf_cstr(&id),
+		            tao_buf_cstr(&hash), rq->serves[i]);
+		e = tao_buf_err(&fact);
+		if (e == TAO_OK)
+			e = set_fact(r, tao_buf_cstr(&fact), rq->has_remove && rq->remove);
+	}
+	tao_buf_free(&hash);
+	tao_buf_free(&id);
+	tao_buf_free(&fact);
+	return e;
+}
+
+enum tao_err op_trust(struct request *r)
+{
+	char *none[] = { NULL };
+	struct tao_pb_alloc pa;
+	Tao__TrustRequest *rq = NULL;
+	struct measurement m = { .copy_fd = -1 };
+	enum tao_err e = owner_only(r);
+
+	if (e != TAO_OK)
+		return e;
+	e = OP_UNPACK(r, &pa, tao__trust_request, &rq);
+	if (e == TAO_OK && (rq->path[0] != '/' || r->c->passed_fd < 0))
+		e = tao_fail(TAO_EINVAL, "Host.Trust needs an absolute path and the program's descriptor");
+	if (e == TAO_OK) {
+		struct measure_request mr = {
+			.path = rq->path, .fd = r->c->passed_fd, .uid = r->c->uid,
+			.dev_uid = r->h->development ? r->h->owner : 0, .args = none, .program_only = 1,
+		};
+
+		e = measurer_program(r->h->measurer, &mr, &m);
+	}
+	if (e == TAO_OK)
+		e = trust_facts(r, rq, m.exe);
+	if (e == TAO_OK)
+		e = put_policy(r);
+	measurement_clear(&m);
+	tao_pb_free(&pa, (ProtobufCMessage *)rq);
+	return e;
+}
+
+enum tao_err op_shutdown(struct request *r)
+{
+	if (!op_is_owner(r))
+		return tao_fail(TAO_EPERM, "only the host's owner stops it");
+	host_log("info", "user %u stops the host", (unsigned)r->c->uid);
+	kill(getpid(), SIGTERM);
+	return TAO_OK;
+}

@@ -1,0 +1,300 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "host.h"
+#include "tao.pb-c.h"
+
+#define MAX_NOTICES 64
+#define MAX_SETTINGS 8
+
+/* NULL-terminated C strings from protobuf bytes; none may hold a NUL. */
+enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_buf *store,
+                        char ***out)
+{
+	char **list;
+	size_t at = 0;
+
+	if (n > MEASURE_MAX_ITEMS)
+		return tao_fail(TAO_ELIMIT, "more than %d arguments or settings", MEASURE_MAX_ITEMS);
+	for (size_t i = 0; i < n; i++) {
+		if (memchr(from[i].data, 0, from[i].len) != NULL)
+			return tao_fail(TAO_EINVAL, "an argument or setting holds a NUL byte");
+		tao_buf_put(store, from[i].data, from[i].len);
+		tao_buf_u8(store, 0);
+	}
+	list = calloc(n + 1, sizeof *list);
+	if (list == NULL || store->err != TAO_OK) {
+		free(list);
+		return store->err != TAO_OK ? tao_buf_err(store) : tao_fail_nomem();
+	}
+	for (size_t i = 0; i < n; i++) {
+		list[i] = (char *)store->p + at;
+		at += from[i].len + 1;
+	}
+	*out = list;
+	return TAO_OK;
+}
+
+/* What a registration is made of, while it is made. */
+struct run {
+	struct request *r;
+	const Tao__RunRequest *rq;
+	const char *openssl_conf;
+	int program_only;
+	struct measurement m;
+	struct instance *inst;
+	char *notices[MAX_NOTICES];
+	size_t n_notices;
+	char *settings[MAX_SETTINGS];
+	size_t n_settings;
+};
+
+static void notice(struct run *run, const char *text)
+{
+	if (run->n_notices < MAX_NOTICES && (run->notices[run->n_notices] = strdup(text)) != NULL)
+		run->n_notices++;
+}
+
+static enum tao_err setting(struct run *run, const char *name, const char *value)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	char *text;
+
+	tao_buf_fmt(&b, "%s=%s", name, value);
+	text = tao_buf_steal(&b);
+	if (text == NULL)
+		return tao_fail_nomem();
+	run->settings[run->n_settings++] = text;
+	return TAO_OK;
+}
+
+static enum tao_err check_request(struct run *run)
+{
+	const Tao__RunRequest *rq = run->rq;
+	struct request *r = run->r;
+
+	if (rq->path[0] != '/' || r->c->passed_fd < 0)
+		return tao_fail(TAO_EINVAL, "Host.Run needs an absolute path and the program's descriptor");
+	if (rq->n_args == 0)
+		return tao_fail(TAO_EINVAL, "Host.Run needs the program's arguments, its name first");
+	if (!r->c->by_path)
+		return tao_fail(TAO_EPROTO, "a program registers on the socket, not through a door");
+	if (rq->measure != NULL && strcmp(rq->measure, "closure") != 0 &&
+	    strcmp(rq->measure, "program") != 0)
+		return tao_fail(TAO_EINVAL, "--measure is closure or program");
+	run->program_only = rq->measure != NULL && strcmp(rq->measure, "program") == 0;
+	run->openssl_conf = rq->openssl_conf != NULL ? rq->openssl_conf : r->h->conf.openssl_conf;
+	if (run->openssl_conf[0] != '/')
+		return tao_fail(TAO_EINVAL, "--openssl-conf needs an absolute path");
+	return TAO_OK;
+}
+
+/* openssl.cnf first, then the --config files. */
+static char **config_list(struct run *run, char **given)
+{
+	size_t n = run->rq->n_config;
+	char **list = calloc(n + 2, sizeof *list);
+
+	if (list == NULL)
+		return NULL;
+	list[0] = (char *)run->openssl_conf;
+	memcpy(list + 1, given, n * sizeof *list);
+	return list;
+}
+
+static enum tao_err measure(struct run *run)
+{
+	struct request *r = run->r;
+	struct tao_buf store[3] = { TAO_BUF_INIT, TAO_BUF_INIT, TAO_BUF_INIT };
+	char **args = NULL, **env = NULL, **given = NULL, **config = NULL;
+	char *modules[] = { r->h->conf.module, NULL };
+	enum tao_err e = op_strings(run->rq->args, run->rq->n_args, &store[0], &args);
+
+	if (e == TAO_OK)
+		e = op_strings(run->rq->env, run->rq->n_env, &store[1], &env);
+	if (e == TAO_OK)
+		e = op_strings(run->rq->config, run->rq->n_config, &store[2], &given);
+	if (e == TAO_OK && (config = config_list(run, given)) == NULL)
+		e = tao_fail_nomem();
+	if (e == TAO_OK) {
+		struct measure_request mr = {
+			.path = run->rq->path, .fd = r->c->passed_fd, .uid = r->c->uid,
+			.dev_uid = r->h->development ? r->h->owner : 0, .args = args, .env = env,
+			.config = config, .modules = modules, .program_only = run->program_only,
+		};
+
+		e = measurer_program(r->h->measurer, &mr, &run->m);
+	}
+	free(args);
+	free(env);
+	free(given);
+	free(config);
+	for (size_t i = 0; i < 3; i++)
+		tao_buf_free(&store[i]);
+	return e;
+}
+
+static enum tao_err self_contained(struct run *run)
+{
+	if (!run->program_only)
+		return TAO_OK;
+	if (!run->m.is_static)
+		return tao_fail(TAO_EDENIED, "--measure=program is for statically linked programs: %s "
+		                "loads libraries, so run it without", run->rq->path);
+	return domain_self_contained(run->r->h->domain, run->m.exe);
+}
+
+static enum tao_err register_it(struct run *run)
+{
+	struct request *r = run->r;
+	struct process_view v;
+	struct tao_node *name;
+	int pidfd = (int)syscall(SYS_pidfd_open, r->c->pid, 0);
+	enum tao_err e = pidfd >= 0 ? measurer_process(r->h->measurer, r->c->pid, &v)
+	                            : tao_fail_sys("the process that registers has ended");
+
+	if (e != TAO_OK)
+		goto out;
+	name = name_program(r->h->name, &run->m, r->c->uid, run->program_only,
+	                    domain_id(r->h->domain));
+	if (name == NULL) {
+		e = tao_fail_nomem();
+		goto out;
+	}
+	e = registry_add(r->h->registry, &run->m, r->c->uid, r->c->pid, v.start, name, run->rq->path,
+	                 run->rq->label, &run->inst);
+	if (e == TAO_OK) {
+		e = watch_add(r->h, run->inst, pidfd);
+		pidfd = -1;
+	}
+out:
+	if (pidfd >= 0)
+		close(pidfd);
+	return e;
+}
+
+/* A certificate for each key that this program may use, ready before it starts. */
+static enum tao_err one_cert(struct host *h, uid_t uid, const char *name, void *arg)
+{
+	struct run *run = arg;
+	struct tao_buf stub = TAO_BUF_INIT, cert = TAO_BUF_INIT, text = TAO_BUF_INIT;
+	struct held_key *k = NULL;
+
+	if (keystore_get(h, uid, name, &stub) == TAO_OK &&
+	    custody_open(h, stub.p, stub.n, &k) == TAO_OK &&
+	    custody_allows(h, k, run->inst) == TAO_OK &&
+	    cert_obtain(h, run->inst, k, &cert) != TAO_OK) {
+		tao_buf_fmt(&text, "no certificate for key %s: %s", name, tao_why());
+		notice(run, tao_buf_cstr(&text));
+	}
+	held_key_release(k);
+	tao_buf_free(&stub);
+	tao_buf_free(&cert);
+	tao_buf_free(&text);
+	return TAO_OK;
+}
+
+static enum tao_err settings(struct run *run)
+{
+	struct host *h = run->r->h;
+	enum tao_err e = setting(run, "OPENSSL_CONF", run->openssl_conf);
+
+	if (e == TAO_OK)
+		e = setting(run, "OPENSSL_MODULES", TAO_MODULESDIR);
+	if (e == TAO_OK)
+		e = setting(run, "TAO_SOCKET", h->conf.socket);
+#if TAO_ASAN
+	if (e == TAO_OK)
+		e = setting(run, "LD_PRELOAD", TAO_ASAN_RUNTIME);
+	if (e == TAO_OK) /* the application's own leaks are not ours to judge */
+		e = setting(run, "ASAN_OPTIONS", "detect_leaks=0:verify_asan_link_order=0");
+#endif
+	return e;
+}
+
+static enum tao_err open_door(struct run *run)
+{
+	struct conn *c = run->r->c;
+	int end;
+	enum tao_err e = door_add(run->r->h, run->inst, &end);
+
+	if (e != TAO_OK)
+		return e;
+	c->send_fds[c->n_send_fds++] = end;
+	if (run->m.copy_fd >= 0) {
+		c->send_fds[c->n_send_fds++] = run->m.copy_fd;
+		run->m.copy_fd = -1;
+	}
+	return TAO_OK;
+}
+
+static enum tao_err reply(struct run *run, int copy)
+{
+	Tao__RunResponse rp = TAO__RUN_RESPONSE__INIT;
+	struct tao_buf name = TAO_BUF_INIT;
+
+	tao_node_encode(instance_name(run->inst), &name);
+	rp.name.data = name.p;
+	rp.name.len = name.n;
+	rp.n_settings = run->n_settings;
+	rp.settings = run->settings;
+	rp.n_notices = run->n_notices;
+	rp.notices = run->notices;
+	rp.has_copy = copy;
+	rp.copy = copy;
+	if (name.err == TAO_OK)
+		tao_pb_pack(&rp.base, run->r->body);
+	tao_buf_free(&name);
+	return name.err == TAO_OK ? TAO_OK : tao_fail_nomem();
+}
+
+static enum tao_err do_run(struct run *run)
+{
+	int copy;
+	enum tao_err e = check_request(run);
+
+	if (e == TAO_OK)
+		e = measure(run);
+	if (e == TAO_OK)
+		e = self_contained(run);
+	if (e == TAO_OK)
+		e = register_it(run);
+	if (e == TAO_OK)
+		e = keystore_each(run->r->h, run->r->c->uid, one_cert, run);
+	if (e == TAO_OK)
+		e = settings(run);
+	copy = run->m.copy_fd >= 0;
+	if (e == TAO_OK)
+		e = open_door(run);
+	return e == TAO_OK ? reply(run, copy) : e;
+}
+
+enum tao_err op_run(struct request *r)
+{
+	struct tao_pb_alloc pa;
+	Tao__RunRequest *rq = NULL;
+	struct run run = { .r = r, .m = { .copy_fd = -1 } };
+	enum tao_err e = OP_UNPACK(r, &pa, tao__run_request, &rq);
+
+	run.rq = rq;
+	if (e == TAO_OK)
+		e = do_run(&run);
+	if (e == TAO_OK)
+		host_log("info", "process %d of user %u runs %s as instance %llu", (int)r->c->pid,
+		         (unsigned)r->c->uid, rq->path, (unsigned long long)run.inst->id);
+	else if (run.inst != NULL)
+		atomic_store(&run.inst->ended, 1); /* it stays the caller's process, without a name */
+	if (run.inst != NULL)
+		registry_settle(r->h->registry, run.inst);
+	instance_unref(run.inst);
+	measurement_clear(&run.m);
+	while (run.n_notices > 0)
+		free(run.notices[--run.n_notices]);
+	while (run.n_settings > 0)
+		free(run.settings[--run.n_settings]);
+	tao_pb_free(&pa, (ProtobufCMessage *)rq);
+	return e;
+}

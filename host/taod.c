@@ -1,0 +1,417 @@
+/*
+ * taod: the Tao host. Main program of its two processes: the keeper, and,
+ * started by it as `taod --measurer`, the measurer (measurer.h).
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <linux/capability.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+
+#include "config.h"
+#include "host.h"
+#include "names.h"
+#include "../tao/file.h"
+
+#define MEASURER_FD 3
+
+struct options {
+	const char *dir;
+	const char *pass_file;
+	int pass_fd;
+	int foreground, test;
+};
+
+static const char usage[] =
+	"usage: taod [-d DIR] [--passphrase-file FILE | --passphrase-fd N] [--foreground]\n"
+	"       taod [-d DIR] --test\n"
+	"  -d, --dir DIR            the host's directory (tao init made it)\n"
+	"      --passphrase-file F  first line of F is the passphrase of the host's keys\n"
+	"      --passphrase-fd N    the same, from descriptor N\n"
+	"  -f, --foreground         stay in the foreground, log to stderr\n"
+	"  -t, --test               check taod.conf and end\n"
+	"  -h, --help               this text\n"
+	"  -V, --version            the version\n"
+	"Without a passphrase option, $CREDENTIALS_DIRECTORY/passphrase is read (systemd). See taod(8).\n";
+
+static int fail(void)
+{
+	fprintf(stderr, "taod: %s\n", tao_why());
+	return 1;
+}
+
+/* ---- options ---- */
+
+static const struct option longs[] = {
+	{ "dir", required_argument, NULL, 'd' },
+	{ "passphrase-file", required_argument, NULL, 'p' },
+	{ "passphrase-fd", required_argument, NULL, 'P' },
+	{ "foreground", no_argument, NULL, 'f' },
+	{ "test", no_argument, NULL, 't' },
+	{ "help", no_argument, NULL, 'h' },
+	{ "version", no_argument, NULL, 'V' },
+	{ NULL, 0, NULL, 0 },
+};
+
+/* -1: go on; else the exit status. */
+static int parse_options(int argc, char **argv, struct options *o)
+{
+	int c;
+
+	*o = (struct options){ .pass_fd = -1 };
+	while ((c = getopt_long(argc, argv, "d:fthV", longs, NULL)) != -1) {
+		switch (c) {
+		case 'd': o->dir = optarg; break;
+		case 'p': o->pass_file = optarg; break;
+		case 'P': o->pass_fd = atoi(optarg); break;
+		case 'f': o->foreground = 1; break;
+		case 't': o->test = 1; break;
+		case 'h': fputs(usage, stdout); return 0;
+		case 'V': puts("taod " TAO_VERSION); return 0;
+		default: fputs(usage, stderr); return 2;
+		}
+	}
+	if (optind == argc)
+		return -1;
+	fputs(usage, stderr);
+	return 2;
+}
+
+static enum tao_err read_passphrase(const struct options *o, struct tao_buf *pass)
+{
+	const char *creds = secure_getenv("CREDENTIALS_DIRECTORY");
+	char path[4096];
+
+	if (o->pass_fd >= 0)
+		return tao_passphrase_fd(o->pass_fd, pass);
+	if (o->pass_file != NULL)
+		return tao_passphrase_file(o->pass_file, pass);
+	if (creds != NULL) {
+		snprintf(path, sizeof path, "%s/passphrase", creds);
+		return tao_passphrase_file(path, pass);
+	}
+	return tao_fail(TAO_EINVAL, "the host's keys are under a passphrase: give it with "
+	                "--passphrase-file FILE or --passphrase-fd N");
+}
+
+/* ---- the process ---- */
+
+/* Keys stay out of core dumps, debuggers and swap. */
+static void guard_memory(void)
+{
+	struct rlimit none = { 0, 0 }, all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	prctl(PR_SET_DUMPABLE, 0);
+	setrlimit(RLIMIT_CORE, &none);
+#if !TAO_ASAN
+	if (geteuid() == 0 && setrlimit(RLIMIT_MEMLOCK, &all) == 0 &&
+	    mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+		host_log("warning", "memory is not locked: %s", strerror(errno));
+#else
+	(void)all;
+#endif
+}
+
+/* The keeper needs no capability: it serves sockets and its own files. */
+static void drop_capabilities(void)
+{
+	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct none[2];
+
+	memset(none, 0, sizeof none);
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	for (int cap = 0; cap <= 63; cap++)
+		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+	if (syscall(SYS_capset, &head, none) != 0)
+		host_log("warning", "capabilities are not dropped: %s", strerror(errno));
+}
+
+static void raise_files(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+static enum tao_err lock_dir(struct host *h, int *fd)
+{
+	char *path = host_path(&h->conf, "lock");
+	enum tao_err e = TAO_OK;
+
+	if (path == NULL)
+		return tao_fail_nomem();
+	*fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+	if (*fd < 0)
+		e = tao_fail_sys("opening %s", path);
+	else if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
+		e = errno == EWOULDBLOCK
+		    ? tao_fail(TAO_EBUSY, "a taod runs on %s already: see 'tao -d %s status', stop it with "
+		               "'tao -d %s down'", h->conf.dir, h->conf.dir, h->conf.dir)
+		    : tao_fail_sys("locking %s", path);
+	free(path);
+	return e;
+}
+
+/* ---- the host ---- */
+
+static enum tao_err check_owner(struct host *h)
+{
+	struct stat st;
+
+	h->owner = geteuid();
+	h->development = h->owner != 0;
+	if (stat(h->conf.dir, &st) != 0)
+		return tao_fail_sys("%s", h->conf.dir);
+	if (st.st_uid != h->owner)
+		return tao_fail(TAO_EPERM, "%s belongs to user %u, and taod runs as user %u: run it as its "
+		                "owner", h->conf.dir, (unsigned)st.st_uid, (unsigned)h->owner);
+	return TAO_OK;
+}
+
+static enum tao_err load_keys(struct host *h, const struct tao_buf *pass)
+{
+	char *key = host_path(&h->conf, "host/root.key"), *dir = host_path(&h->conf, "domain");
+	enum tao_err e = key != NULL && dir != NULL ? TAO_OK : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = tao_keyset_load(key, pass->p, pass->n, &h->keys);
+	if (e == TAO_OK)
+		e = tao_sealer_init(&h->sealer, &h->keys);
+	if (e == TAO_OK)
+		e = tao_key_hash(h->keys.signer, h->root);
+	if (e == TAO_OK)
+		e = domain_load(dir, pass->p, pass->n, &h->domain);
+	if (e == TAO_OK) {
+		h->name = name_host(h->root, domain_id(h->domain));
+		e = h->name != NULL ? TAO_OK : tao_fail_nomem();
+	}
+	free(key);
+	free(dir);
+	return e;
+}
+
+/* The domain's policy certificate and the openssl.cnf, where programs find them. */
+static enum tao_err write_public_files(struct host *h)
+{
+	struct tao_buf conf = TAO_BUF_INIT;
+	enum tao_err e;
+
+	host_openssl_conf(&h->conf, &conf);
+	e = tao_buf_err(&conf);
+	if (e == TAO_OK)
+		e = tao_file_write(h->conf.openssl_conf, conf.p, conf.n, 0644, 0);
+	if (e == TAO_OK)
+		e = cert_publish_policy(h);
+	tao_buf_free(&conf);
+	return e;
+}
+
+static enum tao_err write_pid(struct host *h)
+{
+	char text[32], *path = host_path(&h->conf, "run/taod.pid");
+	enum tao_err e;
+
+	if (path == NULL)
+		return tao_fail_nomem();
+	e = tao_file_write(path, text, (size_t)snprintf(text, sizeof text, "%d\n", (int)getpid()),
+	                   0644, 0);
+	free(path);
+	return e;
+}
+
+static enum tao_err host_start(struct host *h, const struct tao_buf *pass)
+{
+	enum tao_err e = load_keys(h, pass);
+
+	h->since = time(NULL);
+	if (e == TAO_OK)
+		e = measurer_start("/proc/self/exe", h->development ? (int)h->owner : 0, &h->measurer);
+	if (e != TAO_OK)
+		return e;
+	drop_capabilities();
+	h->registry = registry_new(h->conf.max_instances);
+	h->custody = custody_new();
+	if (h->registry == NULL || h->custody == NULL)
+		return tao_fail_nomem();
+	e = write_public_files(h);
+	if (e == TAO_OK)
+		e = loop_new(h, &h->loop);
+	if (e == TAO_OK)
+		e = loop_listen(h);
+	if (e == TAO_OK)
+		e = write_pid(h);
+	if (e == TAO_OK)
+		e = loop_run(h);
+	return e;
+}
+
+static void host_end(struct host *h)
+{
+	char *pid = h->conf.dir != NULL ? host_path(&h->conf, "run/taod.pid") : NULL;
+
+	loop_stop(h);
+	if (h->conf.socket != NULL)
+		unlink(h->conf.socket);
+	if (pid != NULL)
+		unlink(pid);
+	free(pid);
+	registry_free(h->registry);
+	custody_free(h->custody);
+	measurer_stop(h->measurer);
+	domain_free(h->domain);
+	tao_node_free(h->name);
+	tao_sealer_clear(&h->sealer);
+	tao_keyset_clear(&h->keys);
+	host_conf_clear(&h->conf);
+}
+
+/* ---- foreground and background ---- */
+
+/* stderr becomes DIR/taod.log; the parent's wait ends. */
+static enum tao_err go_background(struct host *h, int ready)
+{
+	char *path = host_path(&h->conf, "taod.log");
+	int log, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	enum tao_err e = TAO_OK;
+
+	log = path != NULL ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640)
+	                   : -1;
+	if (log < 0 || null < 0)
+		e = tao_fail_sys("opening the log %s", path != NULL ? path : "");
+	if (e == TAO_OK && write(ready, "", 1) != 1)
+		e = tao_fail_sys("telling that taod is ready");
+	if (e == TAO_OK) {
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		dup2(log, STDERR_FILENO);
+	}
+	if (log >= 0)
+		close(log);
+	if (null >= 0)
+		close(null);
+	close(ready);
+	free(path);
+	return e;
+}
+
+static int wait_signal(struct host *h, const sigset_t *set)
+{
+	int sig;
+
+	host_log("info", "taod %s serves %s", TAO_VERSION, h->conf.socket);
+	do {
+		sigwait(set, &sig);
+		if (sig == SIGHUP)
+			host_log("info", "nothing to reload: restart taod for a changed taod.conf");
+	} while (sig == SIGHUP);
+	host_log("info", "taod ends");
+	return 0;
+}
+
+static int serve(struct host *h, const struct tao_buf *pass, int ready)
+{
+	sigset_t set;
+	int lock = -1, status = 1;
+	enum tao_err e = lock_dir(h, &lock);
+
+	/* Before any thread is: all inherit it, and only wait_signal() takes them. */
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	if (e == TAO_OK)
+		e = host_start(h, pass);
+	if (e == TAO_OK && ready >= 0)
+		e = go_background(h, ready);
+	status = e == TAO_OK ? wait_signal(h, &set) : fail();
+	if (lock >= 0 && e != TAO_EBUSY)
+		host_end(h);
+	else
+		host_conf_clear(&h->conf);
+	if (lock >= 0)
+		close(lock);
+	return status;
+}
+
+/* The parent ends when the child serves, or says why not. */
+static int in_background(struct host *h, const struct tao_buf *pass)
+{
+	int p[2];
+	char byte;
+	pid_t child;
+
+	if (pipe2(p, O_CLOEXEC) != 0 || (child = fork()) < 0) {
+		tao_fail_sys("starting taod in the background");
+		return fail();
+	}
+	if (child == 0) {
+		close(p[0]);
+		setsid();
+		return serve(h, pass, p[1]);
+	}
+	close(p[1]);
+	host_conf_clear(&h->conf);
+	return read(p[0], &byte, 1) == 1 ? 0 : 1;
+}
+
+static int keeper(const struct options *o)
+{
+	struct host h = { 0 };
+	struct tao_buf dir = TAO_BUF_INIT, pass = TAO_BUF_INIT;
+	enum tao_err e = host_dir_find(o->dir, &dir);
+	int status = 1;
+
+	if (e == TAO_OK)
+		e = host_conf_load(tao_buf_cstr(&dir), &h.conf);
+	if (e == TAO_OK && o->test) {
+		printf("taod: %s/taod.conf is good\n", h.conf.dir);
+		host_conf_clear(&h.conf);
+		tao_buf_free(&dir);
+		return 0;
+	}
+	if (e == TAO_OK)
+		e = check_owner(&h);
+	if (e == TAO_OK)
+		e = read_passphrase(o, &pass);
+	if (e == TAO_OK) {
+		guard_memory();
+		raise_files();
+		status = o->foreground ? serve(&h, &pass, -1) : in_background(&h, &pass);
+	} else {
+		fail();
+		host_conf_clear(&h.conf);
+	}
+	tao_buf_free(&dir);
+	tao_buf_free(&pass);
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	int status;
+
+	/* The host's own libcrypto must never load the provider that asks the host. */
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	if (argc == 2 && strcmp(argv[1], "--measurer") == 0)
+		return measurer_main(MEASURER_FD);
+	status = parse_options(argc, argv, &o);
+	return status >= 0 ? status : keeper(&o);
+}
