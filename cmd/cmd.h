@@ -5,19 +5,32 @@
  * usage. A subcommand returns its exit status: 0 done, 1 failed (a sentence
  * on stderr, "tao NAME: SENTENCE"), 2 usage. `tao run` exits with 127 (no such program) and 126
  * (not executable, refused, no host) as a shell does.
+ *
+ * Data goes to stdout, sentences to stderr. Text that comes from a host, a
+ * file or a certificate is escaped before it reaches a terminal.
  */
 #ifndef CMD_CMD_H
 #define CMD_CMD_H
 
+#include <getopt.h>
+#include <sys/types.h>
+
+#include <protobuf-c/protobuf-c.h>
+
 #include "../host/conf.h"
 #include "../tao/client.h"
 #include "../tao/json.h"
+
+struct cmd;
 
 struct cmd_env {
 	const char *self;     /* argv[0] */
 	const char *name;     /* "key new": for sentences and usage */
 	const char *dir;      /* -d DIR as given, or NULL */
 	int json;             /* --json */
+	int in_order;         /* options end at the first operand (tao run) */
+	int status;           /* cmd_option() returned CMD_STOP: exit with this */
+	const struct cmd *cmd; /* its row; NULL before there is one */
 };
 
 struct cmd {
@@ -31,12 +44,143 @@ struct cmd {
 
 extern const struct cmd cmd_table[]; /* ended by a NULL name */
 
-/* Connects to the host of env->dir; explains when it is not running. */
-enum tao_err cmd_connect(struct cmd_env *env, struct host_conf *conf, struct tao_conn *c);
-/* Prints "tao NAME: tao_why()" to stderr; returns 1. */
-int cmd_failed(const struct cmd_env *env);
+int cmd_init(struct cmd_env *env, int argc, char **argv);
+int cmd_up(struct cmd_env *env, int argc, char **argv);
+int cmd_down(struct cmd_env *env, int argc, char **argv);
+int cmd_run(struct cmd_env *env, int argc, char **argv);
+int cmd_ps(struct cmd_env *env, int argc, char **argv);
+int cmd_status(struct cmd_env *env, int argc, char **argv);
+int cmd_key_new(struct cmd_env *env, int argc, char **argv);
+int cmd_key_list(struct cmd_env *env, int argc, char **argv);
+int cmd_key_pem(struct cmd_env *env, int argc, char **argv);
+int cmd_cert_show(struct cmd_env *env, int argc, char **argv);
+int cmd_trust(struct cmd_env *env, int argc, char **argv);
+int cmd_policy_show(struct cmd_env *env, int argc, char **argv);
+int cmd_policy_add(struct cmd_env *env, int argc, char **argv);
+int cmd_policy_remove(struct cmd_env *env, int argc, char **argv);
+int cmd_conf_print(struct cmd_env *env, int argc, char **argv);
+int cmd_conf_check(struct cmd_env *env, int argc, char **argv);
+int cmd_doctor(struct cmd_env *env, int argc, char **argv);
+
+/* ---- main.c: usage ---- */
+
 /* Prints how it is used; returns 2. */
 int cmd_usage(const struct cmd_env *env, const char *why_fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+/* --help: on stdout; returns 0. */
+int cmd_help(const struct cmd_env *env);
+
+/* ---- option.c ---- */
+
+#define CMD_END (-1)
+#define CMD_STOP (-2)
+#define CMD_OPTIONS_MAX 16 /* of one subcommand's own */
+
+/* The next option's val, of own (ended by a NULL name; may be NULL) and the global ones, which are
+ * dealt with here; CMD_END when only operands are left (argv[optind..]); CMD_STOP when
+ * there is nothing more to do (--help, --version, wrong usage): return env->status. */
+int cmd_option(struct cmd_env *env, int argc, char **argv, const struct option *own);
+/* For subcommands without options of their own. Returns 1 when there are least to most operands;
+ * else 0, and env->status is what to return. */
+int cmd_operands(struct cmd_env *env, int argc, char **argv, int least, int most);
+/* A word of a list ended by NULL; if it is not among them, explains as wrong
+ * usage and returns 0. */
+int cmd_one_of(struct cmd_env *env, const char *option, const char *word,
+               const char *const *words);
+
+/* ---- host.c: talking to the host ---- */
+
+/* Finds and loads taod.conf of env->dir. conf is cleared by the caller, also after a failure. */
+enum tao_err cmd_conf(const struct cmd_env *env, struct host_conf *conf);
+/* The same, and connects; explains when the host is not running. Both are the caller's to
+ * clear and close, also after a failure. */
+enum tao_err cmd_connect(struct cmd_env *env, struct host_conf *conf, struct tao_conn *c);
+
+#define CMD_RUN_TIMEOUT_MS 120000 /* calls that may have to hash large files for the first time */
+
+/* One call. rq NULL: an empty request. fd: goes along, or -1. type: of the reply; *out is freed
+ * with protobuf_c_message_free_unpacked(). fds as in tao_conn_call(). */
+enum tao_err cmd_call(struct tao_conn *c, const char *op, const ProtobufCMessage *rq, int fd,
+                      const ProtobufCMessageDescriptor *type, ProtobufCMessage **out, int *fds,
+                      size_t *n_fds);
+/* Connects, calls, closes. */
+enum tao_err cmd_ask(struct cmd_env *env, const char *op, const ProtobufCMessage *rq, int fd,
+                     const ProtobufCMessageDescriptor *type, ProtobufCMessage **out);
+
+/* ---- program.c: programs and users as people name them ---- */
+
+#define CMD_PATH "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/* Finds a program as a shell does, but in CMD_PATH; a name with a slash is a path. path: absolute,
+ * malloc'ed. fd: open for reading, close-on-exec. TAO_ENOTFOUND; TAO_EPERM when it is there but
+ * cannot be executed or read. */
+enum tao_err cmd_program(const char *name, char **path, int *fd);
+/* An absolute path for a path, malloc'ed; symbolic links stay as they are. */
+enum tao_err cmd_absolute(const char *path, char **out);
+/* A user by name or number. */
+enum tao_err cmd_user_find(const char *user, uid_t *uid);
+#define CMD_USER_MAX 64
+const char *cmd_user_name(uid_t uid, char out[CMD_USER_MAX]); /* the number if it has no name */
+
+/* ---- passphrase.c ---- */
+
+struct cmd_pass {
+	const char *file;   /* --passphrase-file */
+	const char *fd;     /* --passphrase-fd */
+	const char *prompt; /* on the terminal, if neither is given */
+	int twice;          /* ask again, and compare */
+	int credential;     /* look for systemd's credential before the terminal */
+};
+enum tao_err cmd_passphrase(const struct cmd_pass *p, struct tao_buf *out);
+
+/* ---- print.c ---- */
+
+/* Prints "tao NAME: tao_why()" to stderr; returns 1. */
+int cmd_failed(const struct cmd_env *env);
+/* A sentence in the same form, without consequences. */
+void cmd_notice(const struct cmd_env *env, const char *sentence);
+/* Appends text with control characters and bytes that are not UTF-8 as \xHH. */
+void cmd_escape(struct tao_buf *out, const char *text);
+/* "NAME  TEXT" on stdout, escaped; nothing when text is NULL. */
+void cmd_field(const char *name, const char *text);
+void cmd_fieldf(const char *name, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* Prints the buffer and a newline on stdout, and frees it; returns the exit
+ * status. */
+int cmd_put_json(const struct cmd_env *env, struct tao_buf *b);
+#define CMD_TIME_MAX 32
+const char *cmd_time(int64_t seconds, char out[CMD_TIME_MAX]); /* local, ISO 8601 */
+
+/* Aligned columns; the first row holds the titles. On a terminal, lines are cut at its width. */
+struct cmd_grid {
+	size_t cols, n, cap;
+	char **cell; /* NULL in it: memory ran out */
+};
+void cmd_cell(struct cmd_grid *g, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void cmd_grid_print(struct cmd_grid *g); /* and frees */
+
+/* ---- findings.c: what conf check and doctor say ---- */
+
+enum cmd_level { CMD_GOOD, CMD_WARNING, CMD_BAD };
+struct cmd_finding {
+	enum cmd_level level;
+	char *file; /* NULL: about none */
+	long line;  /* 0: unknown */
+	char *text;
+};
+struct cmd_findings {
+	struct cmd_finding *v;
+	size_t n, cap;
+	size_t bad;       /* how many are CMD_BAD */
+	const char *file; /* put into new ones; may be NULL */
+};
+void cmd_found(struct cmd_findings *f, enum cmd_level level, long line, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+/* Prints one line for each, or JSON; frees; returns 1 if there were bad ones, else 0. */
+int cmd_findings_print(const struct cmd_env *env, struct cmd_findings *f);
+
+/* conf_check.c: everything an administrator gets wrong in an openssl.cnf. */
+void cmd_examine_conf(const char *path, struct cmd_findings *f);
+/* A provider module: there, for this machine, and a provider. */
+void cmd_examine_module(const char *path, long line, struct cmd_findings *f);
 
 #endif

@@ -323,10 +323,12 @@ static enum tao_err identify(struct host *h, struct conn *c, struct instance **o
 		e = tao_fail(TAO_ELIMIT, "%s has %d connections to the host already", i->program,
 		             INSTANCE_MAX_CONNS);
 	}
-	if (e == TAO_OK)
+	if (e == TAO_OK) {
+		atomic_store(&i->last_pid, c->pid);
 		*out = i;
-	else
+	} else {
 		instance_unref(i);
+	}
 	return e;
 }
 
@@ -423,6 +425,7 @@ static void door_ready(struct host *h, struct source *s, uint32_t events)
 enum tao_err door_add(struct host *h, struct instance *i, int *program_end)
 {
 	struct door *d = calloc(1, sizeof *d);
+	struct stat st;
 	int pair[2];
 	enum tao_err e;
 
@@ -436,6 +439,7 @@ enum tao_err door_add(struct host *h, struct instance *i, int *program_end)
 	d->source.ready = door_ready;
 	d->source.destroy = door_destroy;
 	d->inst = instance_ref(i);
+	i->door = fstat(pair[1], &st) == 0 ? st.st_ino : 0;
 	atomic_store(&i->door_open, 1);
 	e = loop_add(h, &d->source, EPOLLIN);
 	if (e != TAO_OK)

@@ -80,6 +80,8 @@ struct instance {
 	atomic_ullong operations;
 	atomic_uint conns;
 	atomic_int door_open, ended;
+	ino_t door;               /* inode of the program's end: who has it belongs here */
+	atomic_int last_pid;      /* of the process that identified itself last */
 	struct instance *next;    /* registry's */
 };
 
@@ -97,6 +99,8 @@ enum tao_err registry_add(struct registry *r, const struct measurement *m, uid_t
                           const char *label, struct instance **out);
 /* The instance that pid belongs to by descent; TAO_ENOTRUN. */
 enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out);
+/* The instance whose door has one of these inodes, or NULL: for people's questions only. */
+struct instance *registry_by_door(struct registry *r, const uint64_t *inodes, size_t n);
 struct instance *instance_ref(struct instance *i);
 void instance_unref(struct instance *i);
 /* After a change of conns, door_open or ended: an instance that is over goes. */

@@ -86,13 +86,17 @@ static void ps_one(struct instance *i, void *arg)
 	struct ps *ps = arg;
 	Tao__InstanceInfo *info;
 
-	if (ps->n == ps->max || (!ps->all && i->uid != ps->uid) || atomic_load(&i->ended))
+	/* A daemon's first process has ended; its forks hold the door. */
+	int ended = atomic_load(&i->ended);
+
+	if (ps->n == ps->max || (!ps->all && i->uid != ps->uid) ||
+	    (ended && !atomic_load(&i->door_open)))
 		return;
 	info = &ps->list[ps->n];
 	tao__instance_info__init(info);
 	info->id = i->id;
 	info->name = tao_node_text(instance_name(i));
-	info->pid = i->pid;
+	info->pid = ended && atomic_load(&i->last_pid) != 0 ? atomic_load(&i->last_pid) : i->pid;
 	info->uid = i->uid;
 	info->since = i->since;
 	info->program = strdup(i->program);
@@ -161,7 +165,8 @@ enum tao_err op_doctor(struct request *r)
 		             "owner", rq->pid);
 		goto out;
 	}
-	if (registry_find(r->h, rq->pid, &i) != TAO_OK) {
+	i = registry_by_door(r->h->registry, rq->sockets, rq->n_sockets);
+	if (i == NULL && registry_find(r->h, rq->pid, &i) != TAO_OK) {
 		rp.why_not = (char *)tao_why();
 	} else if (!file_id_equal(&v.exe, &i->file)) {
 		rp.why_not = (char *)"it runs another executable than the one 'tao run' started: "

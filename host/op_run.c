@@ -210,7 +210,7 @@ static enum tao_err settings(struct run *run)
 	if (e == TAO_OK)
 		e = setting(run, "LD_PRELOAD", TAO_ASAN_RUNTIME);
 	if (e == TAO_OK) /* the application's own leaks are not ours to judge */
-		e = setting(run, "ASAN_OPTIONS", "detect_leaks=0:verify_asan_link_order=0");
+		e = setting(run, "ASAN_OPTIONS", TAO_ASAN_OPTIONS);
 #endif
 	return e;
 }

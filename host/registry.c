@@ -168,6 +168,27 @@ enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out)
 	                "and no keys here: start it as 'tao run PROGRAM ARGS'");
 }
 
+static int has_inode(const struct instance *i, const uint64_t *inodes, size_t n)
+{
+	for (size_t k = 0; k < n; k++)
+		if (i->door == inodes[k])
+			return 1;
+	return 0;
+}
+
+struct instance *registry_by_door(struct registry *r, const uint64_t *inodes, size_t n)
+{
+	struct instance *i;
+
+	pthread_mutex_lock(&r->lock);
+	for (i = r->first; i != NULL && !has_inode(i, inodes, n); i = i->next)
+		;
+	if (i != NULL)
+		instance_ref(i);
+	pthread_mutex_unlock(&r->lock);
+	return i;
+}
+
 void registry_settle(struct registry *r, struct instance *i)
 {
 	struct instance **p;

@@ -19,7 +19,8 @@ const uint8_t *tao_rd_bytes(struct tao_rd *r, size_t n)
 		r->n = 0;
 		return NULL;
 	}
-	r->p += n;
+	if (n > 0) /* NULL + 0 is undefined */
+		r->p += n;
 	r->n -= n;
 	return p;
 }
@@ -269,7 +270,10 @@ char *tao_buf_steal(struct tao_buf *b)
 	char *s;
 
 	if (!grow(b, 0)) {
+		enum tao_err e = b->err;
+
 		tao_buf_free(b);
+		b->err = e; /* for who asks why */
 		return NULL;
 	}
 	s = (char *)b->p;
@@ -318,7 +322,7 @@ enum tao_err tao_unhex(const char *hex, size_t len, uint8_t *out, size_t n)
 		        : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 
 		if (v < 0)
-			return tao_fail(TAO_EFORMAT, "'%c' is not a hex digit", c);
+			return tao_fail(TAO_EFORMAT, "character %zu is not a hex digit", i + 1);
 		out[i / 2] = (uint8_t)(i % 2 ? out[i / 2] | v : v << 4);
 	}
 	return TAO_OK;

@@ -13,10 +13,14 @@
 #include <unistd.h>
 #include <fcntl.h>
 
+#include <openssl/crypto.h>
+
 #include "rpc.h"
 #include "tao.pb-c.h"
 
 #define READ_CHUNK 8192
+#define QUICK_MS 50         /* an answer this quick costs no poll */
+#define KEEP_MAX 65536      /* bytes that an idle connection's buffer may keep */
 #define BUSY_WAIT_NS 500000 /* between looks for a free connection */
 
 /* ---- deadlines ---- */
@@ -78,16 +82,15 @@ void tao_conn_close(struct tao_conn *c)
 	tao_buf_free(&c->out);
 }
 
-static enum tao_err adopt(struct tao_conn *c, int fd, int timeout_ms)
+static enum tao_err adopt(struct tao_conn *c, int fd)
 {
-	struct timeval tv = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+	static const struct timeval quick = { 0, QUICK_MS * 1000 };
 	struct stat st;
 
 	/* A blocking receive with a limit costs one system call, poll would cost three. */
-	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof tv);
-
-	if (fstat(fd, &st) != 0) {
-		enum tao_err e = tao_fail_sys("fstat of a socket");
+	if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &quick, sizeof quick) != 0 ||
+	    fstat(fd, &st) != 0) {
+		enum tao_err e = tao_fail_sys("preparing a socket");
 
 		close(fd);
 		return e;
@@ -120,6 +123,7 @@ static enum tao_err connect_failed(const char *path)
 		                "this user may not connect to %s: use a host of your own "
 		                "('tao init', 'tao up'), or ask the owner of this one", path);
 	case EAGAIN:
+	case EINTR:
 		return tao_fail(TAO_ETIMEOUT, "the Tao host on %s accepts no connection: see 'tao status'",
 		                path);
 	default:
@@ -127,10 +131,26 @@ static enum tao_err connect_failed(const char *path)
 	}
 }
 
+/* Waits while the host's queue is full, until the deadline. */
+static int connect_by(int fd, const struct sockaddr_un *to, int64_t deadline)
+{
+	int r;
+
+	do {
+		int ms = left_ms(deadline);
+		/* 0 would mean for ever. */
+		struct timeval tv = { ms / 1000, ms > 0 ? ms % 1000 * 1000 : 1000 };
+
+		setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
+		r = connect(fd, (const struct sockaddr *)to, sizeof *to);
+	} while (r != 0 && errno == EINTR && left_ms(deadline) > 0);
+	return r;
+}
+
 enum tao_err tao_conn_open(struct tao_conn *c, const char *path, int timeout_ms)
 {
 	struct sockaddr_un to = { .sun_family = AF_UNIX };
-	struct timeval tv = { timeout_ms / 1000, timeout_ms % 1000 * 1000 };
+	int64_t deadline = now_ms() + timeout_ms;
 	int fd;
 
 	if (strlen(path) > TAO_SOCKET_PATH_MAX)
@@ -140,14 +160,13 @@ enum tao_err tao_conn_open(struct tao_conn *c, const char *path, int timeout_ms)
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return tao_fail_sys("socket");
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &tv, sizeof tv);
-	if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0) {
+	if (connect_by(fd, &to, deadline) != 0) {
 		enum tao_err e = connect_failed(path);
 
 		close(fd);
 		return e;
 	}
-	return adopt(c, fd, timeout_ms);
+	return adopt(c, fd);
 }
 
 static enum tao_err gone(void)
@@ -235,15 +254,20 @@ static enum tao_err receive_some(struct tao_conn *c, int64_t deadline, int *fds,
 	struct iovec iov = { to, READ_CHUNK };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
 	                    .msg_controllen = sizeof control.space };
+	/* The socket's own limit ends a blocking receive, so there must be that much time. */
+	int flags = MSG_CMSG_CLOEXEC | (left_ms(deadline) < QUICK_MS ? MSG_DONTWAIT : 0);
+	int waiting;
 	ssize_t n;
 
 	if (to == NULL)
 		return tao_buf_err(&c->in);
 	do {
-		n = recvmsg(c->fd, &m, MSG_CMSG_CLOEXEC);
-	} while (n < 0 && errno == EINTR && left_ms(deadline) > 0);
+		n = recvmsg(c->fd, &m, flags);
+		waiting = n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+		flags |= MSG_DONTWAIT;
+	} while (waiting && wait_for(c->fd, POLLIN, deadline) > 0);
 	c->in.n -= READ_CHUNK - (n > 0 ? (size_t)n : 0);
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR))
+	if (waiting)
 		return TAO_ETIMEOUT;
 	if (n < 0 && errno != ECONNRESET)
 		return tao_fail_sys("receive from the Tao host");
@@ -296,6 +320,22 @@ static enum tao_err exchange(struct tao_conn *c, const char *op, int send_fd, in
 	return e;
 }
 
+/* Requests and replies may hold what is sealed or was unsealed. Only what was
+ * written is wiped: the whole buffer would cost more than the call. The count
+ * stays, for who wants to know whether anything had arrived. */
+static void wipe_buf(struct tao_buf *b)
+{
+	if (b->n > 0)
+		OPENSSL_cleanse(b->p, b->n);
+}
+
+static void empty_buf(struct tao_buf *b)
+{
+	if (b->cap > KEEP_MAX || b->err != TAO_OK)
+		tao_buf_free(b);
+	b->n = 0;
+}
+
 enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body, size_t n,
                            int send_fd, int timeout_ms, struct tao_buf *reply, int *fds,
                            size_t *n_fds)
@@ -303,14 +343,21 @@ enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body,
 	size_t got = 0;
 	enum tao_err e;
 
+	if (n_fds != NULL)
+		*n_fds = 0;
 	if (c->fd < 0)
 		return tao_fail(TAO_ENOHOST, "not connected to a Tao host");
-	c->in.n = c->out.n = 0;
+	if (n > TAO_RPC_MAX_REQUEST)
+		return tao_fail(TAO_ELIMIT, "%s with %zu bytes exceeds the limit of %u: send less", op, n,
+		                TAO_RPC_MAX_REQUEST);
+	empty_buf(&c->in);
+	empty_buf(&c->out);
 	tao_rpc_put_request(&c->out, op, c->seq, body, n);
 	e = tao_buf_err(&c->out);
-	if (e != TAO_OK)
-		return e;
-	e = exchange(c, op, send_fd, timeout_ms, reply, fds, &got);
+	if (e == TAO_OK)
+		e = exchange(c, op, send_fd, timeout_ms, reply, fds, &got);
+	wipe_buf(&c->in);
+	wipe_buf(&c->out);
 	if (e != TAO_OK && fds != NULL)
 		while (got > 0)
 			close(fds[--got]);
@@ -353,6 +400,7 @@ out:
 
 enum tao_err tao_conn_identify(struct tao_conn *c, int timeout_ms, struct tao_buf *name)
 {
+	int64_t deadline = now_ms() + timeout_ms;
 	struct tao_buf reply = TAO_BUF_INIT;
 	Tao__HelloResponse *hello = NULL;
 	enum tao_err e;
@@ -360,7 +408,7 @@ enum tao_err tao_conn_identify(struct tao_conn *c, int timeout_ms, struct tao_bu
 	e = tao_conn_call(c, "Tao.Hello", NULL, 0, -1, timeout_ms, &reply, NULL, NULL);
 	if (e == TAO_OK) {
 		hello = tao__hello_response__unpack(NULL, reply.n, reply.p);
-		e = hello != NULL ? prove(c, hello, timeout_ms, name)
+		e = hello != NULL ? prove(c, hello, left_ms(deadline), name)
 		                  : tao_fail(TAO_EPROTO, "the Tao host's answer to Tao.Hello is malformed");
 	}
 	if (hello != NULL)
@@ -387,7 +435,7 @@ struct pool {
 };
 
 struct tao_client {
-	char path[TAO_SOCKET_PATH_MAX + 1];
+	char *path;
 	int timeout_ms;
 	int door; /* -1: none */
 	dev_t door_dev;
@@ -420,7 +468,11 @@ struct tao_client *tao_client_new(const char *path, int timeout_ms)
 
 	if (cl == NULL)
 		return NULL;
-	snprintf(cl->path, sizeof cl->path, "%s", path);
+	cl->path = strdup(path);
+	if (cl->path == NULL) {
+		free(cl);
+		return NULL;
+	}
 	cl->timeout_ms = timeout_ms;
 	find_door(cl);
 	return cl;
@@ -453,6 +505,7 @@ void tao_client_free(struct tao_client *cl)
 	if (cl == NULL)
 		return;
 	pool_free(atomic_load(&cl->pool));
+	free(cl->path);
 	free(cl);
 }
 
@@ -523,7 +576,7 @@ static enum tao_err open_door(struct tao_client *cl, struct tao_conn *c, int64_t
 		close(pair[0]);
 		return e;
 	}
-	return adopt(c, pair[0], cl->timeout_ms);
+	return adopt(c, pair[0]);
 }
 
 static enum tao_err connect_slot(struct tao_client *cl, struct slot *s, int64_t deadline)
@@ -574,8 +627,9 @@ enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *
 		return tao_fail_nomem();
 	s = slot_get(p, deadline);
 	if (s == NULL)
-		return tao_fail(TAO_EBUSY, "all %d connections to the Tao host are in use",
-		                TAO_CLIENT_CONNS);
+		return tao_fail(TAO_EBUSY, "all %d connections of this process to the Tao host were in "
+		                "use for %d ms: try again, or use fewer threads", TAO_CLIENT_CONNS,
+		                cl->timeout_ms);
 	e = call_slot(cl, s, op, body, n, reply, deadline);
 	atomic_store(&s->busy, 0);
 	return e;

@@ -42,8 +42,9 @@ static void keep(const char *fmt, va_list ap)
 {
 	char fresh[TAO_WHY_MAX]; /* the arguments may quote why itself */
 
-	vsnprintf(fresh, sizeof fresh, fmt, ap);
-	memcpy(why, fresh, sizeof why);
+	if (vsnprintf(fresh, sizeof fresh, fmt, ap) < 0)
+		fresh[0] = 0;
+	strcpy(why, fresh);
 }
 
 enum tao_err tao_fail(enum tao_err e, const char *fmt, ...)

@@ -70,7 +70,23 @@ enum tao_err tao_hkdf(const void *secret, size_t secret_n, const void *salt, siz
 /* Password-based encryption, PBEData. Sealing uses scrypt, N=2^16, r=8, p=1,
  * AES-256-CTR and HMAC-SHA-256 over everything that matters. Opening reads
  * that and CloudProxy's. A wrong passphrase and an altered file cannot be
- * told apart: both are TAO_EPASS, and the sentence says so. */
+ * told apart: both are TAO_EPASS, and the sentence says so.
+ *
+ * Ours is PBEData{version 2, cipher "aes256-ctr", hmac "sha256", iterations 1,
+ * iv 16 bytes, ciphertext, salt 32 bytes, kdf "scrypt", log_n, r, p}; iv and
+ * salt are random. scrypt(passphrase, salt, 2^log_n, r, p) gives 64 bytes:
+ * encryption key (32), MAC key (32). The ciphertext field is the AES-256-CTR
+ * ciphertext with the MAC (32) behind it, which is HMAC-SHA-256 of
+ *
+ *   "tao pbe v1" (10) | log_n (4) | r (4) | p (4) | iv (16) | salt (32) | ciphertext
+ *
+ * with big-endian integers: parameters and salt are covered, the rest is fixed
+ * and compared. CloudProxy's: no kdf; salt 16 bytes, PBKDF2 with its first half
+ * gives the AES key, with its second the MAC key; the ciphertext field is an
+ * EncryptedData whose MAC is over iv and ciphertext only.
+ *
+ * What a file may ask for when opened is bounded: scrypt to N=2^20, r=16, p=4
+ * and 1 GiB, PBKDF2 to 10^7 iterations (TAO_ELIMIT). */
 enum tao_err tao_pbe_seal(const void *pass, size_t pass_n, const void *p, size_t n,
                           struct tao_buf *out);
 enum tao_err tao_pbe_open(const void *pass, size_t pass_n, const void *p, size_t n,

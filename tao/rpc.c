@@ -166,10 +166,11 @@ enum tao_err tao_rpc_parse_reply(const void *p, size_t n, size_t max_body, struc
 	h = tao__proto_rpcresponse_header__unpack(&alloc, head.n, head.p);
 	if (h == NULL)
 		return tao_fail(TAO_EPROTO, "a reply header is malformed");
-	if (h->error != NULL) {
+	if (h->error != NULL || (h->has_code && h->code != TAO_OK)) {
 		/* A host that sends no code is CloudProxy's: any failure. */
 		m->code = h->has_code && h->code != TAO_OK ? (enum tao_err)h->code : TAO_EPROTO;
-		snprintf(m->error, sizeof m->error, "%s", h->error);
+		snprintf(m->error, sizeof m->error, "%s",
+		         h->error != NULL && h->error[0] != 0 ? h->error : tao_err_text((int)m->code));
 	}
 	return take_op(m, h->op, h->seq);
 }

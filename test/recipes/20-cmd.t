@@ -5,6 +5,7 @@ use warnings;
 
 use File::Basename qw(basename);
 use JSON::PP;
+use POSIX ();
 use Test::More;
 use TaoTest;
 
@@ -86,6 +87,8 @@ exits([ 'run', 'true', '--help' ], 126, qr/no Tao host/, 'options end at the pro
 # A closed standard descriptor is not given to a socket or file.
 my $r = run('sh', '-c', '"$0" ps 2>&-; echo $?', bin('tao'), { env => \%env });
 is($r->{out}, "1\n", 'standard error may be closed');
+$r = run('sh', '-c', '"$0" --help >&-', bin('tao'), { env => \%env });
+ok($r->{status} == 1 && $r->{err} =~ /the output could not be written/, 'standard output is missed');
 $r = run('sh', '-c', '"$0" --help >/dev/full', bin('tao'), { env => \%env });
 ok($r->{status} == 1 && $r->{err} =~ /the output could not be written: the disk is full/, 'a full disk');
 
@@ -100,6 +103,48 @@ exits([ '-d', "$dir/h", 'init', '--passphrase-fd', 'x' ], 1, qr/--passphrase-fd 
 exits([ '-d', "$dir/h", 'init', '--passphrase-fd', '0', '--passphrase-file', "$dir/empty" ], 1,
 	qr/exclude each other/, 'two passphrases');
 ok(!-e "$dir/h", 'and nothing was made');
+
+# On a terminal: what it wrote, and its exit status. Each key stroke waits for its prompt.
+sub on_terminal {
+	my ($dialogue, @args) = @_;
+	my $number = pack 'i', 0;
+	open my $master, '+<', '/dev/ptmx' or return;
+	ioctl($master, 0x40045431, $number) or return; # TIOCSPTLCK
+	ioctl($master, 0x80045430, $number) or return; # TIOCGPTN
+	my $tty = '/dev/pts/' . unpack 'i', $number;
+	my $pid = fork // die "fork: $!\n";
+	if (!$pid) {
+		POSIX::setsid();
+		open STDIN, '+<', $tty or POSIX::_exit(99); # the controlling terminal
+		open STDERR, '>&', \*STDIN;
+		exec { bin('tao') } 'tao', @args or POSIX::_exit(99);
+	}
+	my $seen = '';
+	my $more = sub { my $n = sysread $master, $seen, 4096, length $seen; return $n };
+	local $SIG{ALRM} = sub { kill 'KILL', $pid };
+	alarm 30;
+	for my $step (@$dialogue) {
+		my ($prompt, $keys) = @$step;
+		1 while $seen !~ /$prompt/ && $more->();
+		syswrite $master, $keys;
+	}
+	1 while $more->();
+	waitpid $pid, 0;
+	alarm 0;
+	return ($seen, $? & 127 ? 128 + ($? & 127) : $? >> 8);
+}
+
+SKIP: {
+	my @init = ('-d', "$dir/terminal", 'init');
+	my ($seen, $status) = on_terminal([ [ qr/host: $/, "sesame\n" ], [ qr/again: $/, "other\n" ] ], @init);
+	skip 'there are no pseudoterminals', 5 if !defined $seen;
+	like($seen, qr/the two passphrases differ/, 'a passphrase is typed twice');
+	unlike($seen, qr/sesame/, 'and not shown');
+	is($status, 1, 'and must be the same');
+	($seen, $status) = on_terminal([ [ qr/host: $/, "ses\x03" ] ], @init);
+	is($status, 128 + 2, 'Control-C interrupts the question');
+	ok(!-e "$dir/terminal", 'and nothing was made');
+}
 
 # --- conf check
 

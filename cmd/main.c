@@ -1,0 +1,215 @@
+#include "cmd.h"
+
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+
+#define PASS_ARGS "[--passphrase-file FILE | --passphrase-fd N]"
+#define PASS_DETAILS \
+	"  --passphrase-file FILE  the passphrase is the first line of FILE\n" \
+	"  --passphrase-fd N       ... of the descriptor N\n"
+
+const struct cmd cmd_table[] = {
+	{ "init", NULL, "[--domain NAME] " PASS_ARGS, "makes a host and its domain", cmd_init,
+	  "  --domain NAME           name of the domain, for people [the machine's name]\n"
+	  PASS_DETAILS
+	  "Without either, the passphrase is asked for on the terminal, twice.\n" },
+	{ "up", NULL, "[--foreground] " PASS_ARGS, "starts the host", cmd_up,
+	  "  --foreground            stay in the foreground, as systemd wants it\n"
+	  PASS_DETAILS
+	  "Without either, systemd's credential 'passphrase' is used, or the passphrase is\n"
+	  "asked for on the terminal.\n" },
+	{ "down", NULL, "", "stops the host, and waits until it is gone", cmd_down, NULL },
+	{ "run", NULL, "[OPTION]... [--] PROGRAM [ARG]...",
+	  "measures and registers a program, and becomes it", cmd_run,
+	  "  --env NAME=VALUE        a variable for the program; it is measured\n"
+	  "  --env NAME              the same, with the value that it has here\n"
+	  "  --config FILE           a configuration file to measure\n"
+	  "  --measure closure       executable, libraries, arguments ... (the default)\n"
+	  "  --measure program       the executable alone, where a rule says SelfContained\n"
+	  "  --openssl-conf FILE     another openssl.cnf than the host's; it is measured\n"
+	  "  --name LABEL            a name for people, in tao ps\n"
+	  "  --quiet                 no notices of the host\n"
+	  "The exit status is the program's; 127: no such program, 126: it cannot be started.\n" },
+	{ "ps", NULL, "", "lists the programs that run under the host", cmd_ps, NULL },
+	{ "status", NULL, "", "shows the host", cmd_status, NULL },
+	{ "key", "new", "NAME --for PROGRAM [OPTION]... [-- ARG...]",
+	  "makes a sealed key for a program", cmd_key_new,
+	  "  --for PROGRAM           whose key it is\n"
+	  "  --user USER             as which user the program will run [the caller]\n"
+	  "  --policy program        that program and its successors, as that user (the default)\n"
+	  "  --policy exact          only with the very same libraries and arguments (ARG...)\n"
+	  "  --policy host           any program of this host\n"
+	  "  --policy policy         whoever the domain's rules authorise\n"
+	  "  --type p256             ECDSA on P-256 (the default)\n"
+	  "  --purpose PURPOSE       any (the default), tls, tls13, sign, decrypt\n"
+	  "  --custody host          the host signs (the default)\n"
+	  "  --custody program       the program gets the key into its secure heap\n" },
+	{ "key", "list", "", "lists sealed keys", cmd_key_list, NULL },
+	{ "key", "pem", "NAME [--out FILE]", "prints a key's stub, to use as a key file", cmd_key_pem,
+	  "  --out FILE              writes it there\n" },
+	{ "cert", "show", "NAME [--pem]", "shows the certificate that the domain gave a key",
+	  cmd_cert_show,
+	  "  --pem                   certificate and chain, as PEM\n" },
+	{ "trust", NULL, "PROGRAM [--serves DNSNAME]... [--remove]",
+	  "lets the domain issue certificates to a program", cmd_trust,
+	  "  --serves DNSNAME        and put this DNS name into them\n"
+	  "  --remove                takes it back\n" },
+	{ "policy", "show", "", "lists the domain's rules", cmd_policy_show, NULL },
+	{ "policy", "add", "FACT", "adds a rule", cmd_policy_add, NULL },
+	{ "policy", "remove", "FACT", "removes a rule", cmd_policy_remove, NULL },
+	{ "conf", "print", "", "prints the openssl.cnf for this host", cmd_conf_print, NULL },
+	{ "conf", "check", "FILE", "says what is wrong in an openssl.cnf", cmd_conf_check, NULL },
+	{ "doctor", NULL, "[PID]", "says whether a process really uses the Tao, or whether all is well",
+	  cmd_doctor, NULL },
+	{ NULL, NULL, NULL, NULL, NULL, NULL },
+};
+
+static const char global_details[] =
+	"  -d DIR                  the host's directory [TAO_DIR, /var/lib/tao for root, else\n"
+	"                          ~/.local/state/tao]\n"
+	"  --json                  output as JSON, where there is any\n"
+	"  --help, --version\n";
+
+static void full_name(const struct cmd *cmd, char *out, size_t n)
+{
+	snprintf(out, n, "%s%s%s", cmd->name, cmd->sub != NULL ? " " : "",
+	         cmd->sub != NULL ? cmd->sub : "");
+}
+
+/* All subcommands, or those of one group ("key"). */
+static void list(FILE *to, const char *group)
+{
+	char name[32];
+
+	fprintf(to, "usage: tao [-d DIR] [--json] %s ...\n\n", group != NULL ? group : "COMMAND");
+	for (const struct cmd *c = cmd_table; c->name != NULL; c++) {
+		if (group != NULL && strcmp(c->name, group) != 0)
+			continue;
+		full_name(c, name, sizeof name);
+		fprintf(to, "  %-14s %s\n", name, c->help);
+	}
+	fprintf(to, "\n%s'tao COMMAND --help' says more, tao(1) everything.\n", global_details);
+}
+
+static void one_line(FILE *to, const struct cmd *c)
+{
+	char name[32];
+
+	full_name(c, name, sizeof name);
+	fprintf(to, "usage: tao %s%s%s\n", name, *c->args != 0 ? " " : "", c->args);
+}
+
+int cmd_help(const struct cmd_env *env)
+{
+	const struct cmd *c = env->cmd;
+
+	if (c == NULL) {
+		list(stdout, *env->name != 0 ? env->name : NULL);
+		return 0;
+	}
+	one_line(stdout, c);
+	printf("%s\n\n%s%s", c->help, c->details != NULL ? c->details : "", global_details);
+	return 0;
+}
+
+int cmd_usage(const struct cmd_env *env, const char *why_fmt, ...)
+{
+	struct tao_buf why = TAO_BUF_INIT;
+	char text[TAO_WHY_MAX];
+	va_list ap;
+
+	va_start(ap, why_fmt);
+	vsnprintf(text, sizeof text, why_fmt, ap);
+	va_end(ap);
+	cmd_escape(&why, text);
+	fprintf(stderr, "tao%s%s: %s\n", *env->name != 0 ? " " : "", env->name, tao_buf_cstr(&why));
+	if (env->cmd != NULL)
+		one_line(stderr, env->cmd);
+	fprintf(stderr, "'tao%s%s --help' says more.\n", *env->name != 0 ? " " : "", env->name);
+	tao_buf_free(&why);
+	return 2;
+}
+
+static int is_group(const char *word)
+{
+	for (const struct cmd *c = cmd_table; c->name != NULL; c++)
+		if (c->sub != NULL && strcmp(c->name, word) == 0)
+			return 1;
+	return 0;
+}
+
+/* *words: how many of argv[0..] were the name. */
+static const struct cmd *find(int argc, char **argv, int *words)
+{
+	for (const struct cmd *c = cmd_table; c->name != NULL; c++) {
+		*words = c->sub == NULL ? 1 : 2;
+		if (argc >= *words && strcmp(c->name, argv[0]) == 0 &&
+		    (c->sub == NULL || strcmp(c->sub, argv[1]) == 0))
+			return c;
+	}
+	return NULL;
+}
+
+static int dispatch(struct cmd_env *env, int argc, char **argv)
+{
+	char name[32];
+	int words;
+
+	if (argc == 0) {
+		list(stderr, NULL);
+		return 2;
+	}
+	env->cmd = find(argc, argv, &words);
+	if (env->cmd != NULL) {
+		full_name(env->cmd, name, sizeof name);
+		env->name = name;
+		optind = 0; /* glibc: start afresh */
+		return env->cmd->fn(env, argc - words + 1, argv + words - 1);
+	}
+	if (!is_group(argv[0]))
+		return cmd_usage(env, "there is no command '%s'", argv[0]);
+	env->name = argv[0];
+	optind = 0;
+	if (cmd_option(env, argc, argv, NULL) == CMD_STOP)
+		return env->status;
+	if (optind < argc)
+		return cmd_usage(env, "there is no command '%s %s'", argv[0], argv[optind]);
+	list(stderr, argv[0]);
+	return 2;
+}
+
+/* A closed standard descriptor would be reused for a socket, and then written
+ * to. Opened the wrong way round, it still fails; close-on-exec: what tao run
+ * becomes finds it closed as it was. */
+static void fill_standard_descriptors(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0)
+			(void)!open("/dev/null", (fd == 0 ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
+}
+
+int main(int argc, char **argv)
+{
+	struct cmd_env env = { .self = argv[0], .name = "", .in_order = 1 };
+	int status;
+
+	fill_standard_descriptors();
+	/* The user's openssl.cnf may load this very project's provider. */
+	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
+	if (cmd_option(&env, argc, argv, NULL) == CMD_STOP) {
+		status = env.status;
+	} else {
+		env.in_order = 0;
+		status = dispatch(&env, argc - optind, argv + optind);
+	}
+	if (fflush(stdout) != 0 || ferror(stdout)) {
+		tao_fail_sys("the output could not be written");
+		status = cmd_failed(&env);
+	}
+	return status;
+}

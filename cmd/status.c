@@ -1,0 +1,88 @@
+#include "cmd.h"
+
+#include "tao.pb-c.h"
+
+static void text(const Tao__StatusResponse *s)
+{
+	char since[CMD_TIME_MAX];
+
+	cmd_fieldf("host", "running since %s, process %d, version %s", cmd_time(s->since, since),
+	           s->pid, s->version);
+	cmd_field("principal", s->principal);
+	cmd_field("directory", s->dir);
+	cmd_field("domain", s->domain);
+	cmd_fieldf("root", "%s%s", s->root, s->development ? "; development host" : "");
+	cmd_fieldf("rules", "version %llu", (unsigned long long)s->rules_version);
+	cmd_fieldf("programs", "%u", s->instances);
+	cmd_fieldf("keys", "%u", s->keys);
+	cmd_fieldf("workers", "%u", s->workers);
+	for (size_t i = 0; i < s->n_warnings; i++)
+		cmd_field("warning", s->warnings[i]);
+}
+
+static int json(const struct cmd_env *env, const Tao__StatusResponse *s)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	struct tao_json j;
+
+	tao_json_open(&j, &b);
+	tao_json_begin(&j, NULL, '{');
+	tao_json_bool(&j, "running", 1);
+	tao_json_str(&j, "version", s->version);
+	tao_json_str(&j, "principal", s->principal);
+	tao_json_str(&j, "root", s->root);
+	tao_json_str(&j, "dir", s->dir);
+	tao_json_int(&j, "pid", s->pid);
+	tao_json_int(&j, "since", s->since);
+	tao_json_bool(&j, "development", s->development);
+	tao_json_bool(&j, "sanitizer", s->sanitizer);
+	tao_json_str(&j, "domain", s->domain);
+	tao_json_int(&j, "rules_version", (int64_t)s->rules_version);
+	tao_json_int(&j, "instances", s->instances);
+	tao_json_int(&j, "keys", s->keys);
+	tao_json_int(&j, "workers", s->workers);
+	tao_json_begin(&j, "warnings", '[');
+	for (size_t i = 0; i < s->n_warnings; i++)
+		tao_json_str(&j, NULL, s->warnings[i]);
+	tao_json_end(&j, ']');
+	tao_json_end(&j, '}');
+	return cmd_put_json(env, &b);
+}
+
+static int not_running(const struct cmd_env *env)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	struct tao_json j;
+
+	cmd_failed(env);
+	if (env->json) {
+		tao_json_open(&j, &b);
+		tao_json_begin(&j, NULL, '{');
+		tao_json_bool(&j, "running", 0);
+		tao_json_end(&j, '}');
+		cmd_put_json(env, &b);
+	}
+	return 1;
+}
+
+int cmd_status(struct cmd_env *env, int argc, char **argv)
+{
+	Tao__StatusResponse *s = NULL;
+	int status = 0;
+	enum tao_err e;
+
+	if (!cmd_operands(env, argc, argv, 0, 0))
+		return env->status;
+	e = cmd_ask(env, "Host.Status", NULL, -1, &tao__status_response__descriptor,
+	            (ProtobufCMessage **)&s);
+	if (e == TAO_ENOHOST)
+		return not_running(env);
+	if (e != TAO_OK)
+		return cmd_failed(env);
+	if (env->json)
+		status = json(env, s);
+	else
+		text(s);
+	tao__status_response__free_unpacked(s, NULL);
+	return status;
+}

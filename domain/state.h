@@ -1,0 +1,31 @@
+/*
+ * What struct domain is made of, for the files of this directory only.
+ *
+ * rules is read and changed under lock; everything else is fixed once the domain is loaded.
+ */
+#ifndef DOMAIN_STATE_H
+#define DOMAIN_STATE_H
+
+#include <pthread.h>
+
+#include <openssl/x509.h>
+
+#include "domain.h"
+#include "rules.h"
+
+struct domain {
+	char *rules_path;
+	uint8_t id[TAO_HASH_LEN];
+	struct tao_keyset keys;
+	X509 *cert;
+	pthread_mutex_t lock;
+	struct rules rules;
+};
+
+/* Trusted and not revoked; lock held. subject: SHA-256 of a key that must not be revoked
+ * either, or NULL. */
+enum tao_err domain_check_host(struct domain *d, const struct tao_node *host);
+enum tao_err domain_check_program(struct domain *d, const struct fact_program *p,
+                                  const uint8_t *subject);
+
+#endif

@@ -1,0 +1,360 @@
+#include "provider.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/core_names.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/params.h>
+#include <openssl/provider.h>
+
+#include "config.h"
+#include "tao/pb.h"
+
+#define SOCKET_ENV "TAO_SOCKET"
+#define SOCKET_DEFAULT TAO_LOCALSTATEDIR "/lib/tao/run/tao.sock"
+
+static OSSL_FUNC_provider_teardown_fn prov_teardown;
+static OSSL_FUNC_provider_gettable_params_fn prov_gettable_params;
+static OSSL_FUNC_provider_get_params_fn prov_get_params;
+static OSSL_FUNC_provider_query_operation_fn prov_query;
+static OSSL_FUNC_provider_get_reason_strings_fn prov_get_reasons;
+
+/* ---- what there is ---- */
+
+#define EC_NAMES "EC:id-ecPublicKey:1.2.840.10045.2.1"
+
+static const OSSL_ALGORITHM keymgmts[] = {
+	{ EC_NAMES, PROV_PROPERTIES, prov_ec_keymgmt, "Tao EC keys" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM signatures[] = {
+	{ "ECDSA", PROV_PROPERTIES, prov_ecdsa, "ECDSA by the Tao host" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM stores[] = {
+	{ "tao", PROV_PROPERTIES, prov_store, "keys and certificates of the Tao host" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM decoders[] = {
+	{ "DER", PROV_PROPERTIES ",input=pem", prov_pem_decoder, "TAO PRIVATE KEY to DER" },
+	{ EC_NAMES, PROV_PROPERTIES ",input=der,structure=" PROV_STRUCTURE, prov_ec_der_decoder,
+	  "Tao stubs to EC keys" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+/* PEM_write_PrivateKey() asks for PrivateKeyInfo: it gets the stub, which is
+ * what the user wants in the file. In DER nothing would tell the two apart. */
+#define ENCODERS(names) \
+	{ names, PROV_PROPERTIES ",output=pem,structure=" PROV_STRUCTURE, \
+	  prov_stub_pem_encoder, "Tao stubs" }, \
+	{ names, PROV_PROPERTIES ",output=der,structure=" PROV_STRUCTURE, \
+	  prov_stub_der_encoder, "Tao stubs" }, \
+	{ names, PROV_PROPERTIES ",output=pem,structure=PrivateKeyInfo", \
+	  prov_stub_pem_encoder, "Tao stubs" }, \
+	{ names, PROV_PROPERTIES ",output=pem,structure=SubjectPublicKeyInfo", \
+	  prov_spki_pem_encoder, "public halves of Tao keys" }, \
+	{ names, PROV_PROPERTIES ",output=der,structure=SubjectPublicKeyInfo", \
+	  prov_spki_der_encoder, "public halves of Tao keys" }, \
+	{ names, PROV_PROPERTIES ",output=text", prov_text_encoder, "Tao keys for people" }
+
+static const OSSL_ALGORITHM encoders[] = {
+	ENCODERS(EC_NAMES),
+	{ NULL, NULL, NULL, NULL }
+};
+
+/* ---- errors ---- */
+
+static const char *const own_reasons[] = {
+	[PROV_REXPORT - PROV_REXPORT] =
+		"the private half of a Tao key never leaves the Tao host: "
+		"copy the TAO PRIVATE KEY file instead, or ask for the public key",
+	[PROV_RNOPRIVATE - PROV_REXPORT] =
+		"only the public half of the key is here: sign with tao:NAME or a TAO PRIVATE KEY file",
+	[PROV_RIMPORT - PROV_REXPORT] =
+		"a private key cannot become a Tao key here: make one with 'tao key new'",
+	[PROV_RDIGEST - PROV_REXPORT] =
+		"a Tao key signs SHA-256, SHA-384 and SHA-512 only: choose one of these digests",
+	[PROV_RCIPHER - PROV_REXPORT] =
+		"a TAO PRIVATE KEY file holds no secret: write it without cipher and passphrase",
+	[PROV_RURI - PROV_REXPORT] =
+		"not a tao: URI: write tao:NAME, tao:NAME/key, tao:NAME/cert, tao:NAME/chain, "
+		"tao:ca, or tao: for a list",
+	[PROV_RSETTING - PROV_REXPORT] =
+		"a setting of the Tao provider is wrong: correct 'socket' and 'timeout' in its section "
+		"of openssl.cnf, or TAO_SOCKET",
+};
+
+/* The list has no place for TAO_OK: a zero ends it. */
+static void fill_reasons(OSSL_ITEM *to)
+{
+	for (int i = TAO_OK + 1; i < TAO_ERR_COUNT; i++, to++) {
+		to->id = (unsigned)i;
+		to->ptr = (void *)tao_err_text(i);
+	}
+	for (int i = PROV_REXPORT; i < PROV_REASON_END; i++, to++) {
+		to->id = (unsigned)i;
+		to->ptr = (void *)own_reasons[i - PROV_REXPORT];
+	}
+}
+
+static const OSSL_ITEM *prov_get_reasons(void *provctx)
+{
+	return ((struct prov *)provctx)->reasons;
+}
+
+int prov_raise_at(const struct prov *p, const char *file, int line, const char *func, int reason,
+                  const char *fmt, ...)
+{
+	va_list ap;
+
+	if (p->core_new_error == NULL || p->core_vset_error == NULL)
+		return 0;
+	va_start(ap, fmt);
+	p->core_new_error(p->handle);
+	if (p->core_set_error_debug != NULL)
+		p->core_set_error_debug(p->handle, file, line, func);
+	p->core_vset_error(p->handle, (uint32_t)reason, fmt, ap);
+	va_end(ap);
+	return 0;
+}
+
+int prov_reason(const struct prov *p, enum tao_err e)
+{
+	return p->setup != TAO_OK && p->setup == e ? PROV_RSETTING : (int)e;
+}
+
+/* ---- services to the rest of the module ---- */
+
+enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
+                       struct tao_buf *reply)
+{
+	struct tao_buf body = TAO_BUF_INIT;
+	enum tao_err e;
+
+	if (p->setup != TAO_OK)
+		return tao_fail(p->setup, "%s", p->setup_why);
+	if (req != NULL)
+		tao_pb_pack(req, &body);
+	e = tao_buf_err(&body);
+	if (e == TAO_OK)
+		e = tao_client_call(p->client, op, body.p, body.n, reply);
+	tao_buf_free(&body);
+	return e;
+}
+
+enum tao_err prov_sha256(struct prov *p, const void *data, size_t n, uint8_t hash[32])
+{
+	size_t size = 32;
+	int good;
+
+	ERR_set_mark();
+	good = EVP_Q_digest(p->libctx, "SHA256", NULL, data, n, hash, &size) && size == 32;
+	ERR_pop_to_mark();
+	return good ? TAO_OK : tao_fail(TAO_ECRYPTO, "SHA-256 failed inside the Tao provider");
+}
+
+int prov_bio_write(const struct prov *p, OSSL_CORE_BIO *out, const void *data, size_t n)
+{
+	const uint8_t *from = data;
+	size_t done = 0;
+
+	while (n > 0) {
+		if (!p->bio_write(out, from, n, &done) || done == 0 || done > n)
+			return 0;
+		from += done;
+		n -= done;
+	}
+	return 1;
+}
+
+/* ---- settings ---- */
+
+static enum tao_err parse_timeout(const char *text, int *ms)
+{
+	char *end;
+	long v;
+
+	errno = 0;
+	v = strtol(text, &end, 10);
+	if (errno != 0 || end == text || *end != 0 || v < PROV_TIMEOUT_MIN || v > PROV_TIMEOUT_MAX)
+		return tao_fail(TAO_EINVAL, "timeout = %.40s in the Tao provider's section of "
+		                "openssl.cnf: give milliseconds, %d to %d", text, PROV_TIMEOUT_MIN,
+		                PROV_TIMEOUT_MAX);
+	*ms = (int)v;
+	return TAO_OK;
+}
+
+static enum tao_err check_socket(const char *path)
+{
+	if (path[0] != '/' || strlen(path) > TAO_SOCKET_PATH_MAX)
+		return tao_fail(TAO_EINVAL, "'%.200s' cannot be the Tao host's socket: set 'socket' in "
+		                "openssl.cnf or TAO_SOCKET to an absolute path of at most %d bytes",
+		                path, TAO_SOCKET_PATH_MAX);
+	return TAO_OK;
+}
+
+/* The core hands out pointers into its own copy of the configuration. */
+static int read_settings(struct prov *p)
+{
+	char *path = NULL, *timeout = NULL;
+	int ms = TAO_CALL_TIMEOUT_MS;
+	OSSL_PARAM wanted[] = {
+		OSSL_PARAM_construct_utf8_ptr("socket", &path, 0),
+		OSSL_PARAM_construct_utf8_ptr("timeout", &timeout, 0),
+		OSSL_PARAM_construct_end(),
+	};
+
+	if (p->core_get_params != NULL)
+		p->core_get_params(p->handle, wanted);
+	if (path == NULL)
+		path = secure_getenv(SOCKET_ENV);
+	if (path == NULL || path[0] == 0)
+		path = (char *)SOCKET_DEFAULT;
+	p->setup = check_socket(path);
+	if (p->setup == TAO_OK && timeout != NULL)
+		p->setup = parse_timeout(timeout, &ms);
+	if (p->setup != TAO_OK)
+		snprintf(p->setup_why, sizeof p->setup_why, "%s", tao_why());
+	p->client = tao_client_new(path, ms);
+	return p->client != NULL;
+}
+
+/* ---- what the core asks ---- */
+
+static const OSSL_PARAM *prov_gettable_params(void *provctx)
+{
+	static const OSSL_PARAM table[] = {
+		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_NAME, OSSL_PARAM_UTF8_PTR, NULL, 0),
+		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_VERSION, OSSL_PARAM_UTF8_PTR, NULL, 0),
+		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_BUILDINFO, OSSL_PARAM_UTF8_PTR, NULL, 0),
+		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_STATUS, OSSL_PARAM_INTEGER, NULL, 0),
+		OSSL_PARAM_END
+	};
+
+	(void)provctx;
+	return table;
+}
+
+static int prov_get_params(void *provctx, OSSL_PARAM params[])
+{
+	static const char *const texts[][2] = {
+		{ OSSL_PROV_PARAM_NAME, "Tao for OpenSSL" },
+		{ OSSL_PROV_PARAM_VERSION, TAO_VERSION },
+		{ OSSL_PROV_PARAM_BUILDINFO, TAO_VERSION },
+	};
+	OSSL_PARAM *q;
+
+	(void)provctx;
+	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
+		q = OSSL_PARAM_locate(params, texts[i][0]);
+		if (q != NULL && !OSSL_PARAM_set_utf8_ptr(q, texts[i][1]))
+			return 0;
+	}
+	q = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_STATUS);
+	return q == NULL || OSSL_PARAM_set_int(q, 1);
+}
+
+static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_cache)
+{
+	static const struct {
+		int operation;
+		const OSSL_ALGORITHM *algorithms;
+	} operations[] = {
+		{ OSSL_OP_KEYMGMT, keymgmts },
+		{ OSSL_OP_SIGNATURE, signatures },
+		{ OSSL_OP_STORE, stores },
+		{ OSSL_OP_DECODER, decoders },
+		{ OSSL_OP_ENCODER, encoders },
+	};
+
+	(void)provctx;
+	*no_cache = 0;
+	for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
+		if (operations[i].operation == operation)
+			return operations[i].algorithms;
+	}
+	return NULL;
+}
+
+static void prov_teardown(void *provctx)
+{
+	struct prov *p = provctx;
+
+	if (p == NULL)
+		return;
+	tao_client_free(p->client);
+	if (p->inner != NULL)
+		OSSL_PROVIDER_unload(p->inner);
+	OSSL_LIB_CTX_free(p->libctx);
+	free(p);
+}
+
+static const OSSL_DISPATCH prov_functions[] = {
+	{ OSSL_FUNC_PROVIDER_TEARDOWN, (void (*)(void))prov_teardown },
+	{ OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))prov_gettable_params },
+	{ OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))prov_get_params },
+	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))prov_query },
+	{ OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))prov_get_reasons },
+	{ 0, NULL }
+};
+
+static void take_core(struct prov *p, const OSSL_DISPATCH *in)
+{
+	for (; in->function_id != 0; in++) {
+		switch (in->function_id) {
+		case OSSL_FUNC_CORE_GET_PARAMS:
+			p->core_get_params = OSSL_FUNC_core_get_params(in);
+			break;
+		case OSSL_FUNC_CORE_NEW_ERROR:
+			p->core_new_error = OSSL_FUNC_core_new_error(in);
+			break;
+		case OSSL_FUNC_CORE_SET_ERROR_DEBUG:
+			p->core_set_error_debug = OSSL_FUNC_core_set_error_debug(in);
+			break;
+		case OSSL_FUNC_CORE_VSET_ERROR:
+			p->core_vset_error = OSSL_FUNC_core_vset_error(in);
+			break;
+		case OSSL_FUNC_BIO_READ_EX:
+			p->bio_read = OSSL_FUNC_BIO_read_ex(in);
+			break;
+		case OSSL_FUNC_BIO_GETS:
+			p->bio_gets = OSSL_FUNC_BIO_gets(in);
+			break;
+		case OSSL_FUNC_BIO_WRITE_EX:
+			p->bio_write = OSSL_FUNC_BIO_write_ex(in);
+			break;
+		}
+	}
+}
+
+__attribute__((visibility("default")))
+int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
+                       const OSSL_DISPATCH **out, void **provctx)
+{
+	struct prov *p = calloc(1, sizeof *p);
+
+	if (p == NULL)
+		return 0;
+	p->handle = handle;
+	take_core(p, in);
+	fill_reasons(p->reasons);
+	p->libctx = OSSL_LIB_CTX_new_from_dispatch(handle, in);
+	if (p->libctx != NULL)
+		p->inner = OSSL_PROVIDER_load(p->libctx, "default");
+	if (p->inner == NULL || !read_settings(p)) {
+		prov_teardown(p);
+		return 0;
+	}
+	*out = prov_functions;
+	*provctx = p;
+	return 1;
+}

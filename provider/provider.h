@@ -1,0 +1,108 @@
+/*
+ * tao.so: the OpenSSL 3 provider, inside.
+ *
+ * One struct prov per loaded provider; everything else hangs on it, nothing is
+ * global. It is made in OSSL_provider_init(), which reads configuration and
+ * environment, and does nothing else that could fail or take time: no
+ * connection, no thread, no handler. A wrong setting does not fail it either
+ * (OpenSSL would hide that); it is told when the first request is made.
+ *
+ * Settings, in the provider's section of openssl.cnf:
+ *   socket    path of the host's socket; default: the environment's TAO_SOCKET at
+ *             the time of loading, else that of the installed host
+ *   timeout   milliseconds for one request to the host; default 10000
+ *
+ * Cryptography that is not the host's (hashing, verifying, encoding public
+ * keys) is done in an inner library context that has the default provider and
+ * nothing of the application's configuration. Inner failures leave nothing on
+ * the error queue: wrap them in ERR_set_mark() and ERR_pop_to_mark().
+ *
+ * Errors go to the application's queue with prov_raise(): the reason is the
+ * fixed sentence of the code, since some applications print only that, and
+ * the data is tao_why() or the caller's text. Functions that follow the idiom
+ * of tao/err.h do not raise; the dispatched function that called them does.
+ */
+#ifndef PROVIDER_PROVIDER_H
+#define PROVIDER_PROVIDER_H
+
+#include <openssl/core.h>
+#include <openssl/core_dispatch.h>
+#include <openssl/types.h>
+
+#include "tao/buf.h"
+#include "tao/client.h"
+#include "tao.pb-c.h"
+
+#define PROV_PROPERTIES "provider=tao"
+#define PROV_STRUCTURE "TaoPrivateKey" /* what decoders and encoders call a stub */
+#define PROV_TIMEOUT_MIN 1       /* milliseconds */
+#define PROV_TIMEOUT_MAX 3600000
+
+/* Reasons of the provider's own; those of enum tao_err come before. */
+enum prov_reason {
+	PROV_REXPORT = 100, /* the private half was asked for */
+	PROV_RNOPRIVATE,    /* signing with a public key */
+	PROV_RIMPORT,       /* a private key was offered */
+	PROV_RDIGEST,       /* a digest that the host does not sign */
+	PROV_RCIPHER,       /* a passphrase for a stub */
+	PROV_RURI,          /* not a tao: URI */
+	PROV_RSETTING,      /* socket or timeout are wrong */
+	PROV_REASON_END
+};
+#define PROV_REASONS (TAO_ERR_COUNT + PROV_REASON_END - PROV_REXPORT) /* with the end mark */
+
+struct prov {
+	const OSSL_CORE_HANDLE *handle;
+	OSSL_LIB_CTX *libctx;
+	OSSL_PROVIDER *inner;
+	struct tao_client *client;
+	enum tao_err setup; /* what is wrong with the settings, and the sentence */
+	char setup_why[TAO_WHY_MAX];
+	OSSL_ITEM reasons[PROV_REASONS];
+	OSSL_FUNC_core_get_params_fn *core_get_params;
+	OSSL_FUNC_core_new_error_fn *core_new_error;
+	OSSL_FUNC_core_set_error_debug_fn *core_set_error_debug;
+	OSSL_FUNC_core_vset_error_fn *core_vset_error;
+	OSSL_FUNC_BIO_read_ex_fn *bio_read;
+	OSSL_FUNC_BIO_gets_fn *bio_gets;
+	OSSL_FUNC_BIO_write_ex_fn *bio_write;
+};
+
+/* Puts an error on the application's queue. reason: enum tao_err or enum
+ * prov_reason; fmt: NULL for none. Returns 0, so that callers can return it. */
+int prov_raise_at(const struct prov *p, const char *file, int line, const char *func, int reason,
+                  const char *fmt, ...) __attribute__((format(printf, 6, 7), cold));
+#define prov_raise(p, e) \
+	prov_raise_at(p, __FILE__, __LINE__, __func__, prov_reason(p, e), "%s", tao_why())
+#define prov_raise_reason(p, r) prov_raise_at(p, __FILE__, __LINE__, __func__, (int)(r), NULL)
+#define prov_raise_text(p, r, ...) \
+	prov_raise_at(p, __FILE__, __LINE__, __func__, (int)(r), __VA_ARGS__)
+
+/* The reason for a code: the code, unless the settings are to blame. */
+int prov_reason(const struct prov *p, enum tao_err e);
+
+/* One request to the host: req serialized as op's body (NULL: empty), the
+ * answer's body appended to reply. Errors: those of the settings and of
+ * tao_client_call(). */
+enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
+                       struct tao_buf *reply);
+
+/* SHA-256 in the inner context. */
+enum tao_err prov_sha256(struct prov *p, const void *data, size_t n, uint8_t hash[32]);
+
+/* Writes it all to an application's BIO; 0 on failure, without an error: the BIO has told it. */
+int prov_bio_write(const struct prov *p, OSSL_CORE_BIO *out, const void *data, size_t n);
+
+/* The implementations; provider.c has the tables that name them. */
+extern const OSSL_DISPATCH prov_ec_keymgmt[];       /* keymgmt/ec.c */
+extern const OSSL_DISPATCH prov_ecdsa[];            /* sig_ecdsa.c */
+extern const OSSL_DISPATCH prov_store[];            /* store/store.c */
+extern const OSSL_DISPATCH prov_pem_decoder[];      /* store/decode_pem.c */
+extern const OSSL_DISPATCH prov_ec_der_decoder[];   /* store/decode_der.c */
+extern const OSSL_DISPATCH prov_stub_pem_encoder[]; /* store/encode.c, and these */
+extern const OSSL_DISPATCH prov_stub_der_encoder[];
+extern const OSSL_DISPATCH prov_spki_pem_encoder[];
+extern const OSSL_DISPATCH prov_spki_der_encoder[];
+extern const OSSL_DISPATCH prov_text_encoder[];
+
+#endif

@@ -1,0 +1,126 @@
+#include "reply.h"
+
+#include <string.h>
+
+#include "tao/stub.h"
+
+#define DER_SEQUENCE 0x30
+#define DER_INTEGER 0x02
+
+static enum tao_err malformed(const char *what)
+{
+	return tao_fail(TAO_EPROTO, "the Tao host's answer is malformed (%s): "
+	                "check that taod and tao.so are of one version", what);
+}
+
+static enum tao_err unpack(struct reply *r, const ProtobufCMessageDescriptor *d,
+                           const struct tao_buf *body, const char *what)
+{
+	enum tao_err e;
+
+	memset(r, 0, sizeof *r);
+	tao_pb_alloc_init(&r->alloc, REPLY_MEMORY);
+	e = tao_pb_unpack(&r->alloc, d, body->p, body->n, what, &r->m);
+	return e == TAO_OK || e == TAO_ENOMEM ? e : malformed(what);
+}
+
+void reply_free(struct reply *r)
+{
+	if (r->m != NULL)
+		tao_pb_free(&r->alloc, r->m);
+	r->m = NULL;
+	r->key = NULL;
+	r->list = NULL;
+}
+
+static int is_ecdsa_der(const uint8_t *p, size_t n)
+{
+	struct tao_rd r = tao_rd_of(p, n), seq = tao_rd_der(&r, DER_SEQUENCE);
+	struct tao_rd a = tao_rd_der(&seq, DER_INTEGER), b = tao_rd_der(&seq, DER_INTEGER);
+
+	return tao_rd_done(&r) && tao_rd_done(&seq) && !a.bad && a.n > 0 && !b.bad && b.n > 0;
+}
+
+enum tao_err reply_signature(const struct tao_buf *body, uint8_t *sig, size_t *sig_n)
+{
+	struct reply r;
+	enum tao_err e = unpack(&r, &tao__sign_response__descriptor, body, "a signature");
+	const Tao__SignResponse *m = (const Tao__SignResponse *)r.m;
+
+	if (e != TAO_OK)
+		goto out;
+	if (m->signature.len > *sig_n || !is_ecdsa_der(m->signature.data, m->signature.len)) {
+		e = malformed("a signature");
+		goto out;
+	}
+	memcpy(sig, m->signature.data, m->signature.len);
+	*sig_n = m->signature.len;
+out:
+	reply_free(&r);
+	return e;
+}
+
+static int is_certificate(const ProtobufCBinaryData *d)
+{
+	struct tao_rd r = tao_rd_of(d->data, d->len), seq;
+
+	if (d->len > REPLY_CERT_MAX)
+		return 0;
+	seq = tao_rd_der(&r, DER_SEQUENCE);
+	return tao_rd_done(&r) && seq.n > 0;
+}
+
+static const char *key_fault(const Tao__KeyResponse *m, int need)
+{
+	if ((need & REPLY_STUB) && !m->has_stub)
+		return "no stub";
+	if (m->has_stub && (m->stub.len == 0 || m->stub.len > TAO_STUB_MAX))
+		return "a stub's size";
+	if ((need & REPLY_ID) && !m->has_key_id)
+		return "no key id";
+	if (m->has_key_id && m->key_id.len != REPLY_ID_LEN)
+		return "a key id's size";
+	if ((need & REPLY_CHAIN) && m->n_chain == 0)
+		return "no certificate";
+	if (m->n_chain > REPLY_CHAIN_MAX)
+		return "too many certificates";
+	for (size_t i = 0; i < m->n_chain; i++) {
+		if (!is_certificate(&m->chain[i]))
+			return "a certificate";
+	}
+	return NULL;
+}
+
+enum tao_err reply_key(struct reply *r, const struct tao_buf *body, int need)
+{
+	enum tao_err e = unpack(r, &tao__key_response__descriptor, body, "a key");
+	const char *fault;
+
+	if (e != TAO_OK)
+		return e;
+	fault = key_fault((const Tao__KeyResponse *)r->m, need);
+	if (fault != NULL) {
+		reply_free(r);
+		return malformed(fault);
+	}
+	r->key = (const Tao__KeyResponse *)r->m;
+	return TAO_OK;
+}
+
+enum tao_err reply_list(struct reply *r, const struct tao_buf *body)
+{
+	enum tao_err e = unpack(r, &tao__key_list_response__descriptor, body, "a list of keys");
+	const Tao__KeyListResponse *m = (const Tao__KeyListResponse *)r->m;
+
+	if (e != TAO_OK)
+		return e;
+	for (size_t i = 0; i < m->n_keys; i++) {
+		if (i < REPLY_KEYS_MAX &&
+		    tao_key_name_check(m->keys[i]->name, strlen(m->keys[i]->name)) == TAO_OK)
+			continue;
+		reply_free(r);
+		return malformed("a list of keys");
+	}
+	r->list = m;
+	return TAO_OK;
+}

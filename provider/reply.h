@@ -1,0 +1,48 @@
+/*
+ * The host's answers, checked: every byte that the provider takes from the
+ * host goes through here. The host is trusted with keys, not with memory:
+ * lengths, counts and shapes are checked, and nothing is believed to be text.
+ *
+ * Ownership: struct reply owns what its message points to. It must not move
+ * while it holds one, and is freed with reply_free() (also when empty).
+ *
+ * Errors: TAO_EPROTO (whatever does not fit), TAO_ENOMEM.
+ */
+#ifndef PROVIDER_REPLY_H
+#define PROVIDER_REPLY_H
+
+#include "tao/buf.h"
+#include "tao/pb.h"
+#include "tao.pb-c.h"
+
+#define REPLY_ID_LEN 32            /* bytes of a key id */
+#define REPLY_SIG_MAX 1024         /* bytes of a signature */
+#define REPLY_CHAIN_MAX 16         /* certificates in a chain */
+#define REPLY_CERT_MAX (64u << 10) /* bytes of one certificate */
+#define REPLY_KEYS_MAX 65536       /* keys in a list */
+#define REPLY_MEMORY (16u << 20)   /* bytes that an unpacked answer may take */
+
+struct reply {
+	struct tao_pb_alloc alloc;
+	ProtobufCMessage *m; /* NULL: none */
+	const Tao__KeyResponse *key;      /* after reply_key() */
+	const Tao__KeyListResponse *list; /* after reply_list() */
+};
+
+/* SignResponse: a DER SEQUENCE of two INTEGERs that fits; *sig_n is room on entry. */
+enum tao_err reply_signature(const struct tao_buf *body, uint8_t *sig, size_t *sig_n);
+
+/* KeyResponse. need says which fields must be there; those that are, are
+ * checked in any case: the stub by its size, the id by its length, each
+ * certificate as one DER SEQUENCE. */
+#define REPLY_STUB 1
+#define REPLY_ID 2
+#define REPLY_CHAIN 4
+enum tao_err reply_key(struct reply *r, const struct tao_buf *body, int need);
+
+/* KeyListResponse: every name is a legal key name. */
+enum tao_err reply_list(struct reply *r, const struct tao_buf *body);
+
+void reply_free(struct reply *r);
+
+#endif

@@ -1,0 +1,485 @@
+/* CryptoKey and CryptoKeyset, and the files that hold them. */
+#include "key.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+#include <openssl/err.h>
+#include <openssl/param_build.h>
+#include <openssl/rand.h>
+#include <openssl/x509.h>
+
+#include "file.h"
+#include "keytype.h"
+#include "pb.h"
+
+#define CRYPTOKEY_MAX 8192        /* bytes of one CryptoKey */
+#define CRYPTOKEY_MEMORY 32768    /* bytes that it may unpack to */
+#define KEYSET_MEMORY (4 * TAO_KEYFILE_MAX)
+#define KEYSET_MAX 16             /* keys in one set */
+#define RSA_PARTS 5               /* n, e, d, p, q */
+#define RSA_PUBLIC_PARTS 2
+#define DERIVER_TYPE "hdkf-sha256"
+
+static const char *const rsa_param[RSA_PARTS] = {
+	OSSL_PKEY_PARAM_RSA_N, OSSL_PKEY_PARAM_RSA_E, OSSL_PKEY_PARAM_RSA_D,
+	OSSL_PKEY_PARAM_RSA_FACTOR1, OSSL_PKEY_PARAM_RSA_FACTOR2,
+};
+
+/* The CRT numbers, which CloudProxy does not store. */
+static const char *const crt_param[] = {
+	OSSL_PKEY_PARAM_RSA_EXPONENT1, OSSL_PKEY_PARAM_RSA_EXPONENT2,
+	OSSL_PKEY_PARAM_RSA_COEFFICIENT1,
+};
+
+#define CRT_PARTS (sizeof crt_param / sizeof crt_param[0])
+
+/* Encoding */
+
+static enum tao_err put_key(const char *name, const char *type, const char *purpose,
+                            ProtobufCBinaryData *parts, size_t n_parts, struct tao_buf *out)
+{
+	Tao__CryptoHeader h = TAO__CRYPTO_HEADER__INIT;
+	Tao__CryptoKey k = TAO__CRYPTO_KEY__INIT;
+
+	tao_cryptoheader_fill(&h, name, type, purpose);
+	k.key_header = &h;
+	k.n_key_components = n_parts;
+	k.key_components = parts;
+	tao_pb_pack(&k.base, out);
+	return tao_buf_err(out);
+}
+
+static enum tao_err ec_part(EVP_PKEY *key, int with_private, ProtobufCBinaryData *part)
+{
+	int n;
+
+	n = with_private ? i2d_PrivateKey(key, &part->data) : i2d_PUBKEY(key, &part->data);
+	if (n <= 0)
+		return tao_fail_crypto("cannot encode a key");
+	part->len = (size_t)n;
+	return TAO_OK;
+}
+
+static enum tao_err rsa_part(EVP_PKEY *key, const char *param, ProtobufCBinaryData *part)
+{
+	BIGNUM *bn = NULL;
+	enum tao_err e = TAO_OK;
+
+	if (EVP_PKEY_get_bn_param(key, param, &bn) != 1)
+		return tao_fail_crypto("cannot encode an RSA key");
+	part->len = (size_t)BN_num_bytes(bn);
+	part->data = OPENSSL_malloc(part->len + 1);
+	if (part->data == NULL || BN_bn2bin(bn, part->data) != (int)part->len)
+		e = tao_fail_nomem();
+	BN_clear_free(bn);
+	return e;
+}
+
+enum tao_err tao_cryptokey_encode(EVP_PKEY *key, const char *name, int with_private,
+                                  struct tao_buf *out)
+{
+	const struct tao_keytype *t = tao_keytype_of(key);
+	ProtobufCBinaryData parts[RSA_PARTS] = { { 0, NULL } };
+	size_t n = 0;
+	char type[32];
+	enum tao_err e = TAO_OK;
+
+	if (t == NULL)
+		return tao_fail(TAO_EINVAL, "a key of this kind cannot be kept: use ecdsap256");
+	if (t->group != NULL) {
+		e = ec_part(key, with_private, &parts[n++]);
+	} else {
+		size_t want = with_private ? RSA_PARTS : RSA_PUBLIC_PARTS;
+
+		while (e == TAO_OK && n < want) {
+			e = rsa_part(key, rsa_param[n], &parts[n]);
+			n++;
+		}
+	}
+	snprintf(type, sizeof type, "%s%s", t->name, with_private ? "" : TAO_KEYTYPE_PUBLIC);
+	if (e == TAO_OK)
+		e = put_key(name, type, with_private ? "signing" : "verifying", parts, n, out);
+	for (size_t i = 0; i < n; i++)
+		OPENSSL_clear_free(parts[i].data, parts[i].len);
+	return e;
+}
+
+/* Decoding */
+
+static enum tao_err bad_key(const char *type)
+{
+	return tao_fail(TAO_EFORMAT, "a stored key of type '%.40s' is malformed: restore the file "
+	                             "from a copy", type);
+}
+
+/* Canonical SEC1 only, which also refuses PKCS#8 and trailing bytes. */
+static int same_private(EVP_PKEY *key, const ProtobufCBinaryData *part)
+{
+	unsigned char *p = NULL;
+	int n = i2d_PrivateKey(key, &p);
+	int same = n > 0 && (size_t)n == part->len && CRYPTO_memcmp(p, part->data, part->len) == 0;
+
+	if (n > 0)
+		OPENSSL_clear_free(p, (size_t)n);
+	return same;
+}
+
+static int pair_ok(EVP_PKEY *key)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
+	int good = ctx != NULL && EVP_PKEY_public_check(ctx) == 1 && EVP_PKEY_pairwise_check(ctx) == 1;
+
+	EVP_PKEY_CTX_free(ctx);
+	return good;
+}
+
+static EVP_PKEY *decode_ec(const Tao__CryptoKey *k, int is_public)
+{
+	const ProtobufCBinaryData *part = k->key_components;
+	const unsigned char *p = part->data;
+	EVP_PKEY *key = NULL;
+
+	if (k->n_key_components != 1)
+		return NULL;
+	if (is_public) {
+		tao_key_from_spki(part->data, part->len, &key);
+		return key;
+	}
+	key = d2i_PrivateKey(EVP_PKEY_EC, NULL, &p, (long)part->len);
+	if (key != NULL && same_private(key, part) && pair_ok(key))
+		return key;
+	EVP_PKEY_free(key);
+	return NULL;
+}
+
+/* dP = d mod (p-1), dQ = d mod (q-1), 1/q mod p. */
+static int crt_numbers(BIGNUM *const *part, BIGNUM **crt, BN_CTX *ctx)
+{
+	const BIGNUM *d = part[2], *p = part[3], *q = part[4];
+	BIGNUM *less = BN_secure_new();
+	int good = less != NULL;
+
+	for (size_t i = 0; good && i < 2; i++) {
+		good = BN_copy(less, i == 0 ? p : q) != NULL && BN_sub_word(less, 1) == 1;
+		BN_set_flags(less, BN_FLG_CONSTTIME);
+		good = good && !BN_is_zero(less) && BN_mod(crt[i], d, less, ctx) == 1;
+	}
+	good = good && BN_mod_inverse(crt[2], q, p, ctx) != NULL;
+	BN_clear_free(less);
+	return good;
+}
+
+static EVP_PKEY *rsa_from(BIGNUM *const *part, BIGNUM *const *crt, int is_public)
+{
+	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "RSA", NULL);
+	OSSL_PARAM *params = NULL;
+	EVP_PKEY *key = NULL;
+	int good = bld != NULL && ctx != NULL;
+
+	for (size_t i = 0; good && i < (is_public ? RSA_PUBLIC_PARTS : RSA_PARTS); i++)
+		good = OSSL_PARAM_BLD_push_BN(bld, rsa_param[i], part[i]);
+	for (size_t i = 0; good && !is_public && i < CRT_PARTS; i++)
+		good = OSSL_PARAM_BLD_push_BN(bld, crt_param[i], crt[i]);
+	if (good)
+		params = OSSL_PARAM_BLD_to_param(bld);
+	if (params != NULL && EVP_PKEY_fromdata_init(ctx) == 1)
+		EVP_PKEY_fromdata(ctx, &key, is_public ? EVP_PKEY_PUBLIC_KEY : EVP_PKEY_KEYPAIR, params);
+	OSSL_PARAM_free(params);
+	OSSL_PARAM_BLD_free(bld);
+	EVP_PKEY_CTX_free(ctx);
+	return key;
+}
+
+static int rsa_numbers(const Tao__CryptoKey *k, const struct tao_keytype *t, BIGNUM **part)
+{
+	for (size_t i = 0; i < k->n_key_components; i++) {
+		const ProtobufCBinaryData *c = &k->key_components[i];
+
+		/* Minimal length, and none larger than the modulus. */
+		if (c->len == 0 || c->len > (size_t)t->bits / 8 || c->data[0] == 0)
+			return 0;
+		part[i] = BN_secure_new();
+		if (part[i] == NULL || BN_bin2bn(c->data, (int)c->len, part[i]) == NULL)
+			return 0;
+		if (i >= RSA_PUBLIC_PARTS)
+			BN_set_flags(part[i], BN_FLG_CONSTTIME);
+	}
+	return 1;
+}
+
+static EVP_PKEY *decode_rsa(const Tao__CryptoKey *k, const struct tao_keytype *t, int is_public)
+{
+	BIGNUM *part[RSA_PARTS] = { NULL }, *crt[CRT_PARTS] = { NULL };
+	BN_CTX *ctx = BN_CTX_secure_new();
+	EVP_PKEY *key = NULL;
+	int good = ctx != NULL;
+
+	if (k->n_key_components != (is_public ? RSA_PUBLIC_PARTS : RSA_PARTS))
+		good = 0;
+	for (size_t i = 0; good && i < CRT_PARTS; i++)
+		good = (crt[i] = BN_secure_new()) != NULL;
+	if (good && rsa_numbers(k, t, part) && (is_public || crt_numbers(part, crt, ctx)))
+		key = rsa_from(part, crt, is_public);
+	if (key != NULL && !is_public && !pair_ok(key)) {
+		EVP_PKEY_free(key);
+		key = NULL;
+	}
+	for (size_t i = 0; i < RSA_PARTS; i++)
+		BN_clear_free(part[i]);
+	for (size_t i = 0; i < CRT_PARTS; i++)
+		BN_clear_free(crt[i]);
+	BN_CTX_free(ctx);
+	return key;
+}
+
+/* Through the SPKI parser as well, whose bounds hold for every key. */
+static int bounded(EVP_PKEY *key, const struct tao_keytype *t)
+{
+	struct tao_buf der = TAO_BUF_INIT;
+	EVP_PKEY *public = NULL;
+	int good = tao_keytype_of(key) == t && tao_key_spki(key, &der) == TAO_OK &&
+	           tao_key_from_spki(der.p, der.n, &public) == TAO_OK;
+
+	EVP_PKEY_free(public);
+	tao_buf_free(&der);
+	return good;
+}
+
+static enum tao_err decode_key(const Tao__CryptoKey *k, EVP_PKEY **out)
+{
+	const struct tao_keytype *t;
+	const char *purpose = k->key_header->key_purpose;
+	int is_public = 0;
+	EVP_PKEY *key;
+
+	t = tao_keytype_named(k->key_header->key_type, &is_public);
+	if (t == NULL)
+		return tao_fail(TAO_EFORMAT, "a stored key has the type '%.40s', which does not sign "
+		                             "here", k->key_header->key_type);
+	if (strcmp(purpose, is_public ? "verifying" : "signing") != 0)
+		return tao_fail(TAO_EFORMAT, "a stored key of type '%s' has the purpose '%.40s'",
+		                k->key_header->key_type, purpose);
+	if (k->n_key_components == 0)
+		return bad_key(k->key_header->key_type);
+	ERR_set_mark();
+	key = t->group != NULL ? decode_ec(k, is_public) : decode_rsa(k, t, is_public);
+	if (key != NULL && !bounded(key, t)) {
+		EVP_PKEY_free(key);
+		key = NULL;
+	}
+	ERR_pop_to_mark();
+	if (key == NULL)
+		return bad_key(k->key_header->key_type);
+	*out = key;
+	return TAO_OK;
+}
+
+static enum tao_err unpack_key(struct tao_pb_alloc *pa, const void *p, size_t n,
+                               ProtobufCMessage **out)
+{
+	enum tao_err e;
+
+	*out = NULL;
+	tao_pb_alloc_init(pa, CRYPTOKEY_MEMORY);
+	if (n > CRYPTOKEY_MAX)
+		return tao_fail(TAO_EFORMAT, "a stored key has %zu bytes: at most %d", n, CRYPTOKEY_MAX);
+	e = tao_pb_unpack_strict(pa, &tao__crypto_key__descriptor, p, n, "stored key", out);
+	if (e == TAO_ELIMIT)
+		e = tao_fail(TAO_EFORMAT, "%s", tao_why());
+	if (e == TAO_OK)
+		e = tao_cryptoheader_check(((Tao__CryptoKey *)*out)->key_header);
+	return e;
+}
+
+enum tao_err tao_cryptokey_decode(const void *p, size_t n, EVP_PKEY **out)
+{
+	struct tao_pb_alloc pa;
+	ProtobufCMessage *pb;
+	enum tao_err e;
+
+	*out = NULL;
+	e = unpack_key(&pa, p, n, &pb);
+	if (e == TAO_OK)
+		e = decode_key((Tao__CryptoKey *)pb, out);
+	tao_pb_free(&pa, pb);
+	return e;
+}
+
+/* Keysets */
+
+enum tao_err tao_keyset_generate(struct tao_keyset *ks)
+{
+	enum tao_err e;
+
+	memset(ks, 0, sizeof *ks);
+	e = tao_key_generate("ecdsap256", &ks->signer);
+	if (e == TAO_OK && RAND_priv_bytes(ks->deriver, sizeof ks->deriver) != 1)
+		e = tao_fail_crypto("no random bytes");
+	ks->has_deriver = e == TAO_OK;
+	if (e != TAO_OK)
+		tao_keyset_clear(ks);
+	return e;
+}
+
+void tao_keyset_clear(struct tao_keyset *ks)
+{
+	EVP_PKEY_free(ks->signer); /* libcrypto wipes private halves */
+	OPENSSL_cleanse(ks, sizeof *ks);
+}
+
+enum tao_err tao_keyset_encode(const struct tao_keyset *ks, struct tao_buf *out)
+{
+	struct tao_buf key[2] = { TAO_BUF_INIT, TAO_BUF_INIT };
+	ProtobufCBinaryData item[2], part = { sizeof ks->deriver, (uint8_t *)ks->deriver };
+	Tao__CryptoKeyset set = TAO__CRYPTO_KEYSET__INIT;
+	enum tao_err e;
+
+	e = tao_cryptokey_encode(ks->signer, "signer", 1, &key[0]);
+	if (e == TAO_OK && ks->has_deriver)
+		e = put_key("deriver", DERIVER_TYPE, "deriving", &part, 1, &key[1]);
+	if (e != TAO_OK)
+		goto out;
+	set.n_keys = ks->has_deriver ? 2 : 1;
+	set.keys = item;
+	for (size_t i = 0; i < set.n_keys; i++)
+		item[i] = (ProtobufCBinaryData){ key[i].n, key[i].p };
+	tao_pb_pack(&set.base, out);
+	e = tao_buf_err(out);
+out:
+	tao_buf_free(&key[0]);
+	tao_buf_free(&key[1]);
+	return e;
+}
+
+static enum tao_err take_signer(const Tao__CryptoKey *k, struct tao_keyset *out)
+{
+	if (out->signer != NULL)
+		return tao_fail(TAO_EFORMAT, "a keyset holds two signing keys: one is expected");
+	return decode_key(k, &out->signer);
+}
+
+static enum tao_err take_deriver(const Tao__CryptoKey *k, struct tao_keyset *out)
+{
+	if (out->has_deriver)
+		return tao_fail(TAO_EFORMAT, "a keyset holds two deriving keys: one is expected");
+	if (strcmp(k->key_header->key_type, DERIVER_TYPE) != 0 || k->n_key_components != 1 ||
+	    k->key_components[0].len != sizeof out->deriver)
+		return bad_key(k->key_header->key_type);
+	memcpy(out->deriver, k->key_components[0].data, sizeof out->deriver);
+	out->has_deriver = 1;
+	return TAO_OK;
+}
+
+static enum tao_err take_nothing(const Tao__CryptoKey *k, struct tao_keyset *out)
+{
+	(void)k;
+	(void)out;
+	return TAO_OK;
+}
+
+/* CloudProxy's sets also hold encryption keys, for which nothing here has a use. */
+static const struct {
+	const char *purpose;
+	enum tao_err (*take)(const Tao__CryptoKey *k, struct tao_keyset *out);
+} purposes[] = {
+	{ "signing", take_signer },
+	{ "deriving", take_deriver },
+	{ "crypting", take_nothing },
+	{ "verifying", take_nothing },
+};
+
+static enum tao_err take_key(const ProtobufCBinaryData *item, struct tao_keyset *out)
+{
+	struct tao_pb_alloc pa;
+	ProtobufCMessage *pb;
+	const Tao__CryptoKey *k;
+	enum tao_err e = unpack_key(&pa, item->data, item->len, &pb);
+	size_t i = 0;
+
+	if (e != TAO_OK)
+		goto out;
+	k = (const Tao__CryptoKey *)pb;
+	while (i < sizeof purposes / sizeof purposes[0] &&
+	       strcmp(purposes[i].purpose, k->key_header->key_purpose) != 0)
+		i++;
+	if (i < sizeof purposes / sizeof purposes[0])
+		e = purposes[i].take(k, out);
+	else
+		e = tao_fail(TAO_EFORMAT, "a stored key has the unknown purpose '%.40s'",
+		             k->key_header->key_purpose);
+out:
+	tao_pb_free(&pa, pb);
+	return e;
+}
+
+enum tao_err tao_keyset_decode(const void *p, size_t n, struct tao_keyset *out)
+{
+	struct tao_pb_alloc pa;
+	ProtobufCMessage *pb;
+	const Tao__CryptoKeyset *set;
+	enum tao_err e;
+
+	memset(out, 0, sizeof *out);
+	if (n > TAO_KEYFILE_MAX)
+		return tao_fail(TAO_EFORMAT, "a keyset has %zu bytes: at most %d", n, TAO_KEYFILE_MAX);
+	tao_pb_alloc_init(&pa, KEYSET_MEMORY);
+	e = tao_pb_unpack_strict(&pa, &tao__crypto_keyset__descriptor, p, n, "keyset", &pb);
+	if (e != TAO_OK)
+		return e == TAO_ELIMIT ? tao_fail(TAO_EFORMAT, "%s", tao_why()) : e;
+	set = (const Tao__CryptoKeyset *)pb;
+	if (set->n_keys > KEYSET_MAX)
+		e = tao_fail(TAO_EFORMAT, "a keyset holds %zu keys: at most %d", set->n_keys,
+		             KEYSET_MAX);
+	for (size_t i = 0; e == TAO_OK && i < set->n_keys; i++)
+		e = take_key(&set->keys[i], out);
+	if (e == TAO_OK && out->signer == NULL)
+		e = tao_fail(TAO_EFORMAT, "a keyset holds no signing key");
+	if (e != TAO_OK)
+		tao_keyset_clear(out);
+	tao_pb_free(&pa, pb);
+	return e;
+}
+
+/* Files */
+
+enum tao_err tao_keyset_save(const char *path, const struct tao_keyset *ks, const void *pass,
+                             size_t pass_n)
+{
+	struct tao_buf plain = TAO_BUF_INIT, file = TAO_BUF_INIT;
+	enum tao_err e = tao_keyset_encode(ks, &plain);
+
+	if (e == TAO_OK)
+		e = tao_pbe_seal(pass, pass_n, plain.p, plain.n, &file);
+	if (e != TAO_OK)
+		e = tao_fail(e, "cannot make the key file %s: %s", path, tao_why());
+	else
+		e = tao_file_write(path, file.p, file.n, 0600, TAO_FILE_NEW);
+	tao_buf_free(&plain);
+	tao_buf_free(&file);
+	return e;
+}
+
+enum tao_err tao_keyset_load(const char *path, const void *pass, size_t pass_n,
+                             struct tao_keyset *out)
+{
+	struct tao_buf plain = TAO_BUF_INIT, file = TAO_BUF_INIT;
+	enum tao_err e;
+
+	memset(out, 0, sizeof *out);
+	e = tao_file_read(path, TAO_KEYFILE_MAX, &file);
+	if (e != TAO_OK)
+		goto out;
+	e = tao_pbe_open(pass, pass_n, file.p, file.n, &plain);
+	if (e == TAO_OK)
+		e = tao_keyset_decode(plain.p, plain.n, out);
+	if (e != TAO_OK)
+		e = tao_fail(e, "key file %s: %s", path, tao_why());
+out:
+	tao_buf_free(&plain);
+	tao_buf_free(&file);
+	return e;
+}

@@ -1,0 +1,301 @@
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <openssl/crypto.h>
+#include <openssl/rand.h>
+
+#define CHUNK 4096
+#define PASS_MAX 1023 /* bytes of a passphrase */
+#define TEMP_TRIES 8
+
+/* Reading */
+
+static enum tao_err fail_open(const char *path)
+{
+	switch (errno) {
+	case ENOENT:
+	case ENOTDIR:
+		return tao_fail(TAO_ENOTFOUND, "%s does not exist: check the path", path);
+	case EACCES:
+	case EPERM:
+		return tao_fail(TAO_EPERM, "this user may not open %s: check its owner and mode", path);
+	default:
+		return tao_fail_sys("cannot open %s", path);
+	}
+}
+
+static int open_read(const char *path)
+{
+	return open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+}
+
+static ssize_t read_some(int fd, void *p, size_t n)
+{
+	ssize_t got;
+
+	do
+		got = read(fd, p, n);
+	while (got < 0 && errno == EINTR);
+	return got;
+}
+
+static enum tao_err read_all(int fd, const char *what, size_t max, struct tao_buf *all)
+{
+	uint8_t chunk[CHUNK];
+	enum tao_err e = TAO_OK;
+	ssize_t got;
+
+	while ((got = read_some(fd, chunk, sizeof chunk)) > 0) {
+		if ((size_t)got > max - all->n) {
+			e = tao_fail(TAO_ELIMIT, "%s is larger than %zu bytes: is it the right one?", what,
+			             max);
+			break;
+		}
+		tao_buf_put(all, chunk, (size_t)got);
+	}
+	if (got < 0)
+		e = tao_fail_sys("cannot read %s", what);
+	OPENSSL_cleanse(chunk, sizeof chunk);
+	return e != TAO_OK ? e : tao_buf_err(all);
+}
+
+enum tao_err tao_fd_read(int fd, const char *what, size_t max, struct tao_buf *out)
+{
+	struct tao_buf all = TAO_BUF_INIT; /* out gets the whole, or nothing */
+	enum tao_err e;
+
+	all.max = max;
+	e = read_all(fd, what, max, &all);
+	if (e == TAO_OK) {
+		tao_buf_put(out, all.p, all.n);
+		e = tao_buf_err(out);
+	}
+	tao_buf_free(&all);
+	return e;
+}
+
+enum tao_err tao_file_read(const char *path, size_t max, struct tao_buf *out)
+{
+	int fd = open_read(path);
+	enum tao_err e;
+
+	if (fd < 0)
+		return fail_open(path);
+	e = tao_fd_read(fd, path, max, out);
+	close(fd);
+	return e;
+}
+
+/* Writing */
+
+struct target {
+	int dir;          /* the directory, so that it cannot be exchanged in between */
+	const char *name; /* in it */
+	char temp[32];
+};
+
+static enum tao_err fail_write(const char *path)
+{
+	switch (errno) {
+	case EEXIST:
+		return tao_fail(TAO_EEXIST, "%s exists already and is not overwritten: remove it first, "
+		                            "or choose another name", path);
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		return tao_fail(TAO_EPERM, "cannot write %s: %s; check owner and mode of its directory",
+		                path, strerror(errno));
+	default:
+		return tao_fail_sys("cannot write %s, it is as it was before", path);
+	}
+}
+
+static enum tao_err open_dir(const char *path, struct target *t)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir;
+
+	t->name = slash != NULL ? slash + 1 : path;
+	if (t->name[0] == 0 || strcmp(t->name, ".") == 0 || strcmp(t->name, "..") == 0)
+		return tao_fail(TAO_EINVAL, "'%s' does not name a file", path);
+	if (slash == NULL)
+		dir = strdup(".");
+	else
+		dir = slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	if (dir == NULL)
+		return tao_fail_nomem();
+	t->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (t->dir >= 0)
+		return TAO_OK;
+	if (errno == ENOENT || errno == ENOTDIR)
+		return tao_fail(TAO_ENOTFOUND, "cannot write %s: its directory does not exist, make it "
+		                               "first", path);
+	return fail_write(path);
+}
+
+/* A name of its own and not the target's with a tail, which may be too long. */
+static int open_temp(struct target *t)
+{
+	uint8_t r[8];
+	int fd = -1;
+
+	for (int i = 0; i < TEMP_TRIES; i++) {
+		if (RAND_bytes(r, sizeof r) != 1) {
+			errno = EIO;
+			return -1;
+		}
+		snprintf(t->temp, sizeof t->temp, ".tao-%02x%02x%02x%02x%02x%02x%02x%02x", r[0], r[1],
+		         r[2], r[3], r[4], r[5], r[6], r[7]);
+		fd = openat(t->dir, t->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd >= 0 || errno != EEXIST)
+			break;
+	}
+	return fd;
+}
+
+static int write_all(int fd, const uint8_t *p, size_t n)
+{
+	while (n > 0) {
+		ssize_t done = write(fd, p, n);
+
+		if (done < 0 && errno == EINTR)
+			continue;
+		if (done <= 0)
+			return -1;
+		p += done;
+		n -= (size_t)done;
+	}
+	return 0;
+}
+
+static int fill(int fd, const void *p, size_t n, mode_t mode)
+{
+	return fchmod(fd, mode) < 0 || write_all(fd, p, n) < 0 || fsync(fd) < 0 ? -1 : 0;
+}
+
+static int put_in_place(const struct target *t, int flags)
+{
+	if ((flags & TAO_FILE_NEW) == 0)
+		return renameat(t->dir, t->temp, t->dir, t->name);
+	if (renameat2(t->dir, t->temp, t->dir, t->name, RENAME_NOREPLACE) == 0)
+		return 0;
+	if (errno != EINVAL && errno != ENOSYS)
+		return -1;
+	/* A file system without it: a link does not replace either. */
+	if (linkat(t->dir, t->temp, t->dir, t->name, 0) < 0)
+		return -1;
+	unlinkat(t->dir, t->temp, 0);
+	return 0;
+}
+
+enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mode, int flags)
+{
+	struct target t = { -1, NULL, "" };
+	enum tao_err e = open_dir(path, &t);
+	int fd = -1, placed = 0, filled;
+
+	if (e != TAO_OK)
+		return e;
+	fd = open_temp(&t);
+	if (fd < 0) {
+		e = fail_write(path);
+		goto out;
+	}
+	filled = fill(fd, p, n, mode) == 0;
+	if (!filled || put_in_place(&t, flags) < 0) {
+		e = fail_write(path);
+		goto out;
+	}
+	placed = 1;
+	if (fsync(t.dir) < 0)
+		e = tao_fail_sys("%s is written, but may not survive a power cut", path);
+out:
+	if (fd >= 0)
+		close(fd);
+	if (fd >= 0 && !placed)
+		unlinkat(t.dir, t.temp, 0);
+	close(t.dir);
+	return e;
+}
+
+enum tao_err tao_dir_make(const char *path, mode_t mode)
+{
+	struct stat st;
+
+	if (mkdir(path, mode) == 0) {
+		if (chmod(path, mode) == 0) /* whatever the umask */
+			return TAO_OK;
+		return tao_fail_sys("cannot set the mode of %s", path);
+	}
+	switch (errno) {
+	case EEXIST:
+		if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
+			return TAO_OK;
+		return tao_fail(TAO_EEXIST, "%s exists and is not a directory: remove it, or choose "
+		                            "another path", path);
+	case ENOENT:
+	case ENOTDIR:
+		return tao_fail(TAO_ENOTFOUND, "cannot make the directory %s: the one above it does not "
+		                               "exist, make it first", path);
+	case EACCES:
+	case EPERM:
+	case EROFS:
+		return tao_fail(TAO_EPERM, "cannot make the directory %s: %s; check owner and mode of "
+		                           "the one above it", path, strerror(errno));
+	default:
+		return tao_fail_sys("cannot make the directory %s", path);
+	}
+}
+
+/* Passphrases */
+
+/* Byte by byte: what follows the line in a pipe is somebody else's. */
+static enum tao_err read_line(int fd, const char *what, struct tao_buf *out)
+{
+	uint8_t line[PASS_MAX + 1];
+	size_t n = 0;
+	ssize_t got = 0;
+	enum tao_err e;
+
+	while (n < sizeof line && (got = read_some(fd, line + n, 1)) == 1 && line[n] != '\n')
+		n++;
+	if (got < 0) {
+		e = tao_fail_sys("cannot read the passphrase from %s", what);
+	} else if (n == 0 || n > PASS_MAX) {
+		e = tao_fail(TAO_EINVAL, "the first line of %s must be the passphrase, 1 to %d bytes: it "
+		                         "is %s", what, PASS_MAX, n == 0 ? "empty" : "longer");
+	} else {
+		tao_buf_put(out, line, n);
+		e = tao_buf_err(out);
+	}
+	OPENSSL_cleanse(line, sizeof line);
+	return e;
+}
+
+enum tao_err tao_passphrase_file(const char *path, struct tao_buf *out)
+{
+	int fd = open_read(path);
+	enum tao_err e;
+
+	if (fd < 0)
+		return fail_open(path);
+	e = read_line(fd, path, out);
+	close(fd);
+	return e;
+}
+
+enum tao_err tao_passphrase_fd(int fd, struct tao_buf *out)
+{
+	char what[40];
+
+	snprintf(what, sizeof what, "file descriptor %d", fd);
+	return read_line(fd, what, out);
+}

@@ -1,0 +1,202 @@
+#include "seal.h"
+
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/evp.h>
+#include <openssl/rand.h>
+
+#define MAGIC "TaoS"
+#define MAGIC_LEN 4
+#define FORMAT 1
+#define SALT_LEN 32
+#define FIXED (TAO_SEAL_HEADER - SALT_LEN) /* header in front of the salt */
+#define KEY_LEN 32
+#define NONCE_LEN 12
+#define LABEL "tao seal v1"
+#define SECRET_LABEL "tao seal secret v1"
+#define AAD_MAX (1u << 20)
+
+struct header {
+	uint8_t kind;
+	const uint8_t *host;
+	uint32_t epoch;
+	const uint8_t *salt;
+};
+
+enum tao_err tao_sealer_init(struct tao_sealer *s, const struct tao_keyset *ks)
+{
+	enum tao_err e;
+
+	memset(s, 0, sizeof *s);
+	if (ks->signer == NULL || !ks->has_deriver)
+		return tao_fail(TAO_EINVAL, "the host's keyset has no deriving key: make a new host "
+		                            "with 'tao init'");
+	e = tao_hkdf(ks->deriver, sizeof ks->deriver, NULL, 0, SECRET_LABEL, strlen(SECRET_LABEL),
+	             s->secret, sizeof s->secret);
+	if (e == TAO_OK)
+		e = tao_key_hash(ks->signer, s->host);
+	s->epoch = 1;
+	if (e != TAO_OK)
+		tao_sealer_clear(s);
+	return e;
+}
+
+void tao_sealer_clear(struct tao_sealer *s)
+{
+	OPENSSL_cleanse(s, sizeof *s);
+}
+
+/* AES-256-GCM set up for one blob: key, nonce and all associated data are in. */
+static EVP_CIPHER_CTX *start(const struct tao_sealer *s, const uint8_t header[TAO_SEAL_HEADER],
+                             const void *aad, size_t aad_n, int encrypt)
+{
+	uint8_t info[sizeof LABEL - 1 + FIXED], key[KEY_LEN + NONCE_LEN];
+	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
+	int len, good = ctx != NULL && aad_n <= AAD_MAX;
+
+	memcpy(info, LABEL, sizeof LABEL - 1);
+	memcpy(info + sizeof LABEL - 1, header, FIXED);
+	good = good && tao_hkdf(s->secret, sizeof s->secret, header + FIXED, SALT_LEN, info,
+	                        sizeof info, key, sizeof key) == TAO_OK &&
+	       EVP_CipherInit_ex2(ctx, EVP_aes_256_gcm(), key, key + KEY_LEN, encrypt, NULL) == 1 &&
+	       (aad_n == 0 || EVP_CipherUpdate(ctx, NULL, &len, aad, (int)aad_n) == 1) &&
+	       EVP_CipherUpdate(ctx, NULL, &len, header, TAO_SEAL_HEADER) == 1;
+	OPENSSL_cleanse(key, sizeof key);
+	if (!good) {
+		EVP_CIPHER_CTX_free(ctx);
+		return NULL;
+	}
+	return ctx;
+}
+
+static enum tao_err make_header(const struct tao_sealer *s, enum tao_seal_kind kind,
+                                struct tao_buf *b)
+{
+	uint8_t *salt;
+
+	tao_buf_put(b, MAGIC, MAGIC_LEN);
+	tao_buf_u8(b, FORMAT);
+	tao_buf_u8(b, (uint8_t)kind);
+	tao_buf_put(b, s->host, sizeof s->host);
+	tao_buf_u32(b, s->epoch);
+	salt = tao_buf_room(b, SALT_LEN);
+	if (salt != NULL && RAND_bytes(salt, SALT_LEN) != 1)
+		return tao_fail_crypto("no random bytes");
+	return tao_buf_err(b);
+}
+
+static enum tao_err encrypt(const struct tao_sealer *s, const void *aad, size_t aad_n,
+                            const void *p, size_t n, struct tao_buf *b)
+{
+	EVP_CIPHER_CTX *ctx = start(s, b->p, aad, aad_n, 1);
+	uint8_t *text = tao_buf_room(b, n), *tag = tao_buf_room(b, TAO_SEAL_TAG);
+	enum tao_err e = tao_buf_err(b);
+	int len = 0;
+
+	if (e == TAO_OK) {
+		text = tag - n; /* the second room may have moved the first */
+		if (ctx == NULL || (n > 0 && EVP_EncryptUpdate(ctx, text, &len, p, (int)n) != 1) ||
+		    EVP_EncryptFinal_ex(ctx, tag, &len) != 1 ||
+		    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAO_SEAL_TAG, tag) != 1)
+			e = tao_fail_crypto("cannot seal");
+	}
+	EVP_CIPHER_CTX_free(ctx);
+	return e;
+}
+
+enum tao_err tao_seal(const struct tao_sealer *s, enum tao_seal_kind kind, const void *aad,
+                      size_t aad_n, const void *p, size_t n, struct tao_buf *blob)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	enum tao_err e;
+
+	if (n > TAO_SEAL_MAX || aad_n > AAD_MAX)
+		return tao_fail(TAO_ELIMIT, "%zu bytes are too many to seal: at most %u", n,
+		                TAO_SEAL_MAX);
+	e = make_header(s, kind, &b);
+	if (e == TAO_OK)
+		e = encrypt(s, aad, aad_n, p, n, &b);
+	if (e == TAO_OK) {
+		tao_buf_put(blob, b.p, b.n);
+		e = tao_buf_err(blob);
+	}
+	tao_buf_free(&b);
+	return e;
+}
+
+/* Advice only: what the header says is proved by the tag, not here. */
+static enum tao_err check_header(const struct tao_sealer *s, enum tao_seal_kind kind,
+                                 const void *blob, size_t n)
+{
+	struct tao_rd r = tao_rd_of(blob, n);
+	const uint8_t *magic = tao_rd_bytes(&r, MAGIC_LEN);
+	uint8_t format = tao_rd_u8(&r);
+	struct header h = { 0 };
+
+	if (r.bad || memcmp(magic, MAGIC, MAGIC_LEN) != 0 || format == 0)
+		return tao_fail(TAO_EFORMAT, "not a sealed blob, or damaged: write the stub again with "
+		                             "'tao key pem'");
+	if (format > FORMAT)
+		return tao_fail(TAO_EVERSION, "a sealed blob has format %d: a newer Tao sealed it, "
+		                              "upgrade this one", format);
+	h.kind = tao_rd_u8(&r);
+	h.host = tao_rd_bytes(&r, TAO_HASH_LEN);
+	h.epoch = tao_rd_u32(&r);
+	h.salt = tao_rd_bytes(&r, SALT_LEN);
+	if (r.bad || r.n < TAO_SEAL_TAG || r.n > TAO_SEAL_MAX + TAO_SEAL_TAG)
+		return tao_fail(TAO_EFORMAT, "a sealed blob is cut short or too long: write the stub "
+		                             "again with 'tao key pem'");
+	if (h.kind != kind)
+		return tao_fail(TAO_EFORMAT, "a sealed blob is of kind %d, not %d: a key was given for "
+		                             "data, data for a key, or it was altered", h.kind, kind);
+	if (memcmp(h.host, s->host, TAO_HASH_LEN) != 0)
+		return tao_fail(TAO_EOTHERHOST, "sealed by another Tao host: use it there, or make a "
+		                                "new key here with 'tao key new'");
+	if (h.epoch > s->epoch)
+		return tao_fail(TAO_EVERSION, "sealed with a newer key of this host (epoch %lu, now "
+		                              "%lu): restore the host's newest state",
+		                (unsigned long)h.epoch, (unsigned long)s->epoch);
+	return TAO_OK;
+}
+
+static enum tao_err decrypt(const struct tao_sealer *s, const void *aad, size_t aad_n,
+                            const uint8_t *blob, size_t blob_n, struct tao_buf *plain)
+{
+	EVP_CIPHER_CTX *ctx = start(s, blob, aad, aad_n, 0);
+	const uint8_t *text = blob + TAO_SEAL_HEADER;
+	size_t n = blob_n - TAO_SEAL_HEADER - TAO_SEAL_TAG;
+	uint8_t *to = tao_buf_room(plain, n);
+	enum tao_err e = tao_buf_err(plain);
+	uint8_t end[TAO_SEAL_TAG];
+	int len = 0;
+
+	if (e == TAO_OK && ctx == NULL)
+		e = tao_fail_crypto("cannot unseal");
+	if (e == TAO_OK && ((n > 0 && EVP_DecryptUpdate(ctx, to, &len, text, (int)n) != 1) ||
+	                    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAO_SEAL_TAG,
+	                                        (void *)(text + n)) != 1 ||
+	                    EVP_DecryptFinal_ex(ctx, end, &len) != 1))
+		e = tao_fail(TAO_EALTERED, "a sealed blob, or what surrounds it, was altered: write the "
+		                           "stub again with 'tao key pem', or restore a copy");
+	EVP_CIPHER_CTX_free(ctx);
+	return e;
+}
+
+enum tao_err tao_unseal(const struct tao_sealer *s, enum tao_seal_kind kind, const void *aad,
+                        size_t aad_n, const void *blob, size_t blob_n, struct tao_buf *out)
+{
+	struct tao_buf plain = TAO_BUF_INIT; /* out gets nothing that is not authentic */
+	enum tao_err e = check_header(s, kind, blob, blob_n);
+
+	if (e == TAO_OK && aad_n > AAD_MAX)
+		e = tao_fail(TAO_ELIMIT, "more than %u bytes of associated data", AAD_MAX);
+	if (e == TAO_OK)
+		e = decrypt(s, aad, aad_n, blob, blob_n, &plain);
+	if (e == TAO_OK) {
+		tao_buf_put(out, plain.p, plain.n);
+		e = tao_buf_err(out);
+	}
+	tao_buf_free(&plain);
+	return e;
+}
