@@ -20,12 +20,8 @@
 
 #include <openssl/crypto.h>
 
-#include "../../host/sealedkey.h"
-#include "../../tao/file.h"
-#include "../../tao/key.h"
-#include "tao.pb-c.h"
+#include "readkey.h"
 
-#define SCALAR 32
 #define CHUNK (4u << 20)
 #define MAX_NEEDLE 256
 
@@ -40,42 +36,6 @@ static int fail(const char *what)
 {
 	fprintf(stderr, "keyscan: %s: %s\n", what, tao_why());
 	return 2;
-}
-
-static enum tao_err read_scalar(const char *root, const char *pass_file, const char *stub_file,
-                                uint8_t scalar[SCALAR])
-{
-	struct tao_buf pass = TAO_BUF_INIT, pem = TAO_BUF_INIT, der = TAO_BUF_INIT;
-	struct tao_keyset ks = { 0 };
-	struct tao_sealer sealer;
-	struct tao_pb_alloc pa;
-	struct Tao__SealedKey *key = NULL;
-	struct tao_stub stub;
-	enum tao_err e = tao_passphrase_file(pass_file, &pass);
-
-	if (e == TAO_OK)
-		e = tao_keyset_load(root, pass.p, pass.n, &ks);
-	if (e == TAO_OK)
-		e = tao_sealer_init(&sealer, &ks);
-	if (e == TAO_OK)
-		e = tao_file_read(stub_file, 65536, &pem);
-	if (e == TAO_OK)
-		e = tao_stub_from_pem((const char *)pem.p, pem.n, &der);
-	if (e == TAO_OK)
-		e = tao_stub_parse(der.p, der.n, &stub);
-	if (e == TAO_OK)
-		e = sealedkey_open(&sealer, &stub, &pa, &key);
-	if (e == TAO_OK && key->private_key.len != SCALAR)
-		e = tao_fail(TAO_EFORMAT, "not a P-256 key");
-	if (e == TAO_OK)
-		memcpy(scalar, key->private_key.data, SCALAR);
-	if (key != NULL)
-		tao_pb_free(&pa, &key->base);
-	tao_keyset_clear(&ks);
-	tao_buf_free(&pass);
-	tao_buf_free(&pem);
-	tao_buf_free(&der);
-	return e;
 }
 
 static void search(struct needle *needles, size_t n, const uint8_t *p, size_t len)

@@ -1,0 +1,174 @@
+# What goes wrong for a user, each with a sentence that says what is wrong and
+# what to do, and nothing lost or half-written.
+use strict;
+use warnings;
+use File::Path qw(make_path remove_tree);
+use Test::More;
+use TaoTest;
+
+need_programs('openssl');
+my $openssl = '/usr/bin/openssl';
+my $dir = tmpdir();
+my $host = start_host();
+my $state = $host->dir;
+ok_run([$host->cmd(qw(key new web --for), $openssl)], 'a key');
+ok_run([$host->cmd('trust', $openssl, '--serves', 'localhost')], 'trusted');
+my $stub = "$state/keys/$>/web.pem";
+
+sub tao { return [$host->cmd(@_)] }
+sub tao_openssl { return [$host->cmd('run', '--quiet', '--', $openssl, @_)] }
+sub sign_with { return tao_openssl(qw(dgst -sha256 -sign), $_[0], '-out', "$dir/sig", $openssl) }
+
+# -- the key and its stub --
+
+ok_run(sign_with($stub), 'the stub signs');
+fails_with(sign_with('tao:nobody'), qr/no key nobody for user $>.*tao key new/, 'unknown key name');
+for my $bad ('tao:', 'tao:..', 'tao:a/b', 'tao:web/cert', 'tao:-x', 'tao:%', 'tao:' . 'x' x 65) {
+	isnt(run(@{ sign_with($bad) })->{status}, 0, "no key: $bad");
+}
+my $pem = slurp($stub);
+for my $cut (1, 30, length($pem) / 2, length($pem) - 30) {
+	spew("$dir/cut.pem", substr($pem, 0, $cut));
+	isnt(run(@{ sign_with("$dir/cut.pem") })->{status}, 0, "truncated PEM, $cut bytes");
+}
+spew("$dir/cut.pem", substr($pem, 0, length($pem) / 2));
+like(run(@{ sign_with("$dir/cut.pem") })->{err}, qr/TAO PRIVATE KEY|truncated|damaged/i,
+	'truncated PEM: the sentence');
+
+# Any byte of the stub.
+use MIME::Base64;
+my ($body) = $pem =~ /-\n(.*?)-----END/s;
+my $der = decode_base64($body);
+my @signed;
+for (my $i = 0; $i < length $der; $i += ($ENV{TAO_TEST_ALL} ? 1 : 7)) {
+	my $changed = $der;
+	substr($changed, $i, 1) ^= "\x01";
+	spew("$dir/changed.pem", "-----BEGIN TAO PRIVATE KEY-----\n" . encode_base64($changed, '') =~ s/(.{64})/$1\n/gr
+		. "\n-----END TAO PRIVATE KEY-----\n");
+	my $r = run(@{ sign_with("$dir/changed.pem") });
+	push @signed, $i if $r->{status} == 0;
+}
+is("@signed", '', 'no stub with a changed byte signs');
+my $changed = $der;
+substr($changed, -1, 1) ^= "\x01";
+spew("$dir/changed.pem", "-----BEGIN TAO PRIVATE KEY-----\n" . encode_base64($changed)
+	. "-----END TAO PRIVATE KEY-----\n");
+fails_with(sign_with("$dir/changed.pem"), qr/altered.*tao key pem/, 'altered blob: the sentence');
+
+my $other = start_host();
+ok_run([$other->cmd(qw(key new web --for), $openssl)], 'a key of another host');
+fails_with(sign_with($other->dir . "/keys/$>/web.pem"), qr/sealed by another.*tao key new/s,
+	'a stub of another host');
+
+fails_with([$openssl, qw(dgst -sha256 -sign), $stub, $openssl], qr/tao run/, 'outside tao run',
+	{ env => { %{ preload_env() }, OPENSSL_CONF => "$state/openssl.cnf" } });
+fails_with(tao(qw(key new web --for), $openssl), qr/has a key web already/, 'a name that is taken');
+fails_with(tao(qw(key new ca --for), $openssl), qr/policy certificate/, 'the name ca');
+fails_with(tao(qw(key new ../x --for), $openssl), qr/name/, 'a name that is a path');
+fails_with(tao(qw(key new k2 --for /nonexistent)), qr/nonexistent/, 'a program that is not there');
+fails_with(tao(qw(key new k2 --type rsa --for), $openssl), qr/type is one of/, 'an unknown type');
+fails_with(tao(qw(key new k2 --for), '/usr/bin/perl'), qr/--policy exact/, 'an interpreter');
+
+# -- the host --
+
+fails_with([bin('tao'), '-d', "$dir/none", 'status'], qr/tao init/, 'no host there');
+fails_with([bin('tao'), '-d', $state, 'init', '--passphrase-file', $host->passfile], qr/already/,
+	'a second init');
+fails_with([bin('taod'), '-d', $state, '--passphrase-file', $host->passfile, '--foreground'],
+	qr/runs on .* already/, 'two hosts on one directory');
+like(ok_run(tao('up', '--passphrase-file', $host->passfile), 'tao up twice')->{out}, qr/already/,
+	'says so');
+ok_run(sign_with('tao:web'), 'and disturbs nothing');
+
+ok_run(tao('down'), 'tao down');
+fails_with(tao_openssl('version'), qr/tao up/, 'tao run without a host');
+is(run(@{ tao_openssl('version') })->{status}, 126, 'exits with 126');
+fails_with(tao(qw(key list)), qr/tao up/, 'tao key list without a host');
+spew("$dir/wrong", "not the passphrase\n");
+fails_with(tao('up', '--passphrase-file', "$dir/wrong"), qr/passphrase/, 'wrong passphrase');
+fails_with(tao('up', '--passphrase-file', "$dir/nofile"), qr/nofile/, 'no passphrase file');
+spew("$dir/empty", "\n");
+fails_with(tao('up', '--passphrase-file', "$dir/empty"), qr/passphrase/, 'an empty passphrase');
+my $format = slurp("$state/format");
+spew("$state/format", "tao state 2\n");
+fails_with(tao('up', '--passphrase-file', $host->passfile), qr/newer version.*upgrade/,
+	'state of a newer version');
+spew("$state/format", $format);
+my $conf = slurp("$state/taod.conf");
+spew("$state/taod.conf", "$conf\nworkers = many\n");
+fails_with(tao('up', '--passphrase-file', $host->passfile), qr/workers = many.*number/, 'a bad setting');
+spew("$state/taod.conf", "$conf\nnonsense = 1\n");
+fails_with(tao('up', '--passphrase-file', $host->passfile), qr/unknown key nonsense/, 'an unknown setting');
+my $rules = slurp("$state/domain/rules");
+spew("$state/taod.conf", "$conf\ncertificate_lifetime = 1\n");
+spew("$state/domain/rules", $rules =~ s/TrustedProgram/TrustedProgrbm/r);
+fails_with(tao('up', '--passphrase-file', $host->passfile), qr/rules/, 'altered rules');
+spew("$state/domain/rules", $rules);
+my $key = slurp("$state/host/root.key");
+spew("$state/host/root.key", substr($key, 0, 40));
+fails_with(tao('up', '--passphrase-file', $host->passfile), qr/root\.key/, 'a truncated root key');
+spew("$state/host/root.key", $key);
+ok_run(tao('up', '--passphrase-file', $host->passfile), 'everything restored: up again');
+ok_run(sign_with('tao:web'), 'and the key signs');
+
+# -- certificates --
+
+my $cert = "$state/certs/$>/web.pem";
+ok_run(tao_openssl(qw(x509 -noout -in tao:web)), 'a certificate of one second');
+sleep 2;
+like(run($openssl, qw(verify -CAfile), "$state/policy.pem", $cert)->{err}, qr/expired/, 'is expired');
+my $r = run(@{ tao(qw(cert show web)) });
+like($r->{out} . $r->{err}, qr/expired.*tao run/s, 'and tao cert show says what to do');
+ok_run(tao(qw(key new late --for), '/usr/bin/true'), 'a key whose program never ran');
+fails_with(tao(qw(cert show late)), qr/no certificate yet.*tao run/, 'has no certificate yet');
+ok_run([$host->cmd('run', '/usr/bin/true')], 'its program is not trusted and runs');
+fails_with(tao(qw(cert show late)), qr/does not trust.*tao trust/, 'has none: the reason');
+
+# -- a full disk --
+
+SKIP: {
+	skip 'only root mounts a small file system', 4 if $> != 0;
+	skip 'unshare is not there', 4 if !grep { -x "$_/unshare" } split /:/, $ENV{PATH};
+	my $script = "$dir/full.sh";
+	make_path("$dir/full");
+	spew($script, <<"SH");
+mount -t tmpfs -o size=256k,mode=755 tmpfs $dir/full
+tao='@{[bin('tao')]} -d $dir/full/h'
+\$tao init --passphrase-file @{[$host->passfile]} >/dev/null
+\$tao up --passphrase-file @{[$host->passfile]} >/dev/null
+dd if=/dev/zero of=$dir/full/fill bs=1k 2>/dev/null || true
+\$tao key new full --for $openssl && echo WRITTEN
+ls -A $dir/full/h/keys/* | sed 's/^/left: /'
+rm $dir/full/fill
+\$tao key new full --for $openssl && echo AGAIN
+\$tao run $openssl dgst -sha256 -sign tao:full $openssl >/dev/null && echo SIGNED
+\$tao down
+SH
+	my $full = run('unshare', '-m', 'sh', $script);
+	skip 'no mount namespace here', 4 if $full->{err} =~ /unshare failed|permission denied/i;
+	like($full->{err}, qr/disk is full.*free some space/, 'a full disk: the sentence');
+	unlike($full->{out}, qr/WRITTEN|left: \S/, 'nothing is half-written');
+	like($full->{out}, qr/AGAIN/, 'with space again the same command works');
+	like($full->{out}, qr/SIGNED/, 'and the key signs');
+}
+
+# -- another user --
+
+SKIP: {
+	skip 'only root becomes another user', 3 if $> != 0;
+	skip 'setpriv is not there', 3 if !grep { -x "$_/setpriv" } split /:/, $ENV{PATH};
+	my @nobody = qw(setpriv --reuid=65534 --regid=65534 --clear-groups);
+	chmod 0755, $dir;
+	fails_with([@nobody, @{ tao('down') }], qr/owner/, 'another user does not stop the host');
+	fails_with([@nobody, @{ tao('policy', 'add', 'Revoked([00])') }], qr/owner/, 'nor changes policy');
+	fails_with([@nobody, @{ tao(qw(key new mine --user root --for), $openssl) }], qr/owner/,
+		'nor makes keys for root');
+	ok_run([@nobody, @{ tao(qw(key new mine --for), $openssl) }], 'it makes its own');
+	unlike(run(@nobody, @{ tao(qw(key list)) })->{out}, qr/\bweb\b/, 'and sees those only');
+	my $sock = "$state/run/tao.sock";
+	chmod 0600, $sock;
+	fails_with([@nobody, @{ tao('status') }], qr/may not connect/, 'a socket that is not permitted');
+	chmod 0666, $sock;
+}
+
+done_testing();

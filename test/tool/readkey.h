@@ -1,0 +1,54 @@
+/*
+ * A sealed P-256 key's scalar, opened offline with the soft root's keys: for
+ * the tools that look for it in memory. The host is not asked.
+ */
+#ifndef TEST_READKEY_H
+#define TEST_READKEY_H
+
+#include <string.h>
+
+#include "../../host/sealedkey.h"
+#include "../../tao/file.h"
+#include "../../tao/key.h"
+#include "tao.pb-c.h"
+
+#define SCALAR 32
+
+static enum tao_err read_scalar(const char *root, const char *pass_file, const char *stub_file,
+                                uint8_t scalar[SCALAR])
+{
+	struct tao_buf pass = TAO_BUF_INIT, pem = TAO_BUF_INIT, der = TAO_BUF_INIT;
+	struct tao_keyset ks = { 0 };
+	struct tao_sealer sealer = { { 0 }, { 0 }, 0 };
+	struct tao_pb_alloc pa;
+	struct Tao__SealedKey *key = NULL;
+	struct tao_stub stub;
+	enum tao_err e = tao_passphrase_file(pass_file, &pass);
+
+	if (e == TAO_OK)
+		e = tao_keyset_load(root, pass.p, pass.n, &ks);
+	if (e == TAO_OK)
+		e = tao_sealer_init(&sealer, &ks);
+	if (e == TAO_OK)
+		e = tao_file_read(stub_file, 65536, &pem);
+	if (e == TAO_OK)
+		e = tao_stub_from_pem((const char *)pem.p, pem.n, &der);
+	if (e == TAO_OK)
+		e = tao_stub_parse(der.p, der.n, &stub);
+	if (e == TAO_OK)
+		e = sealedkey_open(&sealer, &stub, &pa, &key);
+	if (e == TAO_OK && key->private_key.len != SCALAR)
+		e = tao_fail(TAO_EFORMAT, "not a P-256 key");
+	if (e == TAO_OK)
+		memcpy(scalar, key->private_key.data, SCALAR);
+	if (key != NULL)
+		tao_pb_free(&pa, &key->base);
+	tao_sealer_clear(&sealer);
+	tao_keyset_clear(&ks);
+	tao_buf_free(&pass);
+	tao_buf_free(&pem);
+	tao_buf_free(&der);
+	return e;
+}
+
+#endif
