@@ -67,6 +67,7 @@ uint64_t tao_rd_varint(struct tao_rd *r)
 			return v;
 	}
 	r->bad = 1;
+	r->n = 0;
 	return 0;
 }
 

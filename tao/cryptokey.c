@@ -9,7 +9,6 @@
 #include <openssl/err.h>
 #include <openssl/param_build.h>
 #include <openssl/rand.h>
-#include <openssl/x509.h>
 
 #include "file.h"
 #include "keytype.h"
@@ -22,6 +21,16 @@
 #define RSA_PARTS 5               /* n, e, d, p, q */
 #define RSA_PUBLIC_PARTS 2
 #define DERIVER_TYPE "hdkf-sha256"
+
+#define SEC1_VERSION 1
+#define TAG_INTEGER 0x02
+#define TAG_BITS 0x03
+#define TAG_OCTETS 0x04
+#define TAG_SEQUENCE 0x30
+#define TAG_CURVE 0xa0  /* [0] */
+#define TAG_PUBLIC 0xa1 /* [1] */
+#define FIELD_MAX 66    /* P-521 */
+#define POINT_MAX (1 + 2 * FIELD_MAX)
 
 static const char *const rsa_param[RSA_PARTS] = {
 	OSSL_PKEY_PARAM_RSA_N, OSSL_PKEY_PARAM_RSA_E, OSSL_PKEY_PARAM_RSA_D,
@@ -52,15 +61,64 @@ static enum tao_err put_key(const char *name, const char *type, const char *purp
 	return tao_buf_err(out);
 }
 
-static enum tao_err ec_part(EVP_PKEY *key, int with_private, ProtobufCBinaryData *part)
+/* SEC1 (RFC 5915), by hand: libcrypto's encoder and decoder leave copies of
+ * the scalar behind in freed memory. Both optional fields are always there. */
+static size_t field_len(const struct tao_keytype *t)
 {
-	int n;
+	return ((size_t)t->bits + 7) / 8;
+}
 
-	n = with_private ? i2d_PrivateKey(key, &part->data) : i2d_PUBKEY(key, &part->data);
-	if (n <= 0)
-		return tao_fail_crypto("cannot encode a key");
-	part->len = (size_t)n;
-	return TAO_OK;
+static void put_sec1(const struct tao_keytype *t, const uint8_t *scalar, const uint8_t *bits,
+                     struct tao_buf *out)
+{
+	static const uint8_t version = SEC1_VERSION;
+	struct tao_buf body = TAO_BUF_INIT, public = TAO_BUF_INIT;
+
+	tao_buf_der(&public, TAG_BITS, bits, 2 + 2 * field_len(t));
+	tao_buf_der(&body, TAG_INTEGER, &version, 1);
+	tao_buf_der(&body, TAG_OCTETS, scalar, field_len(t));
+	tao_buf_der(&body, TAG_CURVE, t->oid, t->oid_n);
+	tao_buf_der(&body, TAG_PUBLIC, public.p, public.n);
+	tao_buf_der(out, TAG_SEQUENCE, body.p, body.n);
+	if (out->err == TAO_OK)
+		out->err = body.err != TAO_OK ? body.err : public.err;
+	tao_buf_free(&body);
+	tao_buf_free(&public);
+}
+
+static enum tao_err encode_sec1(EVP_PKEY *key, const struct tao_keytype *t, struct tao_buf *out)
+{
+	uint8_t scalar[FIELD_MAX], bits[1 + POINT_MAX] = { 0 }; /* no unused bits, the point */
+	size_t field = field_len(t), n = 0;
+	BIGNUM *d = NULL;
+	enum tao_err e = TAO_OK;
+
+	if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) == 1 &&
+	    BN_bn2binpad(d, scalar, (int)field) == (int)field &&
+	    EVP_PKEY_get_octet_string_param(key, OSSL_PKEY_PARAM_PUB_KEY, bits + 1, POINT_MAX,
+	                                    &n) == 1 && n == 1 + 2 * field)
+		put_sec1(t, scalar, bits, out);
+	else
+		e = tao_fail_crypto("cannot encode a private key");
+	OPENSSL_cleanse(scalar, sizeof scalar);
+	BN_clear_free(d);
+	return e != TAO_OK ? e : tao_buf_err(out);
+}
+
+static enum tao_err ec_part(EVP_PKEY *key, const struct tao_keytype *t, int with_private,
+                            ProtobufCBinaryData *part)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	enum tao_err e = with_private ? encode_sec1(key, t, &b) : tao_key_spki(key, &b);
+
+	if (e == TAO_OK) {
+		part->len = b.n;
+		part->data = OPENSSL_memdup(b.p, b.n);
+		if (part->data == NULL)
+			e = tao_fail_nomem();
+	}
+	tao_buf_free(&b);
+	return e;
 }
 
 static enum tao_err rsa_part(EVP_PKEY *key, const char *param, ProtobufCBinaryData *part)
@@ -90,7 +148,7 @@ enum tao_err tao_cryptokey_encode(EVP_PKEY *key, const char *name, int with_priv
 	if (t == NULL)
 		return tao_fail(TAO_EINVAL, "a key of this kind cannot be kept: use ecdsap256");
 	if (t->group != NULL) {
-		e = ec_part(key, with_private, &parts[n++]);
+		e = ec_part(key, t, with_private, &parts[n++]);
 	} else {
 		size_t want = with_private ? RSA_PARTS : RSA_PUBLIC_PARTS;
 
@@ -115,18 +173,6 @@ static enum tao_err bad_key(const char *type)
 	                             "from a copy", type);
 }
 
-/* Canonical SEC1 only, which also refuses PKCS#8 and trailing bytes. */
-static int same_private(EVP_PKEY *key, const ProtobufCBinaryData *part)
-{
-	unsigned char *p = NULL;
-	int n = i2d_PrivateKey(key, &p);
-	int same = n > 0 && (size_t)n == part->len && CRYPTO_memcmp(p, part->data, part->len) == 0;
-
-	if (n > 0)
-		OPENSSL_clear_free(p, (size_t)n);
-	return same;
-}
-
 static int pair_ok(EVP_PKEY *key)
 {
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
@@ -136,23 +182,64 @@ static int pair_ok(EVP_PKEY *key)
 	return good;
 }
 
-static EVP_PKEY *decode_ec(const Tao__CryptoKey *k, int is_public)
+static EVP_PKEY *ec_from(const struct tao_keytype *t, const uint8_t *scalar,
+                         const uint8_t *point)
+{
+	OSSL_PARAM_BLD *bld = OSSL_PARAM_BLD_new();
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
+	BIGNUM *d = BN_secure_new();
+	OSSL_PARAM *params = NULL;
+	EVP_PKEY *key = NULL;
+
+	if (bld != NULL && ctx != NULL && d != NULL &&
+	    BN_bin2bn(scalar, (int)field_len(t), d) != NULL &&
+	    OSSL_PARAM_BLD_push_utf8_string(bld, OSSL_PKEY_PARAM_GROUP_NAME, t->group, 0) == 1 &&
+	    OSSL_PARAM_BLD_push_octet_string(bld, OSSL_PKEY_PARAM_PUB_KEY, point,
+	                                     1 + 2 * field_len(t)) == 1 &&
+	    OSSL_PARAM_BLD_push_BN(bld, OSSL_PKEY_PARAM_PRIV_KEY, d) == 1)
+		params = OSSL_PARAM_BLD_to_param(bld);
+	if (params != NULL && EVP_PKEY_fromdata_init(ctx) == 1)
+		EVP_PKEY_fromdata(ctx, &key, EVP_PKEY_KEYPAIR, params);
+	OSSL_PARAM_free(params);
+	OSSL_PARAM_BLD_free(bld);
+	EVP_PKEY_CTX_free(ctx);
+	BN_clear_free(d);
+	return key;
+}
+
+static EVP_PKEY *decode_sec1(const struct tao_keytype *t, const ProtobufCBinaryData *part)
+{
+	struct tao_rd r = tao_rd_of(part->data, part->len);
+	struct tao_rd seq = tao_rd_der(&r, TAG_SEQUENCE);
+	struct tao_rd version = tao_rd_der(&seq, TAG_INTEGER), scalar = tao_rd_der(&seq, TAG_OCTETS);
+	struct tao_rd curve = tao_rd_der(&seq, TAG_CURVE), public = tao_rd_der(&seq, TAG_PUBLIC);
+	struct tao_rd bits = tao_rd_der(&public, TAG_BITS);
+	size_t field = field_len(t);
+	EVP_PKEY *key;
+
+	if (!tao_rd_done(&r) || !tao_rd_done(&seq) || !tao_rd_done(&public) ||
+	    tao_rd_u8(&version) != SEC1_VERSION || !tao_rd_done(&version) || scalar.n != field ||
+	    curve.n != t->oid_n || memcmp(curve.p, t->oid, t->oid_n) != 0 ||
+	    tao_rd_u8(&bits) != 0 || bits.n != 1 + 2 * field)
+		return NULL;
+	key = ec_from(t, scalar.p, bits.p);
+	if (key != NULL && pair_ok(key))
+		return key;
+	EVP_PKEY_free(key);
+	return NULL;
+}
+
+static EVP_PKEY *decode_ec(const Tao__CryptoKey *k, const struct tao_keytype *t, int is_public)
 {
 	const ProtobufCBinaryData *part = k->key_components;
-	const unsigned char *p = part->data;
 	EVP_PKEY *key = NULL;
 
 	if (k->n_key_components != 1)
 		return NULL;
-	if (is_public) {
-		tao_key_from_spki(part->data, part->len, &key);
-		return key;
-	}
-	key = d2i_PrivateKey(EVP_PKEY_EC, NULL, &p, (long)part->len);
-	if (key != NULL && same_private(key, part) && pair_ok(key))
-		return key;
-	EVP_PKEY_free(key);
-	return NULL;
+	if (!is_public)
+		return decode_sec1(t, part);
+	tao_key_from_spki(part->data, part->len, &key);
+	return key;
 }
 
 /* dP = d mod (p-1), dQ = d mod (q-1), 1/q mod p. */
@@ -266,7 +353,7 @@ static enum tao_err decode_key(const Tao__CryptoKey *k, EVP_PKEY **out)
 	if (k->n_key_components == 0)
 		return bad_key(k->key_header->key_type);
 	ERR_set_mark();
-	key = t->group != NULL ? decode_ec(k, is_public) : decode_rsa(k, t, is_public);
+	key = t->group != NULL ? decode_ec(k, t, is_public) : decode_rsa(k, t, is_public);
 	if (key != NULL && !bounded(key, t)) {
 		EVP_PKEY_free(key);
 		key = NULL;

@@ -22,12 +22,12 @@
 #define HKDF_MAX (255 * TAO_HASH_LEN)
 
 static const struct tao_keytype types[] = {
-	{ "ecdsap256", "prime256v1", 256, 91 },
-	{ "ecdsap384", "secp384r1", 384, 120 },
-	{ "ecdsap521", "secp521r1", 521, 158 },
-	{ "rsa2048", NULL, 2048, 0 },
-	{ "rsa3072", NULL, 3072, 0 },
-	{ "rsa4096", NULL, 4096, 0 },
+	{ "ecdsap256", "prime256v1", 256, "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", 10, 91 },
+	{ "ecdsap384", "secp384r1", 384, "\x06\x05\x2b\x81\x04\x00\x22", 7, 120 },
+	{ "ecdsap521", "secp521r1", 521, "\x06\x05\x2b\x81\x04\x00\x23", 7, 158 },
+	{ "rsa2048", NULL, 2048, NULL, 0, 0 },
+	{ "rsa3072", NULL, 3072, NULL, 0, 0 },
+	{ "rsa4096", NULL, 4096, NULL, 0, 0 },
 };
 
 #define N_TYPES (sizeof types / sizeof types[0])

@@ -16,6 +16,8 @@ struct tao_keytype {
 	const char *name;
 	const char *group; /* elliptic curve; NULL: RSA */
 	int bits;
+	const char *oid;   /* the curve's, DER, oid_n bytes */
+	size_t oid_n;
 	size_t spki_n;     /* bytes of the SubjectPublicKeyInfo; 0: varies (RSA) */
 };
 

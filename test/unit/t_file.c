@@ -77,7 +77,8 @@ static void writing(void)
 	mode_t mask = umask(077);
 
 	ok_err(tao_file_write(in_dir("a"), "one", 3, 0644, TAO_FILE_NEW), TAO_OK, "a new file");
-	ok(stat(in_dir("a"), &st) == 0 && (st.st_mode & 07777) == 0644, "has its mode, whatever the umask");
+	ok(stat(in_dir("a"), &st) == 0 && (st.st_mode & 07777) == 0644,
+	   "has its mode, whatever the umask");
 	umask(mask);
 	ok_err(tao_file_write(in_dir("a"), "two", 3, 0600, TAO_FILE_NEW), TAO_EEXIST,
 	       "an existing one is not overwritten when it should be new");

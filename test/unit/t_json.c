@@ -49,7 +49,8 @@ int main(void)
 
 	structure();
 	text("", "\"\"", "empty text");
-	text("a\"\\\b\f\n\r\t/", "\"a\\\"\\\\\\b\\f\\n\\r\\t/\"", "characters with an escape of their own");
+	text("a\"\\\b\f\n\r\t/", "\"a\\\"\\\\\\b\\f\\n\\r\\t/\"",
+	     "characters with an escape of their own");
 	text("\x01\x1f\x7f", "\"\\u0001\\u001f\x7f\"", "control characters");
 	text("gr\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80", "\"gr\xc3\xbc\xe2\x82\xac\xf0\x9f\x98\x80\"",
 	     "UTF-8 of two, three and four bytes is kept");

@@ -264,6 +264,23 @@ static void other_scalar(Tao__CryptoKey *k)
 	k->key_components[0].data[30] ^= 1;
 }
 
+/* A byte behind the scalar, with all lengths right. */
+static void long_scalar(Tao__CryptoKey *k)
+{
+	ProtobufCBinaryData *c = &k->key_components[0];
+
+	c->data = realloc(c->data, c->len + 1);
+	memmove(c->data + 40, c->data + 39, c->len++ - 39);
+	c->data[1]++;
+	c->data[6]++;
+}
+
+/* The last byte of the curve's identifier, behind a0 0a. */
+static void other_curve(Tao__CryptoKey *k)
+{
+	k->key_components[0].data[50] ^= 1;
+}
+
 static void pkcs8(Tao__CryptoKey *k)
 {
 	ProtobufCBinaryData *c = &k->key_components[0];
@@ -326,6 +343,8 @@ static void stored_refusals(void)
 		{ no_part, { "no parts", 0, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
 		{ longer_part, { "bytes behind it", 0, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
 		{ other_scalar, { "halves that do not belong", 0, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
+		{ long_scalar, { "a longer scalar", 0, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
+		{ other_curve, { "another curve's name", 0, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
 		{ pkcs8, { "in PKCS#8", 0, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
 		{ NULL, { "RSA unchanged", 0, NULL, NULL, NULL, TAO_OK }, 1 },
 		{ NULL, { "RSA of another size", 0, "rsa3072", NULL, NULL, TAO_EFORMAT }, 1 },
