@@ -7,9 +7,10 @@
 #
 #   name<TAB>value<TAB>unit<TAB>baseline<TAB>ratio
 #
-# where ratio 1 is equal to the baseline and more is better. It runs what it
-# compares in turns and gives medians: TaoBench.pm does that. Exit status 77
-# says that it cannot run here, with the reason on standard error.
+# where ratio 1 is equal to the baseline and more is better, and perhaps more
+# figures of that form, named name-something. It runs what it compares in turns
+# and gives medians: TaoBench.pm does that. Exit status 77 says that it cannot
+# run here, with the reason on standard error.
 #
 # Exits with 1 if a name is unknown, or a measurement failed or did not print its line.
 use strict;
@@ -51,12 +52,12 @@ sub measure {
 		return 1;
 	}
 	my $number = qr/\d+(?:\.\d+)?/;
-	my ($line) = grep { /^\Q$name\E\t$number\t[^\t]+\t$number\t$number$/ } @lines;
-	if ($? != 0 || !defined $line) {
+	my @figures = grep { /^\Q$name\E(-[\w-]+)?\t$number\t[^\t]+\t$number\t$number$/ } @lines;
+	if ($? != 0 || !grep { /^\Q$name\E\t/ } @figures) {
 		warn "bench: $name: ", $? != 0 ? "failed\n" : "printed no line of its own\n";
 		return 0;
 	}
-	print $line;
+	print @figures;
 	return 1;
 }
 

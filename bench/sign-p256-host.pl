@@ -62,6 +62,7 @@ sub host_pids {
 output(run('openssl', 'genpkey', '-algorithm', 'EC', '-pkeyopt', 'group:P-256', '-out', $file),
 	'openssl genpkey');
 output($host->tao('key', 'new', 'bench', '--for', $loop), 'tao key new');
+output($host->tao('trust', $loop), 'tao trust');
 
 my ($ours, $theirs) = interleave($rounds, \&in_host, \&in_file);
 emit('sign-p256-host', $ours, '1/s', $theirs);

@@ -41,7 +41,8 @@ void rules_print(const struct rules *r, struct tao_buf *out);
 
 /* Reads, verifies and parses the file. key: the domain's policy key. */
 enum tao_err rules_load(const char *path, EVP_PKEY *key, struct rules *r);
-/* Writes the file with the next version and the clock's date; r gets these only if that succeeds. */
+/* Writes the file with the next version and the clock's date; r gets these
+ * only if that succeeds. */
 enum tao_err rules_save(const char *path, EVP_PKEY *key, struct rules *r);
 
 /* Puts it in its place. Takes over its members, which are then empty. TAO_EEXIST. */

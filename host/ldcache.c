@@ -37,23 +37,30 @@ static uint32_t le32(struct tao_rd *r)
 }
 
 #if defined(__x86_64__)
+/* CPU_FEATURE_ACTIVE of <sys/platform/x86.h>, which shifts a signed 1 by 31. */
+static int active(unsigned index)
+{
+	const struct cpuid_feature *leaf = __x86_get_cpuid_feature_leaf(index / 128);
+
+	return (leaf->active_array[index % 128 / 32] & 1u << index % 32) != 0;
+}
+
+#define ACTIVE(name) active(x86_cpu_##name)
+
 /* The conditions are the psABI's levels, asked as glibc asks them. */
 void hwcaps_here(struct hwcaps *h)
 {
 	static const char *const names[] = { "x86-64-v4", "x86-64-v3", "x86-64-v2" };
 
 	*h = (struct hwcaps){ 0 };
-	if (CPU_FEATURE_ACTIVE(CMPXCHG16B) && CPU_FEATURE_ACTIVE(LAHF64_SAHF64) &&
-	    CPU_FEATURE_ACTIVE(POPCNT) && CPU_FEATURE_ACTIVE(SSE3) && CPU_FEATURE_ACTIVE(SSSE3) &&
-	    CPU_FEATURE_ACTIVE(SSE4_1) && CPU_FEATURE_ACTIVE(SSE4_2))
+	if (ACTIVE(CMPXCHG16B) && ACTIVE(LAHF64_SAHF64) && ACTIVE(POPCNT) && ACTIVE(SSE3) &&
+	    ACTIVE(SSSE3) && ACTIVE(SSE4_1) && ACTIVE(SSE4_2))
 		h->level = 1;
-	if (h->level == 1 && CPU_FEATURE_ACTIVE(AVX) && CPU_FEATURE_ACTIVE(AVX2) &&
-	    CPU_FEATURE_ACTIVE(BMI1) && CPU_FEATURE_ACTIVE(BMI2) && CPU_FEATURE_ACTIVE(F16C) &&
-	    CPU_FEATURE_ACTIVE(FMA) && CPU_FEATURE_ACTIVE(LZCNT) && CPU_FEATURE_ACTIVE(MOVBE))
+	if (h->level == 1 && ACTIVE(AVX) && ACTIVE(AVX2) && ACTIVE(BMI1) && ACTIVE(BMI2) &&
+	    ACTIVE(F16C) && ACTIVE(FMA) && ACTIVE(LZCNT) && ACTIVE(MOVBE))
 		h->level = 2;
-	if (h->level == 2 && CPU_FEATURE_ACTIVE(AVX512F) && CPU_FEATURE_ACTIVE(AVX512BW) &&
-	    CPU_FEATURE_ACTIVE(AVX512CD) && CPU_FEATURE_ACTIVE(AVX512DQ) &&
-	    CPU_FEATURE_ACTIVE(AVX512VL))
+	if (h->level == 2 && ACTIVE(AVX512F) && ACTIVE(AVX512BW) && ACTIVE(AVX512CD) &&
+	    ACTIVE(AVX512DQ) && ACTIVE(AVX512VL))
 		h->level = 3;
 	for (unsigned i = 3 - h->level; i < 3; i++)
 		h->name[h->n++] = names[i];

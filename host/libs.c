@@ -353,7 +353,7 @@ static enum tao_err expand(const struct object *o, const char *s, size_t n, stru
 			s += len;
 		} else if (is_token(s, "PLATFORM") > 0) {
 			return tao_fail(TAO_EFORMAT, "%s looks for libraries by $PLATFORM, which the "
-			                "Tao host cannot follow: link it without", o->found);
+			                "Tao host cannot follow: link it without", o->real);
 		} else {
 			tao_buf_put(out, "$", 1);
 		}
@@ -441,7 +441,7 @@ static enum tao_err search(struct libs *l, const struct object *who, const char 
 		e = expand(who, name, strlen(name), &path);
 		if (e == TAO_OK && path.p[0] != '/')
 			e = tao_fail(TAO_EDENIED, "%s needs '%s', relative to the current directory: "
-			             "link it with an absolute path", who->found, name);
+			             "link it with an absolute path", who->real, name);
 		if (e == TAO_OK)
 			e = try_path(l, tao_buf_cstr(&path), c);
 		tao_buf_free(&path);
@@ -495,7 +495,7 @@ static enum tao_err resolve(struct libs *l)
 			if (!found)
 				return tao_fail(TAO_ENOTFOUND, "%s needs the library %s, which is in none "
 				                "of the directories it is looked for: install it",
-				                o->found, o->elf.needed[i]);
+				                o->real, o->elf.needed[i]);
 		}
 	}
 	return TAO_OK;
@@ -521,13 +521,13 @@ static enum tao_err add_interpreter(struct libs *l, struct object *program)
 
 	if (interp[0] != '/')
 		return tao_fail(TAO_EDENIED, "%s names the ELF interpreter '%s', which is not an "
-		                "absolute path: link it again", program->found, interp);
+		                "absolute path: link it again", program->real, interp);
 	e = try_path(l, interp, &c);
 	if (e == TAO_OK && !candidate_is(&c))
 		e = tao_fail(TAO_ENOTFOUND, "%s needs the ELF interpreter %s, which is not there",
-		             program->found, interp);
+		             program->real, interp);
 	if (e == TAO_OK)
-		e = check_loader(program->found, interp, &c.file.st);
+		e = check_loader(program->real, interp, &c.file.st);
 	if (e == TAO_OK)
 		e = add_object(l, &c, LIB_INTERPRETER, NULL, &o);
 	if (e == TAO_OK)
@@ -568,7 +568,7 @@ out:
 	return e;
 }
 
-static enum tao_err program_object(struct libs *l, int fd, const char *path)
+static enum tao_err program_object(struct libs *l, int fd, const char *path, const char *where)
 {
 	struct object *o = calloc(1, sizeof *o);
 	struct stat st;
@@ -578,7 +578,7 @@ static enum tao_err program_object(struct libs *l, int fd, const char *path)
 		return tao_fail_nomem();
 	l->object[l->object_n++] = o;
 	o->real = strdup(path);
-	o->found = strdup(path);
+	o->found = strdup(where);
 	if (o->real == NULL || o->found == NULL)
 		return tao_fail_nomem();
 	if (fstat(fd, &st) != 0)
@@ -596,9 +596,9 @@ static enum tao_err program_object(struct libs *l, int fd, const char *path)
 	return e;
 }
 
-enum tao_err libs_program(struct libs *l, int fd, const char *path)
+enum tao_err libs_program(struct libs *l, int fd, const char *path, const char *where)
 {
-	enum tao_err e = program_object(l, fd, path);
+	enum tao_err e = program_object(l, fd, path, where);
 
 	if (e != TAO_OK || libs_is_static(l))
 		return e;

@@ -51,9 +51,9 @@ struct libs;
 enum tao_err libs_new(struct measure_cache *cache, uid_t dev_uid, struct libs **out);
 void libs_free(struct libs *l);
 
-/* The program first, once; its closure is empty when it is static. path names it and is where
- * $ORIGIN is taken from; its hash is not computed. */
-enum tao_err libs_program(struct libs *l, int fd, const char *path);
+/* The program first, once; its closure is empty when it is static. path names it, where is the
+ * path that /proc/PID/exe will show: $ORIGIN is its directory. Its hash is not computed. */
+enum tao_err libs_program(struct libs *l, int fd, const char *path, const char *where);
 /* Then any modules, in the order in which they will be loaded. */
 enum tao_err libs_module(struct libs *l, const char *path);
 

@@ -46,8 +46,7 @@ static const char *const interpreters[] = {
 	"node", "nodejs", "deno", "bun", "php*", "php-cgi*", "php-fpm*", "lua*", "luajit*",
 	"tclsh*", "wish*", "expect", "awk", "gawk*", "mawk", "nawk", "original-awk", "java",
 	"guile*", "racket", "emacs*", "erl", "beam.smp", "escript", "R", "Rscript", "julia*",
-	"octave*", "make", "gdb", "sbcl", "ocaml", "ghc*", "groovy", "mono", "mono-sgen", "dotnet",
-	"vim*", "ed", "sed", "xargs", "find", "nice", "nohup", "timeout", "setsid", "su", "sudo",
+	"octave*", "gdb", "sbcl", "ocaml", "ghc*", "groovy", "mono", "mono-sgen", "dotnet",
 	"ld-linux-x86-64.so.*", "ld-linux-aarch64.so.*", "qemu-*",
 };
 
@@ -303,7 +302,8 @@ static enum tao_err closure(struct work *w)
 	enum tao_err e = libs_new(w->cache, w->rq->dev_uid, &w->libs);
 
 	if (e == TAO_OK)
-		e = libs_program(w->libs, w->exe_fd, w->exe_path);
+		e = libs_program(w->libs, w->exe_fd,
+		                 w->m->copy_fd < 0 ? w->exe_path : w->rq->path, w->exe_path);
 	if (e == TAO_ENOTFOUND && w->m->copy_fd >= 0)
 		e = tao_fail(e, "%s (%s runs from a sealed copy, since others could change it: there, "
 		             "$ORIGIN is /)", tao_why(), w->rq->path);

@@ -20,7 +20,10 @@
  *   env NAME=VALUE                  each --env, sorted bytewise
  *
  * HEX: lower-case SHA-256 of the file. PATH and TEXT: bytes below 0x21, 0x7f and '%' are
- * written %xx.
+ * written %xx. PATH is the file's own path, symbolic links resolved. A static program has no
+ * libraries of its own, but its modules are listed with theirs. With several #! files, each
+ * being the interpreter of the one before, the outermost comes first. A configuration file is
+ * measured, files that it includes are not.
  *
  * What is measured is what runs: a file that root owns and nobody else may
  * write, in directories for which the same holds, is executed in place, and
@@ -31,7 +34,11 @@
  *
  * Errors: TAO_EFORMAT (not an ELF file of this machine, nor a #! script), TAO_ENOTFOUND (a
  * library is missing), TAO_EDENIED (someone else could change a file; says
- * which and whose), TAO_ELIMIT, TAO_ESYS, TAO_ENOMEM.
+ * which and whose; also: a set-user-ID program, a program on a FUSE file system, LD_* or
+ * GLIBC_TUNABLES in env), TAO_EPERM (the descriptor is not for reading, so O_PATH is not enough:
+ * what its user cannot read is not measured), TAO_EINVAL, TAO_ELIMIT, TAO_ESYS, TAO_ENOMEM.
+ *
+ * stable.h says what exactly is stable, libs.h how libraries are found.
  */
 #ifndef HOST_MEASURE_H
 #define HOST_MEASURE_H
@@ -76,14 +83,17 @@ struct measurement {
 	struct file_id id;              /* of what will be /proc/PID/exe (memfd copy: the copy's) */
 	int is_static;                  /* no ELF interpreter */
 	int is_script;                  /* exe is the interpreter of a #! file */
-	int is_interpreter;             /* exe runs scripts by its nature: python, perl, sh ... */
+	int is_interpreter;             /* exe runs scripts by its nature: came through #!, or has a
+	                                 * known base name (python3.11, perl, sh, env ...). A hint:
+	                                 * a copy under another name is not told. */
 	int copy_fd;                    /* sealed memfd to execute instead, or -1 */
 };
 
 enum tao_err measure_program(const struct measure_request *rq, struct measurement *m);
 void measurement_clear(struct measurement *m); /* closes copy_fd */
 
-/* SHA-256 of an open file, cached by identity (bounded; any thread). */
+/* SHA-256 of an open file, cached by identity (bounded; any thread). c may be NULL. Cached are
+ * only files whose change would show: filehash.h says which. */
 struct measure_cache;
 struct measure_cache *measure_cache_new(void);
 void measure_cache_free(struct measure_cache *c);
@@ -97,6 +107,8 @@ struct process_view {
 	pid_t ppid;
 	uint64_t start;        /* start time, clock ticks since boot */
 };
+/* TAO_ENOTFOUND: gone, or without an executable (ended, a kernel thread). TAO_EPERM: another
+ * user's, and this process has no CAP_SYS_PTRACE. */
 enum tao_err measure_process(pid_t pid, struct process_view *v);
 /* 1 if pid is ancestor or has it among its parents (start: the ancestor's
  * start time, against PID reuse); 0 if not. */

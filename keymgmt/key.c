@@ -96,8 +96,8 @@ static enum tao_err read_public(struct prov *p, const struct tao_stub *stub, EVP
 		return tao_fail(TAO_EFORMAT, "the public key in the stub of key %.*s is damaged: "
 		                "write it again with 'tao key pem'", (int)stub->name_n, stub->name);
 	if (*type == NULL)
-		return tao_fail(TAO_EVERSION, "key %.*s is of a type that this tao.so does not know: "
-		                "upgrade it", (int)stub->name_n, stub->name);
+		return tao_fail(TAO_EVERSION, "key %.*s is of a type that this tao.so does not "
+		                "know: upgrade it", (int)stub->name_n, stub->name);
 	return TAO_OK;
 }
 
@@ -179,7 +179,8 @@ enum tao_err opaque_from_host(struct prov *p, const char *name, struct opaque **
 	if (e == TAO_OK && strcmp((*out)->name, name) != 0) {
 		opaque_free(*out);
 		*out = NULL;
-		e = tao_fail(TAO_EPROTO, "the Tao host gave another key than %s: see 'tao status'", name);
+		e = tao_fail(TAO_EPROTO, "the Tao host gave another key than %s: see 'tao status'",
+		             name);
 	}
 	reply_free(&r);
 	return e;
@@ -277,8 +278,8 @@ static enum tao_err open_named(struct opaque *k)
 		e = tao_stub_parse(r.key->stub.data, r.key->stub.len, &stub);
 	if (e == TAO_OK && (stub.spki_n != k->stub.spki_n ||
 	                    memcmp(stub.spki, k->stub.spki, stub.spki_n) != 0))
-		e = tao_fail(TAO_EALTERED, "the Tao host has another key of this name than the file: "
-		             "write the file again with 'tao key pem %s'", k->name);
+		e = tao_fail(TAO_EALTERED, "the Tao host has another key of this name than the "
+		             "file: write the file again with 'tao key pem %s'", k->name);
 	if (e == TAO_OK)
 		e = publish_id(k, r.key->key_id.data);
 	reply_free(&r);

@@ -78,7 +78,8 @@ static const char *const own_reasons[] = {
 		"the private half of a Tao key never leaves the Tao host: "
 		"copy the TAO PRIVATE KEY file instead, or ask for the public key",
 	[PROV_RNOPRIVATE - PROV_REXPORT] =
-		"only the public half of the key is here: sign with tao:NAME or a TAO PRIVATE KEY file",
+		"only the public half of the key is here: sign with tao:NAME or a "
+		"TAO PRIVATE KEY file",
 	[PROV_RIMPORT - PROV_REXPORT] =
 		"a private key cannot become a Tao key here: make one with 'tao key new'",
 	[PROV_RDIGEST - PROV_REXPORT] =
@@ -89,8 +90,8 @@ static const char *const own_reasons[] = {
 		"not a tao: URI: write tao:NAME, tao:NAME/key, tao:NAME/cert, tao:NAME/chain, "
 		"tao:ca, or tao: for a list",
 	[PROV_RSETTING - PROV_REXPORT] =
-		"a setting of the Tao provider is wrong: correct 'socket' and 'timeout' in its section "
-		"of openssl.cnf, or TAO_SOCKET",
+		"a setting of the Tao provider is wrong: correct 'socket' and 'timeout' in its "
+		"section of openssl.cnf, or TAO_SOCKET",
 };
 
 /* The list has no place for TAO_OK: a zero ends it. */
@@ -196,8 +197,8 @@ static enum tao_err parse_timeout(const char *text, int *ms)
 static enum tao_err check_socket(const char *path)
 {
 	if (path[0] != '/' || strlen(path) > TAO_SOCKET_PATH_MAX)
-		return tao_fail(TAO_EINVAL, "'%.200s' cannot be the Tao host's socket: set 'socket' in "
-		                "openssl.cnf or TAO_SOCKET to an absolute path of at most %d bytes",
+		return tao_fail(TAO_EINVAL, "'%.200s' cannot be the Tao host's socket: set 'socket' "
+		                "in openssl.cnf or TAO_SOCKET to an absolute path of at most %d bytes",
 		                path, TAO_SOCKET_PATH_MAX);
 	return TAO_OK;
 }

@@ -119,7 +119,8 @@ static int give_der(const struct tao_buf *der, OSSL_CALLBACK *cb, void *cbarg)
 	int type = OSSL_OBJECT_PKEY;
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
-		OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_STRUCTURE, PROV_STRUCTURE, 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_STRUCTURE,
+		                                 PROV_STRUCTURE, 0),
 		OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_DATA, der->p, der->n),
 		OSSL_PARAM_construct_end(),
 	};

@@ -19,8 +19,8 @@ static OSSL_FUNC_store_load_fn store_load;
 static OSSL_FUNC_store_eof_fn store_eof;
 static OSSL_FUNC_store_close_fn store_close;
 
-/* left shrinks from the URI's parts to nothing; chain and list stay until all
- * of their elements are given. */
+/* left shrinks from the parts of the URI to nothing; chain and list stay in it
+ * until all of their elements are given. */
 struct store {
 	struct prov *prov;
 	struct uri uri;
@@ -106,7 +106,8 @@ int store_give_key(struct opaque *k, OSSL_CALLBACK *cb, void *cbarg)
 	int type = OSSL_OBJECT_PKEY, r;
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_OBJECT_PARAM_TYPE, &type),
-		OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE, (char *)k->type->name, 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_OBJECT_PARAM_DATA_TYPE,
+		                                 (char *)k->type->name, 0),
 		OSSL_PARAM_construct_octet_string(OSSL_OBJECT_PARAM_REFERENCE, &k, sizeof k),
 		OSSL_PARAM_construct_end(),
 	};

@@ -16,7 +16,7 @@ my $host;
 
 sub start_fake {
 	$host = spawn(tool('fakehost'), $dir, @keys, { log => $log });
-	defined $host->wait_for_line(qr/^ready$/, 20) or BAIL_OUT("fakehost does not start:\n" . $host->log);
+	defined $host->wait_for_line(qr/^ready$/m, 20) or BAIL_OUT("fakehost does not start:\n" . $host->log);
 }
 
 # The fragment as it is shipped, with lines of a test's own in the provider's section.
@@ -141,7 +141,7 @@ sub server {
 	my $port = free_port();
 	my $s = spawn(qw(openssl s_server -rev -naccept 4 -Verify 1 -verify_return_error -CAfile ca.crt), $version,
 		'-accept', "127.0.0.1:$port", '-cert', $cert, '-key', $key, { dir => $dir, env => \%env });
-	$s->wait_for_line(qr/^ACCEPT/, 20) // diag($s->log);
+	$s->wait_for_line(qr/^ACCEPT/m, 20) // diag($s->log);
 	return ($s, $port);
 }
 
@@ -157,7 +157,7 @@ sub handshake_ok {
 	my ($s, $port, $key, $name) = @_;
 	my $r = client($port, $key);
 	my $fine = $r->{out} =~ /^Peer signature type: ECDSA$/m && $r->{out} =~ /Verify return code: 0/
-	    && $r->{out} =~ /drawrof/ && $s->wait_for_line(qr/^Peer certificate: CN = bob\n(?:.*\n)*?Signature type: ECDSA\nVerification: OK/, 5);
+	    && $r->{out} =~ /drawrof/ && $s->wait_for_line(qr/^Peer certificate: CN = bob\n(?:.*\n)*?Signature type: ECDSA\nVerification: OK/m, 5);
 	ok($fine, $name) or diag($r->{out}, $r->{err}, $s->log);
 }
 
@@ -224,7 +224,7 @@ for my $case (@bad) {
 }
 my @open = (
 	[ 'garbage', $broke ], [ 'bytes 1220' . '00' x 32, qr/opened another key/ ],
-	[ 'error 17', qr/the sealed key was altered/ ],
+	[ 'error 17', qr/the sealed key was altered/ ], [ 'bytes 120400000000', $broke ],
 );
 for my $case (@open) {
 	$host->stop; # the new one has nothing open

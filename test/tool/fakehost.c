@@ -133,7 +133,6 @@ static void certify(const struct host *h, const char *name, EVP_PKEY *key, X509 
 {
 	X509 *x = X509_new();
 	X509_NAME *subject = X509_get_subject_name(x);
-	struct tao_buf pem = TAO_BUF_INIT;
 	BIO *b = BIO_new(BIO_s_mem());
 	uint8_t *at;
 	char *text;
@@ -156,7 +155,6 @@ static void certify(const struct host *h, const char *name, EVP_PKEY *key, X509 
 		die("certificate");
 	n = (int)BIO_get_mem_data(b, &text);
 	save(h, name, ".crt", text, (size_t)n);
-	tao_buf_free(&pem);
 	BIO_free(b);
 	X509_free(x);
 }
@@ -428,6 +426,16 @@ static void put_many(const struct host *h, long n, struct tao_buf *body)
 	}
 }
 
+static void put_next_key(const struct host *h, struct tao_buf *body)
+{
+	size_t i = 0;
+
+	while (i < h->n && memmem(body->p, body->n, h->keys[i].stub.p, h->keys[i].stub.n) == NULL)
+		i++;
+	tao_buf_reset(body);
+	put_key(&h->keys[(i + 1) % h->n], 1, body);
+}
+
 static void put_hex(const char *hex, struct tao_buf *body)
 {
 	uint8_t *to;
@@ -460,6 +468,8 @@ static int break_body(struct host *h, const struct mode *m, struct tao_buf *body
 		memset(body->p, 0xff, body->n);
 	if (strcmp(m->how, "bytes") == 0)
 		put_hex(m->arg, body);
+	if (strcmp(m->how, "swap") == 0)
+		put_next_key(h, body);
 	if (strcmp(m->how, "many") == 0)
 		put_many(h, arg, body);
 	return 1;
@@ -471,18 +481,10 @@ static int answer(struct host *h, const struct tao_rpc_msg *q, struct tao_buf *o
 	struct mode m;
 	int broken = find_mode(h, q->op, &m), stay = 1;
 	enum tao_err e = tao_fail(TAO_EINVAL, "unknown operation %s", q->op);
-	size_t swapped = 0;
 
 	for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
 		if (strcmp(ops[i].name, q->op) == 0)
 			e = ops[i].fn(h, q, &body);
-	}
-	if (broken && strcmp(m.how, "swap") == 0) {
-		while (swapped < h->n && tao_buf_err(&body) == TAO_OK && body.n > h->keys[swapped].stub.n &&
-		       memmem(body.p, body.n, h->keys[swapped].stub.p, h->keys[swapped].stub.n) == NULL)
-			swapped++;
-		tao_buf_reset(&body);
-		put_key(&h->keys[(swapped + 1) % h->n], 1, &body);
 	}
 	if (broken && strcmp(m.how, "error") == 0)
 		e = tao_fail((enum tao_err)strtol(m.arg, NULL, 10), "told to fail by the test");

@@ -1,0 +1,63 @@
+/*
+ * The measurer: a process of its own that looks at programs and processes for
+ * the keeper. It parses hostile files and may look into other users' processes
+ * (CAP_SYS_PTRACE); in return it holds no key, and the keeper holds no capability.
+ *
+ * measurer_start() executes `taod --measurer` with one end of a SOCK_SEQPACKET
+ * pair as descriptor 3, /dev/null as 0, 1 and 2, and nothing else open. Any
+ * threads of the keeper may ask at the same time; processes are answered at once, at most
+ * MEASURER_JOBS programs are measured at a time, more wait. An answer takes at
+ * most MEASURER_SECONDS, else TAO_ETIMEOUT, and the measurer is killed: what
+ * hangs it is a file system that does not answer.
+ *
+ * A measurer that died is started again by the call that finds it dead, once
+ * in that call; if that fails, or it dies again, TAO_ESYS with a sentence. The new one has an empty
+ * hash cache and only the capabilities that the keeper still has: a keeper
+ * that dropped CAP_SYS_PTRACE then gets TAO_EPERM for other users' processes
+ * until it is restarted itself.
+ *
+ * The thread that starts it must live on: the kernel kills the measurer when that thread
+ * ends (PR_SET_PDEATHSIG). Nobody else may reap the keeper's children with wait(-1).
+ *
+ * Wire, integers big-endian, one packet a message:
+ *
+ *   u32 operation, u32 sequence number, u32 length of the body,
+ *   u8 flags: 1 body is in a sealed memfd (the last descriptor), 2 a descriptor comes along
+ *   body
+ *
+ * An answer repeats operation and number; its body is u32 error, sentence, and
+ * on success what was asked. Strings are u32 length and bytes. Both sides check every field.
+ *
+ * Errors: those of measure.h, and TAO_EPROTO, TAO_ETIMEOUT, TAO_ESYS.
+ */
+#ifndef HOST_MEASURER_H
+#define HOST_MEASURER_H
+
+#include "measure.h"
+
+#define MEASURER_FD 3
+#define MEASURER_JOBS 4     /* programs measured at a time */
+#define MEASURER_SECONDS 60 /* for one answer */
+
+struct measurer;
+
+/* Returns when the measurer has answered once. dev_uid: as in struct measure_request, for all
+ * requests; 0 or less: none. */
+enum tao_err measurer_start(const char *taod_path, int dev_uid, struct measurer **out);
+void measurer_stop(struct measurer *m); /* NULL-safe; no call may be under way */
+
+/* As measure_program(), but dev_uid is the one given at the start. out needs measurement_clear()
+ * also after a failure. */
+enum tao_err measurer_program(struct measurer *m, const struct measure_request *rq,
+                              struct measurement *out);
+enum tao_err measurer_process(struct measurer *m, pid_t pid, struct process_view *v);
+/* As measure_descends(); 0 also when the measurer cannot be asked. */
+int measurer_descends(struct measurer *m, pid_t pid, pid_t ancestor, uint64_t start);
+
+/* The process now running, for tests and status; -1 if there is none. */
+pid_t measurer_pid(struct measurer *m);
+
+/* The child: serves fd until the keeper closes its end. Returns the exit status. */
+int measurer_main(int fd);
+
+#endif

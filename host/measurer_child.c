@@ -1,0 +1,229 @@
+#include "measurer.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <linux/capability.h>
+
+#include "measure_with.h"
+#include "measurer_wire.h"
+
+/* The keeper counts a job as done a little before this side does. */
+#define JOBS_MAX (2 * MEASURER_JOBS)
+
+struct child {
+	int sock;
+	struct measure_cache *cache;
+	atomic_int jobs;
+};
+
+struct job {
+	struct child *child;
+	struct packet in;
+};
+
+/* Answers in; body holds result and payload. */
+typedef enum tao_err answer_fn(struct child *c, struct packet *in, struct packet *out);
+
+static enum tao_err answer_program(struct child *c, struct packet *in, struct packet *out)
+{
+	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
+	struct measure_request rq;
+	struct measurement m;
+	enum tao_err e = wire_get_request(&r, &rq);
+
+	if (e != TAO_OK)
+		return e;
+	rq.fd = in->fd;
+	e = measure_program_with(c->cache, &rq, &m);
+	if (e == TAO_OK) {
+		wire_put_result(&out->body, e);
+		wire_put_measurement(&out->body, &m);
+		out->fd = m.copy_fd;
+		m.copy_fd = -1;
+	}
+	measurement_clear(&m);
+	wire_free_request(&rq);
+	return e;
+}
+
+static enum tao_err answer_process(struct child *c, struct packet *in, struct packet *out)
+{
+	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
+	pid_t pid = (pid_t)tao_rd_u32(&r);
+	struct process_view v;
+	enum tao_err e;
+
+	(void)c;
+	if (!tao_rd_done(&r))
+		return tao_fail(TAO_EPROTO, "the measurer got a malformed request");
+	e = measure_process(pid, &v);
+	if (e == TAO_OK) {
+		wire_put_result(&out->body, e);
+		wire_put_view(&out->body, &v);
+	}
+	return e;
+}
+
+static enum tao_err answer_descends(struct child *c, struct packet *in, struct packet *out)
+{
+	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
+	pid_t pid = (pid_t)tao_rd_u32(&r);
+	pid_t ancestor = (pid_t)tao_rd_u32(&r);
+	uint64_t start = tao_rd_u64(&r);
+
+	(void)c;
+	if (!tao_rd_done(&r))
+		return tao_fail(TAO_EPROTO, "the measurer got a malformed request");
+	wire_put_result(&out->body, TAO_OK);
+	tao_buf_u8(&out->body, (uint8_t)measure_descends(pid, ancestor, start));
+	return TAO_OK;
+}
+
+static const struct {
+	answer_fn *answer;
+	int with_fd;
+	int is_job; /* may take long: in a thread of its own */
+} ops[] = {
+	[WIRE_PROGRAM] = { answer_program, 1, 1 },
+	[WIRE_PROCESS] = { answer_process, 0, 0 },
+	[WIRE_DESCENDS] = { answer_descends, 0, 0 },
+};
+
+/* A keeper that is gone shows at the next receive. */
+static void respond(struct child *c, struct packet *in, answer_fn *answer)
+{
+	struct packet out = PACKET_INIT;
+	enum tao_err e = answer(c, in, &out);
+
+	out.op = in->op;
+	out.seq = in->seq;
+	if (e == TAO_OK)
+		e = tao_buf_err(&out.body);
+	if (e != TAO_OK) {
+		packet_clear(&out);
+		wire_put_result(&out.body, e);
+	}
+	e = wire_send(c->sock, &out);
+	packet_clear(&out);
+	if (e != TAO_OK) {
+		/* Perhaps there was no memory for a long answer. */
+		wire_put_result(&out.body, e);
+		wire_send(c->sock, &out);
+		packet_clear(&out);
+	}
+}
+
+static enum tao_err answer_busy(struct child *c, struct packet *in, struct packet *out)
+{
+	(void)c;
+	(void)in;
+	(void)out;
+	return tao_fail(TAO_EBUSY, "the Tao host measures too many programs at once: try again");
+}
+
+static void *run_job(void *arg)
+{
+	struct job *j = arg;
+
+	respond(j->child, &j->in, ops[j->in.op].answer);
+	packet_clear(&j->in);
+	atomic_fetch_sub(&j->child->jobs, 1);
+	free(j);
+	return NULL;
+}
+
+/* Takes the packet; 0 if no thread could be had. */
+static int start_job(struct child *c, struct packet *in)
+{
+	struct job *j;
+	pthread_t thread;
+
+	if (atomic_load(&c->jobs) >= JOBS_MAX)
+		return 0;
+	j = malloc(sizeof *j);
+	if (j == NULL)
+		return 0;
+	*j = (struct job){ c, *in };
+	atomic_fetch_add(&c->jobs, 1);
+	if (pthread_create(&thread, NULL, run_job, j) != 0) {
+		atomic_fetch_sub(&c->jobs, 1);
+		free(j);
+		return 0;
+	}
+	pthread_detach(thread);
+	*in = (struct packet)PACKET_INIT;
+	return 1;
+}
+
+/* 0: the keeper does not speak our language. */
+static int serve(struct child *c, struct packet *in)
+{
+	if (in->op >= sizeof ops / sizeof *ops || ops[in->op].answer == NULL ||
+	    (in->fd >= 0) != ops[in->op].with_fd)
+		return 0;
+	if (!ops[in->op].is_job)
+		respond(c, in, ops[in->op].answer);
+	else if (!start_job(c, in))
+		respond(c, in, answer_busy);
+	return 1;
+}
+
+/* Keeps CAP_SYS_PTRACE if it is there. Threads inherit what their maker has. */
+static int drop_capabilities(void)
+{
+	struct __user_cap_header_struct h = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct d[_LINUX_CAPABILITY_U32S_3] = { { 0, 0, 0 } };
+	const uint32_t keep = 1u << CAP_SYS_PTRACE;
+
+	if (syscall(SYS_capget, &h, d) != 0)
+		return 0;
+	for (int i = 0; i < _LINUX_CAPABILITY_U32S_3; i++) {
+		d[i].permitted &= i == 0 ? keep : 0;
+		d[i].effective = d[i].permitted;
+		d[i].inheritable = 0;
+	}
+	prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
+	return syscall(SYS_capset, &h, d) == 0;
+}
+
+/* Signals to the whole process group or unit are the keeper's affair: this process ends when the
+ * keeper closes the socket. */
+static int confine(void)
+{
+	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2 };
+	const struct rlimit none = { 0, 0 };
+
+	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)
+		signal(ignored[i], SIG_IGN);
+	return setrlimit(RLIMIT_CORE, &none) == 0 &&
+	       prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+	       prctl(PR_SET_NAME, "taod-measurer", 0, 0, 0) == 0 && drop_capabilities();
+}
+
+int measurer_main(int fd)
+{
+	struct child c = { .sock = fd };
+	struct packet in = PACKET_INIT;
+	int going = confine();
+
+	c.cache = measure_cache_new();
+	going = going && c.cache != NULL;
+	while (going && wire_receive(fd, &in) == TAO_OK) {
+		going = serve(&c, &in);
+		packet_clear(&in);
+	}
+	packet_clear(&in);
+	if (atomic_load(&c.jobs) > 0)
+		_exit(0); /* their answers have no reader; the cache is theirs */
+	measure_cache_free(c.cache);
+	return going ? 0 : 1;
+}
