@@ -5,8 +5,7 @@
 #include "cert.h"
 #include "state.h"
 
-#define MIN_SECURITY_BITS      112 /* of a key that gets a certificate */
-#define ATTESTATION_DELEGATION 5   /* field number of Attestation.serialized_delegation */
+#define ATTESTATION_DELEGATION 5 /* field number of Attestation.serialized_delegation */
 
 /* ---- urn:tao: ---- */
 
@@ -99,7 +98,8 @@ static enum tao_err check_statement(const struct tao_node *m, const uint8_t *has
 	return check_purpose(m->kid[2]);
 }
 
-/* The root of the attestation is the key that the name starts with. */
+/* The root of the attestation is the key that the name starts with: without a
+ * delegation it cannot be another, but the name is not to rest on that alone. */
 static enum tao_err check_root(const struct tao_attested *a, const struct fact_program *p)
 {
 	if (tao_prin_ext_count(a->root) == 0 && tao_prin_covers(a->root, p->name))
@@ -121,25 +121,6 @@ static enum tao_err check_name(const struct fact_program *p)
 }
 
 /* ---- what is certified ---- */
-
-static enum tao_err check_key(const void *spki, size_t n, EVP_PKEY **key)
-{
-	struct tao_buf again = TAO_BUF_INIT;
-	enum tao_err e = tao_key_from_spki(spki, n, key);
-
-	if (e == TAO_OK && EVP_PKEY_get_security_bits(*key) < MIN_SECURITY_BITS)
-		e = tao_fail(TAO_EDENIED,
-		             "the key is too weak for a certificate: it has %d bits of "
-		             "security, and needs %d",
-		             EVP_PKEY_get_security_bits(*key), MIN_SECURITY_BITS);
-	/* The certificate holds the key as libcrypto writes it; the hash is of what was given. */
-	if (e == TAO_OK)
-		e = tao_key_spki(*key, &again);
-	if (e == TAO_OK && (again.n != n || memcmp(again.p, spki, n) != 0))
-		e = tao_fail(TAO_EFORMAT, "the key is not in the usual encoding");
-	tao_buf_free(&again);
-	return e;
-}
 
 struct dns {
 	char *name[DOMAIN_MAX_DNS];
@@ -264,7 +245,7 @@ enum tao_err domain_issue(struct domain *d, const void *attestation, size_t atte
 	if (e == TAO_OK)
 		e = check_name(&p);
 	if (e == TAO_OK)
-		e = check_key(spki, spki_n, &key);
+		e = tao_key_from_spki(spki, spki_n, &key);
 	if (e == TAO_OK)
 		e = ask_rules(d, &p, hash, &dns);
 	if (e == TAO_OK)

@@ -46,6 +46,9 @@ my %dirty = (SECRET => 'x', LD_LIBRARY_PATH => '/tmp', LD_BIND_NOT => 1, TAO_DOO
 sub environment {
 	my $r = $host->tao('run', @_, 'env', { env => \%dirty });
 	is($r->{status}, 0, "tao run @_ env") or diag($r->{err});
+	my (%seen, @twice);
+	push @twice, grep { $seen{$_}++ } $r->{out} =~ /^(\w+)=/mg;
+	is("@twice", '', 'no variable is there twice');
 	return map { /^(\w+)=(.*)$/s ? ($1 => $2) : () } split /\n/, $r->{out};
 }
 my %env = environment();
@@ -94,10 +97,14 @@ ok($r->{status} == 126 && $r->{err} =~ /^tao run: \S.*\n\z/, 'a file that is no 
 is(tao_run('--config', "$dir/nowhere", 'true')->{status}, 126, '--config of a missing file');
 
 # What others could change is executed from a copy that nobody can.
-copy('/bin/cat', "$dir/cat") or die;
-chmod 0755, "$dir/cat";
-$r = tao_run("$dir/cat", '/proc/self/comm');
+copy('/bin/readlink', "$dir/readlink") or die;
+chmod 0755, "$dir/readlink";
+$r = tao_run("$dir/readlink", '/proc/self/exe');
 is($r->{status}, 0, 'a program in a directory under /tmp') or diag($r->{err});
+like($r->{out}, qr{^/memfd:}, 'is a copy') if $< == 0;
+chdir $dir or die;
+is(tao_run('./readlink', '/proc/self/exe')->{out}, $r->{out}, 'by a relative path too');
+chdir srctop() or die;
 
 # --- tao ps
 

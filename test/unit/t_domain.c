@@ -322,6 +322,7 @@ static void test_not_programs(void)
 	not_program(fmt("%s.Program([aa])", host), "nor one with a short hash");
 	not_program(fmt("%s.Program([%s], 1)", host, a), "nor one with more arguments");
 	not_program(fmt("%s.Measured([%s], [%s], X)", host, a, a), "nor one with a variable");
+	not_program(fmt("%s.Measured([%s], [%s], Any_)", host, a, a), "nor one of any user");
 	not_program(fmt("%s.Measured([%s], [%s], 4294967295)", host, a, a), "nor one of no user");
 	not_program(fmt("%s.X().Program([%s])", host, a), "nor one measured further back");
 }
@@ -483,7 +484,8 @@ static void test_files(void)
 	copy(in("a", "policy.pem"), in("", "pem"));
 	copy(in("a", "rules"), in("", "rules"));
 	copy(in("b", "policy.pem"), in("a", "policy.pem"));
-	refused(try_load(in("a", "")), TAO_ESIGNATURE, "policy.pem", "another's certificate");
+	refused(try_load(in("a", "")), TAO_ESIGNATURE, "is not the certificate of policy.key",
+	        "another's certificate");
 	tao_file_write(in("a", "policy.pem"), "rubbish\n", 8, 0644, 0);
 	refused(try_load(in("a", "")), TAO_EFORMAT, "policy.pem", "no certificate");
 	unlink(in("a", "policy.pem"));
@@ -646,6 +648,31 @@ static void test_altered_rules(void)
 	ok(cuts == (int)b.n, "so does every length");
 	tao_buf_u8(&b, '\n');
 	ok(altered(load_bytes(ks.signer, b.p, b.n)), "and a line more");
+	tao_buf_free(&b);
+	tao_keyset_clear(&ks);
+}
+
+/* What protobuf would skip behind a good signature is an alteration too. */
+static void test_signature_padded(void)
+{
+	struct tao_keyset ks = { 0 };
+	struct tao_buf b = TAO_BUF_INIT;
+	unsigned char raw[512], text[700];
+	char *line;
+	int n;
+
+	tao_keyset_load(in("a", "policy.key"), PASS, &ks);
+	tao_file_read(in("a", "rules"), 65536, &b);
+	line = strstr(tao_buf_cstr(&b), "\nsignature ") + 11;
+	n = EVP_DecodeBlock(raw, (unsigned char *)line, (int)strcspn(line, "\n"));
+	n -= line[strcspn(line, "\n") - 1] == '=';
+	n -= line[strcspn(line, "\n") - 2] == '=';
+	memcpy(raw + n, "\x78\x01", 2); /* field 15, a number */
+	EVP_EncodeBlock(text, raw, n + 2);
+	b.n = (size_t)(line - (char *)b.p);
+	tao_buf_fmt(&b, "%s\n", (char *)text);
+	refused(load_bytes(ks.signer, b.p, b.n), TAO_ESIGNATURE, "header was altered",
+	        "a signature with something behind it");
 	tao_buf_free(&b);
 	tao_keyset_clear(&ks);
 }
@@ -1398,6 +1425,7 @@ int main(void)
 	test_editing(d);
 	test_write_failure(d);
 	test_altered_rules();
+	test_signature_padded();
 	test_signed_rules();
 	scene_init(&s, d);
 	test_hosts(d, s.id);
