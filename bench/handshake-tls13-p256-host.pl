@@ -10,8 +10,8 @@ use warnings;
 use TaoBench;
 use TaoTest;
 
-my $seconds = 0.7;
-my $rounds = 9;
+my $seconds = 0.3;
+my $rounds = 21;
 my $clients = 4;
 
 my $dir = tmpdir();

@@ -171,14 +171,16 @@ static void examine_host(struct cmd_env *env, struct cmd_findings *f)
 		check_status(&conn, f);
 	else
 		cmd_found(f, CMD_BAD, 0, "%s", tao_why());
-	if (conf.dir != NULL) {
-		check_socket_mode(&conf, f);
-		cmd_examine_module(conf.module, 0, f);
-	}
-	if (conf.dir != NULL && access(conf.openssl_conf, F_OK) == 0) {
+	if (conf.dir == NULL)
+		goto out;
+	check_socket_mode(&conf, f);
+	if (access(conf.openssl_conf, F_OK) == 0) {
 		cmd_examine_conf(conf.openssl_conf, f);
 		check_loads(&conf, f);
+	} else { /* taod writes it when it starts */
+		cmd_examine_module(conf.module, 0, f);
 	}
+out:
 	tao_conn_close(&conn);
 	host_conf_clear(&conf);
 }
@@ -298,7 +300,7 @@ static void check_instance(struct tao_conn *conn, int pid, struct cmd_findings *
 		cmd_found(f, CMD_WARNING, 0, "it has not asked the host for anything yet: see that its "
 		          "configuration names a Tao key, as tao:NAME or a TAO PRIVATE KEY file");
 	else if (rs->instance)
-		cmd_found(f, CMD_GOOD, 0, "it has used the host %llu times, over %u connections now",
+		cmd_found(f, CMD_GOOD, 0, "it has asked the host %llu times; connections now: %u",
 		          (unsigned long long)rs->operations, rs->connections);
 	tao__doctor_response__free_unpacked(rs, NULL);
 }

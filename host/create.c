@@ -97,6 +97,8 @@ static enum tao_err make_keys(const struct host_conf *c, const char *domain_name
 		e = tao_key_hash(ks.signer, root);
 	if (e == TAO_OK)
 		e = domain_create(dir, domain_name, pass, pass_n);
+	if (e == TAO_OK && chmod(dir, 0700) != 0)
+		e = tao_fail_sys("permissions of %s", dir);
 	if (e == TAO_OK)
 		e = domain_load(dir, pass, pass_n, &d);
 	if (e == TAO_OK)

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -264,6 +265,22 @@ static enum tao_err seal(int fd, const char *path)
 	return TAO_OK;
 }
 
+/* Even a refused write through a writable descriptor would touch the copy's times, by which it is
+ * known again. */
+static enum tao_err reopen_readonly(int *fd, const char *path)
+{
+	char self[64];
+	int again;
+
+	snprintf(self, sizeof self, "/proc/self/fd/%d", *fd);
+	again = open(self, O_RDONLY | O_CLOEXEC);
+	if (again < 0)
+		return tao_fail_sys("cannot open the copy of %s", path);
+	close(*fd);
+	*fd = again;
+	return TAO_OK;
+}
+
 /* The sum is of the bytes that were written, which nobody else has a descriptor to change. */
 enum tao_err filehash_copy(int fd, const char *path, int *copy, uint8_t hash[TAO_HASH_LEN])
 {
@@ -276,6 +293,8 @@ enum tao_err filehash_copy(int fd, const char *path, int *copy, uint8_t hash[TAO
 	e = hash_to(fd, path, *copy, hash);
 	if (e == TAO_OK)
 		e = seal(*copy, path);
+	if (e == TAO_OK)
+		e = reopen_readonly(copy, path);
 	if (e != TAO_OK) {
 		close(*copy);
 		*copy = -1;

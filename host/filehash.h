@@ -21,7 +21,8 @@
 enum tao_err filehash_slurp(int fd, const char *path, size_t max, struct tao_buf *out);
 
 /* Copies fd's bytes into a fresh memfd, executable by everybody and sealed
- * against every change, and hashes what is in the copy. *copy is the caller's. */
+ * against every change, and hashes what is in the copy. *copy, open for reading only, is the
+ * caller's. */
 enum tao_err filehash_copy(int fd, const char *path, int *copy, uint8_t hash[TAO_HASH_LEN]);
 
 #endif

@@ -297,7 +297,8 @@ enum tao_err measurer_start(const char *taod_path, int dev_uid, struct measurer 
 	m->path = strdup(taod_path);
 	e = m->path != NULL ? spawn(m) : tao_fail_nomem();
 	if (e == TAO_OK)
-		e = measurer_process(m, getpid(), &self);
+		/* An ordinary user's measurer sees no undumpable process, as this one is. */
+		e = measurer_process(m, m->dev_uid != 0 ? m->pid : getpid(), &self);
 	if (e != TAO_OK)
 		measurer_stop(m);
 	else

@@ -214,10 +214,11 @@ int measurer_main(int fd)
 	struct child c = { .sock = fd };
 	struct packet in = PACKET_INIT;
 	int going = confine();
+	enum tao_err e = TAO_OK;
 
 	c.cache = measure_cache_new();
 	going = going && c.cache != NULL;
-	while (going && wire_receive(fd, &in) == TAO_OK) {
+	while (going && (e = wire_receive(fd, &in)) == TAO_OK) {
 		going = serve(&c, &in);
 		packet_clear(&in);
 	}
@@ -225,5 +226,5 @@ int measurer_main(int fd)
 	if (atomic_load(&c.jobs) > 0)
 		_exit(0); /* their answers have no reader; the cache is theirs */
 	measure_cache_free(c.cache);
-	return going ? 0 : 1;
+	return going && e == TAO_ENOTFOUND ? 0 : 1;
 }

@@ -169,17 +169,32 @@ static enum tao_err lock_dir(struct host *h, int *fd)
 
 /* ---- the host ---- */
 
+/* Whether the measurer will see other users' processes. */
+static int may_trace(void)
+{
+	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct have[2];
+
+	return syscall(SYS_capget, &head, have) == 0 &&
+	       (have[0].effective & 1u << CAP_SYS_PTRACE) != 0;
+}
+
+/* A system's host belongs to root or to a user of its own that was given
+ * CAP_SYS_PTRACE; without it, a host is an ordinary user's, for development. */
 static enum tao_err check_owner(struct host *h)
 {
 	struct stat st;
 
 	h->owner = geteuid();
-	h->development = h->owner != 0;
+	h->development = h->owner != 0 && !may_trace();
 	if (stat(h->conf.dir, &st) != 0)
 		return tao_fail_sys("%s", h->conf.dir);
 	if (st.st_uid != h->owner)
 		return tao_fail(TAO_EPERM, "%s belongs to user %u, and taod runs as user %u: run it as its "
 		                "owner", h->conf.dir, (unsigned)st.st_uid, (unsigned)h->owner);
+	/* tao init made it before it was known whose host this becomes. */
+	if (chmod(h->conf.dir, h->development ? 0700 : 0755) != 0)
+		return tao_fail_sys("permissions of %s", h->conf.dir);
 	return TAO_OK;
 }
 

@@ -48,6 +48,7 @@ struct badhost {
 	struct sockaddr_un path;
 	atomic_int by_path, by_door; /* connections so far */
 	atomic_int requests;         /* so far, other than Hello and Prove */
+	atomic_int extra;            /* descriptors that came while there was one */
 	atomic_int pid;              /* whose the newest connection is */
 };
 
@@ -185,11 +186,17 @@ static int badhost_answer(struct badhost *h, int fd, struct tao_buf *in)
 static int badhost_serve(struct badhost *h, nfds_t i)
 {
 	uint8_t bytes[65536];
-	ssize_t n = badhost_receive(h->poll[i].fd, bytes, sizeof bytes, &h->passed);
-	int r;
+	int r, passed = -1;
+	ssize_t n = badhost_receive(h->poll[i].fd, bytes, sizeof bytes, &passed);
 
 	if (n <= 0)
 		return -1;
+	if (passed >= 0 && h->passed >= 0) {
+		atomic_fetch_add(&h->extra, 1);
+		close(passed);
+	} else if (passed >= 0) {
+		h->passed = passed;
+	}
 	tao_buf_put(&h->in[i], bytes, (size_t)n);
 	r = badhost_answer(h, h->poll[i].fd, &h->in[i]);
 	if (h->passed >= 0 && h->in[i].n == 0) {

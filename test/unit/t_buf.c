@@ -130,6 +130,8 @@ static void der(const char *bytes, size_t n, const char *want, const char *what)
 
 static void der_headers(void)
 {
+	static const char padded[4 + 0x80] = { 4, '\x82', 0, '\x80' };
+
 	DER("\x04\x02hi", "hi", "an element");
 	DER("\x04\x02hi\x05", "hi", "an element before another");
 	DER("\x04\x00", "", "an empty element");
@@ -138,6 +140,7 @@ static void der_headers(void)
 	DER("\x04\x81\x02hi", NULL, "a length of two bytes where one is enough");
 	DER("\x04\x81\x7f", NULL, "the same at the limit");
 	DER("\x04\x82\x00\x02hi", NULL, "a length with a leading zero");
+	der(padded, sizeof padded, NULL, "a length of three bytes where two are enough");
 	DER("\x04\x84\xff\xff\xff\xffhi", NULL, "a length far past the end");
 	DER("\x04\x85\x00\x00\x00\x00\x02hi", NULL, "a length of five bytes");
 	DER("\x04\xff", NULL, "the reserved length");

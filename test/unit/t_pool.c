@@ -452,6 +452,35 @@ static int daemonize(struct tao_client *cl)
 	return files_untouched(fds) ? 0 : 14;
 }
 
+/* Frees a client whose descriptors are others' by now. */
+static int free_after(struct tao_client *cl)
+{
+	int fds[FILES];
+
+	if (!echo(cl, 1, 0))
+		return 30;
+	for (int fd = 3; fd < 1024; fd++)
+		close(fd);
+	for (int i = 0; i < FILES; i++)
+		fds[i] = open(".", O_TMPFILE | O_RDWR, 0600);
+	tao_client_free(cl);
+	return files_untouched(fds) ? 0 : 31;
+}
+
+/* Calls for the first time when its parent's descriptors are others' by now. */
+static int call_after(struct tao_client *cl)
+{
+	int fds[FILES];
+
+	for (int fd = 3; fd < 1024; fd++)
+		close(fd);
+	for (int i = 0; i < FILES; i++)
+		fds[i] = open(".", O_TMPFILE | O_RDWR, 0600);
+	if (!echo(cl, 1, 0))
+		return 40;
+	return files_untouched(fds) ? 0 : 41;
+}
+
 static int reuse_by_socket(struct tao_client *cl)
 {
 	int pair[2];
@@ -699,6 +728,8 @@ int main(void)
 	fork_twice();
 	reuse(daemonize, 0, "all numbers reused by files");
 	reuse(daemonize, 1, "all numbers reused by files, with a parent's connection");
+	reuse(free_after, 1, "all numbers reused by files, then freed");
+	reuse(call_after, 1, "the parent's numbers reused by files, then a first call");
 	reuse(reuse_by_socket, 0, "all numbers reused by a socket");
 	reuse(reuse_by_socket, 1, "all numbers reused by a socket, with a parent's connection");
 	through_door();

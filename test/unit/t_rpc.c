@@ -72,6 +72,7 @@ static void reply_round_trip(void)
 	tao_rpc_put_error(&b, "Tao.Sign", 9, TAO_EDENIED, "");
 	parse_exact(tao_rpc_parse_reply, b.p, b.n, 0);
 	ok_str(msg.error, tao_err_text(TAO_EDENIED), "an error without a sentence gets the code's");
+	ok(memmem(b.p, b.n, msg.error, strlen(msg.error)) != NULL, "from its writer already");
 	tao_buf_free(&b);
 	end_exact();
 }

@@ -1,0 +1,304 @@
+/* The measurer process: answers, descriptors, many callers, death, bad peers. */
+#include <dirent.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../../host/measurer.h"
+#include "../../host/measurer_wire.h"
+#include "tap.h"
+
+#define CALLERS 12
+#define CALLS 25
+
+static struct measurer *m;
+
+static int open_fds(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	int n = 0;
+
+	while (d != NULL && readdir(d) != NULL)
+		n++;
+	closedir(d);
+	return n;
+}
+
+static enum tao_err measure(const char *path, char **args, struct measurement *out)
+{
+	struct measure_request rq = { .path = path, .args = args, .uid = getuid() };
+	enum tao_err e;
+
+	rq.fd = open(path, O_RDONLY | O_CLOEXEC);
+	e = measurer_program(m, &rq, out);
+	close(rq.fd);
+	return e;
+}
+
+static int same(const struct measurement *a, const struct measurement *b)
+{
+	return memcmp(a->exe, b->exe, 32) == 0 && memcmp(a->manifest, b->manifest, 32) == 0 &&
+	       a->text.n == b->text.n && memcmp(a->text.p, b->text.p, a->text.n) == 0 &&
+	       file_id_equal(&a->id, &b->id) && a->is_static == b->is_static &&
+	       a->is_script == b->is_script && a->is_interpreter == b->is_interpreter;
+}
+
+static void answers(void)
+{
+	char *args[] = { "sh", "-c", "exit", NULL };
+	struct measure_request rq = { .path = "/bin/sh", .args = args };
+	struct measurement there, here;
+	struct process_view v, w;
+
+	rq.dev_uid = geteuid();
+	rq.fd = open("/bin/sh", O_RDONLY | O_CLOEXEC);
+	ok_err(measure_program(&rq, &here), TAO_OK, "measured here");
+	ok_err(measurer_program(m, &rq, &there), TAO_OK, "measured there");
+	ok(same(&here, &there) && there.copy_fd == -1, "is the same");
+	close(rq.fd);
+	measurement_clear(&here);
+	measurement_clear(&there);
+	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "a process");
+	ok_err(measure_process(getpid(), &w), TAO_OK, "looked at from here");
+	ok(file_id_equal(&v.exe, &w.exe) && v.uid == w.uid && v.ppid == w.ppid && v.start == w.start,
+	   "is the same");
+	ok(measurer_descends(m, measurer_pid(m), getpid(), w.start) == 1, "the measurer is a child");
+	ok(measurer_descends(m, getpid(), measurer_pid(m), w.start) == 0, "not a parent");
+	ok_err(measurer_process(m, -5, &v), TAO_EINVAL, "an error's code comes back");
+	ok(strstr(tao_why(), "-5") != NULL, "with its sentence");
+	ok_err(measure("/etc/passwd", args, &there), TAO_EFORMAT, "a program's error too");
+	ok(strstr(tao_why(), "/etc/passwd") != NULL, "with its sentence");
+	measurement_clear(&there);
+}
+
+static void copy_comes_along(void)
+{
+	char path[] = "/tmp/t_measurer.XXXXXX", cmd[128];
+	struct measurement out;
+	struct file_id id;
+	struct stat st;
+	int fd = mkstemp(path);
+
+	close(fd);
+	snprintf(cmd, sizeof cmd, "cat /bin/sh > %s", path);
+	if (system(cmd) != 0 || chmod(path, 0777) != 0)
+		exit(99);
+	ok_err(measure(path, NULL, &out), TAO_OK, "a program that anybody can write");
+	if (ok(out.copy_fd >= 0, "comes back as a copy")) {
+		fstat(out.copy_fd, &st);
+		file_id_of(&st, &id);
+		ok(file_id_equal(&id, &out.id), "which is what was measured");
+		ok(fcntl(out.copy_fd, F_GETFD) & FD_CLOEXEC, "close-on-exec");
+	}
+	measurement_clear(&out);
+	unlink(path);
+}
+
+static void long_requests(void)
+{
+	char **args = calloc(MEASURE_MAX_ITEMS + 2, sizeof *args), *big;
+	struct measurement out;
+
+	big = malloc(200001);
+	memset(big, 'x', 200000);
+	big[200000] = 0;
+	for (int i = 0; i < 1000; i++)
+		args[i] = big + 200000 - 1000 - i;
+	ok_err(measure("/bin/sh", args, &out), TAO_OK, "a megabyte of arguments");
+	ok(out.text.n > 1000000, "is all in the manifest");
+	measurement_clear(&out);
+	args[1] = NULL;
+	args[0] = big;
+	ok_err(measure("/bin/sh", args, &out), TAO_ELIMIT, "too long an argument");
+	measurement_clear(&out);
+	for (int i = 0; i <= MEASURE_MAX_ITEMS; i++)
+		args[i] = "x";
+	ok_err(measure("/bin/sh", args, &out), TAO_ELIMIT, "too many");
+	measurement_clear(&out);
+	for (int i = 0; i < 40; i++)
+		args[i] = big + 200000 - 120000;
+	args[40] = NULL;
+	ok_err(measure("/bin/sh", args, &out), TAO_ELIMIT, "too much together");
+	measurement_clear(&out);
+	free(args);
+	free(big);
+}
+
+static void *caller(void *arg)
+{
+	long number = (long)arg, bad = 0;
+
+	for (int i = 0; i < CALLS; i++) {
+		char text[32], *args[] = { text, NULL }, want[64];
+		struct measurement out;
+		struct process_view v;
+
+		snprintf(text, sizeof text, "caller-%ld-%d", number, i);
+		snprintf(want, sizeof want, "arg %s\n", text);
+		if (number % 2 == 0) {
+			bad += measurer_process(m, getpid(), &v) != TAO_OK || v.ppid != getppid();
+			continue;
+		}
+		bad += measure("/usr/bin/env", args, &out) != TAO_OK ||
+		       strstr(tao_buf_cstr(&out.text), want) == NULL;
+		measurement_clear(&out);
+	}
+	return (void *)bad;
+}
+
+static long all_callers(int kill_it)
+{
+	pthread_t t[CALLERS];
+	long bad = 0;
+
+	for (long i = 0; i < CALLERS; i++)
+		pthread_create(&t[i], NULL, caller, (void *)i);
+	if (kill_it) {
+		usleep(3000);
+		kill(measurer_pid(m), SIGKILL);
+	}
+	for (int i = 0; i < CALLERS; i++) {
+		void *r;
+
+		pthread_join(t[i], &r);
+		bad += (long)r;
+	}
+	return bad;
+}
+
+static void confined(void)
+{
+	char path[64], text[4096] = "";
+	unsigned long long caps = ~0ull;
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/status", (int)measurer_pid(m));
+	f = fopen(path, "r");
+	if (f == NULL || fread(text, 1, sizeof text - 1, f) == 0)
+		ok(0, "its status is there");
+	if (f != NULL)
+		fclose(f);
+	ok(strstr(text, "\nNoNewPrivs:\t1\n") != NULL, "it can get no privileges");
+	if (strstr(text, "\nCapPrm:\t") != NULL)
+		caps = strtoull(strstr(text, "\nCapPrm:\t") + 9, NULL, 16);
+	ok((caps & ~(1ull << 19)) == 0, "it has no capability but CAP_SYS_PTRACE: %llx", caps);
+	ok(geteuid() != 0 || caps == 1ull << 19, "which it has from root");
+	snprintf(path, sizeof path, "/proc/%d/limits", (int)measurer_pid(m));
+	f = fopen(path, "r");
+	memset(text, 0, sizeof text);
+	if (f == NULL) {
+		skip("its limits", "they are not readable");
+		return;
+	}
+	ok(fread(text, 1, sizeof text - 1, f) > 0 &&
+	   strstr(text, "Max core file size        0                    0 ") != NULL,
+	   "it dumps no core");
+	fclose(f);
+}
+
+static void dies(void)
+{
+	struct process_view v;
+	pid_t first = measurer_pid(m), second;
+
+	kill(first, SIGTERM);
+	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "SIGTERM is the keeper's affair");
+	ok(measurer_pid(m) == first, "it goes on");
+	kill(first, SIGKILL);
+	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "killed: the next call starts it again");
+	second = measurer_pid(m);
+	ok(second != first && second > 0, "as another process");
+	ok(all_callers(1) == 0, "killed under many callers: all get their answers");
+	ok(measurer_pid(m) != second, "from a new one");
+	kill(measurer_pid(m), SIGKILL);
+	usleep(20000);
+	ok(measurer_descends(m, getpid(), 1, 0) == 0, "a question about descent starts it too");
+	confined();
+}
+
+static void cannot_start(void)
+{
+	struct measurer *none;
+
+	ok_err(measurer_start("/nonexistent/taod", 0, &none), TAO_ESYS, "no program to start");
+	ok(none == NULL && strstr(tao_why(), "measurer") != NULL, "is told: %s", tao_why());
+	ok_err(measurer_start("/bin/true", 0, &none), TAO_ESYS, "a program that is no measurer");
+	measurer_stop(NULL);
+}
+
+/* What a broken keeper sends: the measurer ends instead of guessing. */
+static int child_says(const void *p, size_t n, int with_fd)
+{
+	int pair[2], status;
+	struct packet got = PACKET_INIT;
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		exit(99);
+	pid = fork();
+	if (pid == 0) {
+		close(pair[0]);
+		_exit(measurer_main(pair[1]));
+	}
+	close(pair[1]);
+	if (with_fd) {
+		struct packet q = PACKET_INIT;
+
+		q.op = WIRE_PROCESS;
+		q.fd = dup(0);
+		tao_buf_u32(&q.body, 1);
+		wire_send(pair[0], &q);
+		packet_clear(&q);
+	} else if (n > 0) {
+		send(pair[0], p, n, MSG_NOSIGNAL);
+		wire_receive(pair[0], &got);
+	}
+	packet_clear(&got);
+	if (n == 0 && !with_fd)
+		shutdown(pair[0], SHUT_RDWR);
+	waitpid(pid, &status, 0);
+	close(pair[0]);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static void broken_keeper(void)
+{
+	static const uint8_t unknown[] = { 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0 };
+	static const uint8_t memfd[] = { 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 4, 1 };
+	static const uint8_t longer[] = { 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 1 };
+
+	ok(child_says(NULL, 0, 0) == 0, "a keeper that leaves ends it");
+	ok(child_says("x", 1, 0) == 1, "so does one byte");
+	ok(child_says(unknown, sizeof unknown, 0) == 1, "an unknown operation ends it");
+	ok(child_says(NULL, 0, 1) == 1, "so does a descriptor that does not belong");
+	ok(child_says(memfd, sizeof memfd, 0) == 1, "a memfd that did not come");
+	ok(child_says(longer, sizeof longer, 0) == 1, "a false length");
+}
+
+int main(int argc, char **argv)
+{
+	int before, after;
+
+	if (argc == 2 && strcmp(argv[1], "--measurer") == 0)
+		return measurer_main(MEASURER_FD);
+	before = open_fds();
+	if (!ok_err(measurer_start("/proc/self/exe", (int)geteuid(), &m), TAO_OK, "it starts"))
+		return done();
+	answers();
+	copy_comes_along();
+	long_requests();
+	ok(all_callers(0) == 0, "many callers at a time each get their own answers");
+	confined();
+	dies();
+	cannot_start();
+	after = measurer_pid(m);
+	measurer_stop(m);
+	ok(kill(after, 0) != 0, "stopped, it is gone");
+	ok(open_fds() == before, "no descriptor is left over");
+	broken_keeper();
+	return done();
+}
