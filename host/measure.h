@@ -68,7 +68,7 @@ struct measure_request {
 	const char *path;      /* absolute, as the caller named it */
 	int fd;                /* the executable, O_RDONLY */
 	uid_t uid;             /* whose program it will be */
-	uid_t dev_uid;         /* development host: its user; else 0 */
+	uid_t dev_uid;         /* the host's own user, trusted as root is; 0: root alone */
 	char **args;           /* NULL-terminated; args[0] is the program name */
 	char **env;            /* NULL-terminated, NAME=VALUE; may be NULL */
 	char **config;         /* NULL-terminated paths, openssl.cnf first; may be NULL */

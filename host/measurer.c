@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -56,7 +55,6 @@ __attribute__((noreturn)) static void become_measurer(const char *path, int sock
 	int safe = fcntl(sock, F_DUPFD, MEASURER_FD + 1);
 	sigset_t none;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	for (int fd = 0; null >= 0 && fd < MEASURER_FD; fd++)

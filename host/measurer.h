@@ -16,8 +16,8 @@
  * that dropped CAP_SYS_PTRACE then gets TAO_EPERM for other users' processes
  * until it is restarted itself.
  *
- * The thread that starts it must live on: the kernel kills the measurer when that thread
- * ends (PR_SET_PDEATHSIG). Nobody else may reap the keeper's children with wait(-1).
+ * It ends when the keeper does, by the end of the socket. (PR_SET_PDEATHSIG would end it with
+ * the thread that happened to start it.) Nobody else may reap the keeper's children with wait(-1).
  *
  * Wire, integers big-endian, one packet a message:
  *

@@ -331,7 +331,7 @@ enum tao_err op_trust(struct request *r)
 	if (e == TAO_OK) {
 		struct measure_request mr = {
 			.path = rq->path, .fd = r->c->passed_fd, .uid = r->c->uid,
-			.dev_uid = r->h->development ? r->h->owner : 0, .args = none, .program_only = 1,
+			.dev_uid = r->h->owner, .args = none, .program_only = 1,
 		};
 
 		e = measurer_program(r->h->measurer, &mr, &m);

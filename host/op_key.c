@@ -241,7 +241,7 @@ static enum tao_err measure_for_key(struct request *r, const Tao__NewKeyRequest 
 	int exact = rq->policy != NULL && strcmp(rq->policy, "exact") == 0;
 	struct measure_request mr = {
 		.path = rq->program, .fd = r->c->passed_fd, .uid = uid,
-		.dev_uid = r->h->development ? r->h->owner : 0, .args = none, .env = none,
+		.dev_uid = r->h->owner, .args = none, .env = none,
 		.config = config, .modules = modules, .program_only = !exact,
 	};
 	struct tao_buf args = TAO_BUF_INIT;

@@ -122,7 +122,7 @@ static enum tao_err measure(struct run *run)
 	if (e == TAO_OK) {
 		struct measure_request mr = {
 			.path = run->rq->path, .fd = r->c->passed_fd, .uid = r->c->uid,
-			.dev_uid = r->h->development ? r->h->owner : 0, .args = args, .env = env,
+			.dev_uid = r->h->owner, .args = args, .env = env,
 			.config = config, .modules = modules, .program_only = run->program_only,
 		};
 

@@ -255,7 +255,7 @@ static enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 
 	h->since = time(NULL);
 	if (e == TAO_OK)
-		e = measurer_start("/proc/self/exe", h->development ? (int)h->owner : 0, &h->measurer);
+		e = measurer_start("/proc/self/exe", (int)h->owner, &h->measurer);
 	if (e != TAO_OK)
 		return e;
 	drop_capabilities();

@@ -39,6 +39,15 @@ static enum tao_err measure(const char *path, char **args, struct measurement *o
 	return e;
 }
 
+/* Never kill(-1): that is everybody. */
+static void signal_measurer(int sig)
+{
+	pid_t pid = measurer_pid(m);
+
+	if (pid > 1)
+		kill(pid, sig);
+}
+
 static int same(const struct measurement *a, const struct measurement *b)
 {
 	return memcmp(a->exe, b->exe, 32) == 0 && memcmp(a->manifest, b->manifest, 32) == 0 &&
@@ -159,7 +168,7 @@ static long all_callers(int kill_it)
 		pthread_create(&t[i], NULL, caller, (void *)i);
 	if (kill_it) {
 		usleep(3000);
-		kill(measurer_pid(m), SIGKILL);
+		signal_measurer(SIGKILL);
 	}
 	for (int i = 0; i < CALLERS; i++) {
 		void *r;
@@ -205,16 +214,16 @@ static void dies(void)
 	struct process_view v;
 	pid_t first = measurer_pid(m), second;
 
-	kill(first, SIGTERM);
+	signal_measurer(SIGTERM);
 	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "SIGTERM is the keeper's affair");
 	ok(measurer_pid(m) == first, "it goes on");
-	kill(first, SIGKILL);
+	signal_measurer(SIGKILL);
 	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "killed: the next call starts it again");
 	second = measurer_pid(m);
 	ok(second != first && second > 0, "as another process");
 	ok(all_callers(1) == 0, "killed under many callers: all get their answers");
 	ok(measurer_pid(m) != second, "from a new one");
-	kill(measurer_pid(m), SIGKILL);
+	signal_measurer(SIGKILL);
 	usleep(20000);
 	ok(measurer_descends(m, getpid(), 1, 0) == 0, "a question about descent starts it too");
 	confined();
@@ -228,6 +237,41 @@ static void cannot_start(void)
 	ok(none == NULL && strstr(tao_why(), "measurer") != NULL, "is told: %s", tao_why());
 	ok_err(measurer_start("/bin/true", 0, &none), TAO_ESYS, "a program that is no measurer");
 	measurer_stop(NULL);
+}
+
+/* In the middle of a long job, too: a sparse file as large as is allowed. */
+static void keeper_dies(void)
+{
+	char path[] = "/tmp/t_measurer.XXXXXX";
+	int fd = mkstemp(path), pipes[2], status;
+	pid_t keeper, measurer = 0;
+
+	if (pipe(pipes) != 0 || ftruncate(fd, (off_t)MEASURE_MAX_FILE) != 0)
+		exit(99);
+	keeper = fork();
+	if (keeper == 0) {
+		struct measure_request rq = { .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC) };
+		struct measurement out;
+		pid_t pid;
+
+		if (measurer_start("/proc/self/exe", (int)geteuid(), &m) != TAO_OK)
+			_exit(99);
+		pid = measurer_pid(m);
+		alarm(1);
+		_exit(write(pipes[1], &pid, sizeof pid) != sizeof pid ||
+		      measurer_program(m, &rq, &out) != TAO_OK);
+	}
+	if (read(pipes[0], &measurer, sizeof measurer) != sizeof measurer)
+		measurer = 0;
+	waitpid(keeper, &status, 0);
+	ok(WIFSIGNALED(status) && measurer > 1, "a keeper is killed while it waits");
+	for (int i = 0; i < 200 && kill(measurer, 0) == 0; i++)
+		usleep(10000);
+	ok(measurer > 1 && kill(measurer, 0) != 0, "its measurer ends, too");
+	unlink(path);
+	close(fd);
+	close(pipes[0]);
+	close(pipes[1]);
 }
 
 /* What a broken keeper sends: the measurer ends instead of guessing. */
@@ -297,8 +341,9 @@ int main(int argc, char **argv)
 	cannot_start();
 	after = measurer_pid(m);
 	measurer_stop(m);
-	ok(kill(after, 0) != 0, "stopped, it is gone");
+	ok(after > 1 && kill(after, 0) != 0, "stopped, it is gone");
 	ok(open_fds() == before, "no descriptor is left over");
 	broken_keeper();
+	keeper_dies();
 	return done();
 }
