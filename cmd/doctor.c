@@ -1,5 +1,6 @@
 #include "cmd.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,6 +20,7 @@
 
 #define MAPS_MAX (64u << 20)   /* bytes of /proc/PID/maps */
 #define OUTPUT_MAX 65536       /* bytes of openssl's output */
+#define SOCKETS_MAX 256        /* of one process that are looked at; 10 bytes each in the request */
 #define OPENSSL_SECONDS 20     /* how long openssl may take */
 
 /* ---- does openssl load the provider ---- */
@@ -280,12 +282,39 @@ static void check_module_mapped(const struct mapped *m, const struct host_conf *
 		cmd_found(f, CMD_GOOD, 0, "it has loaded %s", m->path);
 }
 
+/* Inodes of the process's sockets: its door is among them, also when the
+ * process that tao run started has ended, as a daemon's does. */
+static size_t list_sockets(int pid, uint64_t *inodes, size_t max)
+{
+	char path[64], link[64];
+	unsigned long long inode;
+	struct dirent *de;
+	size_t n = 0;
+	DIR *d;
+
+	snprintf(path, sizeof path, "/proc/%d/fd", pid);
+	d = opendir(path);
+	while (d != NULL && n < max && (de = readdir(d)) != NULL) {
+		ssize_t len = readlinkat(dirfd(d), de->d_name, link, sizeof link - 1);
+
+		link[len > 0 ? len : 0] = 0;
+		if (sscanf(link, "socket:[%llu]", &inode) == 1)
+			inodes[n++] = inode;
+	}
+	if (d != NULL)
+		closedir(d);
+	return n;
+}
+
 static void check_instance(struct tao_conn *conn, int pid, struct cmd_findings *f)
 {
 	Tao__DoctorRequest rq = TAO__DOCTOR_REQUEST__INIT;
 	Tao__DoctorResponse *rs = NULL;
+	uint64_t sockets[SOCKETS_MAX];
 
 	rq.pid = pid;
+	rq.sockets = sockets;
+	rq.n_sockets = list_sockets(pid, sockets, SOCKETS_MAX);
 	if (cmd_call(conn, "Host.Doctor", &rq.base, -1, &tao__doctor_response__descriptor,
 	             (ProtobufCMessage **)&rs, NULL, NULL) != TAO_OK) {
 		cmd_found(f, CMD_BAD, 0, "%s", tao_why());
