@@ -85,7 +85,7 @@ enum tao_err domain_may_unseal(struct domain *d, const struct tao_node *name, co
 
 /* A program certificate, on a host's attestation of
  *
- *   NAME says SealedKey([SHA-256 of spki], "key name", "purpose")
+ *   HOST says SealedKey(NAME, [SHA-256 of spki], "key name", "purpose")
  *
  * signed by the host's key, where NAME = host.measurement.PolicyKey([domain id]) and the host is
  * trusted. The statement is a predicate, not speaksfor: a TLS key thereby never

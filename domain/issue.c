@@ -83,30 +83,33 @@ static enum tao_err check_purpose(const struct tao_node *t)
 	return TAO_OK;
 }
 
-/* SealedKey([hash], "key name", "purpose") */
+/* SealedKey(NAME, [hash], "key name", "purpose") */
 static enum tao_err check_statement(const struct tao_node *m, const uint8_t *hash)
 {
-	if (m->tag != TAO_PRED || strcmp(m->text, "SealedKey") != 0 || m->n_kid != 3 ||
-	    m->kid[0]->tag != TAO_BYTES || m->kid[1]->tag != TAO_STR || m->kid[2]->tag != TAO_STR)
+	if (m->tag != TAO_PRED || strcmp(m->text, "SealedKey") != 0 || m->n_kid != 4 ||
+	    m->kid[0]->tag != TAO_PRIN || m->kid[1]->tag != TAO_BYTES ||
+	    m->kid[2]->tag != TAO_STR || m->kid[3]->tag != TAO_STR)
 		return tao_fail(TAO_EDENIED,
 		                "the attestation is not about a sealed key: a certificate "
-		                "needs SealedKey([hash], \"key name\", \"purpose\")");
-	if (m->kid[0]->len != TAO_HASH_LEN || memcmp(m->kid[0]->text, hash, TAO_HASH_LEN) != 0)
+		                "needs SealedKey(NAME, [hash], \"key name\", \"purpose\")");
+	if (m->kid[1]->len != TAO_HASH_LEN || memcmp(m->kid[1]->text, hash, TAO_HASH_LEN) != 0)
 		return tao_fail(TAO_EDENIED,
 		                "the attestation is about another key than the one that is "
 		                "to be certified: ask the host for both again");
-	return check_purpose(m->kid[2]);
+	return check_purpose(m->kid[3]);
 }
 
-/* The root of the attestation is the key that the name starts with: without a
- * delegation it cannot be another, but the name is not to rest on that alone. */
-static enum tao_err check_root(const struct tao_attested *a, const struct fact_program *p)
+/* Its host says it, with the key that the host's name starts with. A host
+ * attests for a program whatever the program says, so the program's own word
+ * about a key is worth nothing here. */
+static enum tao_err check_speaker(const struct tao_attested *a, const struct fact_program *p)
 {
-	if (tao_prin_ext_count(a->root) == 0 && tao_prin_covers(a->root, p->name))
+	if (tao_prin_ext_count(a->speaker) == 1 && tao_prin_covers(a->speaker, p->name) &&
+	    tao_prin_ext_count(a->root) == 0 && tao_prin_covers(a->root, p->name))
 		return TAO_OK;
 	return tao_fail(TAO_EDENIED,
-	                "the attestation was not signed by the key of the host that it "
-	                "names");
+	                "only the host itself can tell that a key is sealed: the attestation "
+	                "is by another, or names a program of another host");
 }
 
 static enum tao_err check_name(const struct fact_program *p)
@@ -239,9 +242,9 @@ enum tao_err domain_issue(struct domain *d, const void *attestation, size_t atte
 	if (e == TAO_OK)
 		e = check_statement(a.message, hash);
 	if (e == TAO_OK)
-		e = fact_program(a.speaker, d->id, &p);
+		e = fact_program(a.message->kid[0], d->id, &p);
 	if (e == TAO_OK)
-		e = check_root(&a, &p);
+		e = check_speaker(&a, &p);
 	if (e == TAO_OK)
 		e = check_name(&p);
 	if (e == TAO_OK)

@@ -153,7 +153,7 @@ static enum tao_err put(char *path, const struct tao_buf *der)
 static enum tao_err issue(struct host *h, const struct tao_node *name, const struct key_facts *f,
                           struct tao_buf *der)
 {
-	struct tao_node *said = tao_pred("SealedKey", 3,
+	struct tao_node *said = tao_pred("SealedKey", 4, tao_node_dup(name),
 	                                 tao_term_bytes(f->spki_hash, sizeof f->spki_hash),
 	                                 tao_term_str(f->name), tao_term_str(f->purpose));
 	struct tao_buf att = TAO_BUF_INIT;
@@ -161,7 +161,7 @@ static enum tao_err issue(struct host *h, const struct tao_node *name, const str
 	enum tao_err e = said != NULL ? TAO_OK : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = tao_attest(h->keys.signer, name, now - BACKDATE_NS, now + STATEMENT_NS, said, NULL, 0,
+		e = tao_attest(h->keys.signer, h->name, now - BACKDATE_NS, now + STATEMENT_NS, said, NULL, 0,
 		               &att);
 	if (e == TAO_OK)
 		e = domain_issue(h->domain, att.p, att.n, f->spki, f->spki_n, h->conf.cert_seconds, der);

@@ -14,55 +14,100 @@
 #include "tao.pb-c.h"
 
 #define READ_CHUNK 8192
-#define REQUESTS_A_TURN 16          /* then another connection has its turn */
-#define MAX_PENDING_OUT (8u << 20)  /* bytes of replies that a slow reader may leave */
+#define REQUESTS_A_TURN 16    /* then another connection has its turn */
+#define PAUSE_OUT (1u << 20)  /* bytes of unsent replies at which no more requests are answered */
+#define KEEP_MAX 65536        /* bytes that a buffer of an idle connection may keep */
+#define MAX_FDS 253           /* descriptors with one message: Linux's SCM_MAX_FD */
+
+#ifndef SCM_PIDFD
+#define SCM_PIDFD 0x04 /* Linux 6.5 */
+#endif
+
+/* Room for all that the kernel may put there: what does not fit it would
+ * close by itself, on this thread's time. */
+union control {
+	char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(MAX_FDS * sizeof(int)) +
+	           CMSG_SPACE(sizeof(int))];
+	struct cmsghdr align;
+};
 
 /* ---- reading ---- */
 
-/* Credentials and descriptors that came with bytes. */
-static enum tao_err take_control(struct conn *c, struct msghdr *m)
+/* Closes what somebody sent. A socket that lingers would hold up this thread. */
+static void close_foreign(int fd)
 {
+	static const struct linger none = { 0, 0 };
+
+	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+	close(fd);
+}
+
+/* Keeps the first descriptor in *keep if there is none yet, closes the others. */
+static void take_fds(const struct cmsghdr *h, int *keep)
+{
+	size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+
+	for (size_t i = 0; i < n; i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
+		if (keep != NULL && *keep < 0)
+			*keep = fd;
+		else
+			close_foreign(fd);
+	}
+}
+
+/* Credentials and descriptors of a message: the sender, 0 if the kernel does not say. */
+static pid_t take_control(struct msghdr *m, int *fd)
+{
+	pid_t sender = 0;
+
 	for (struct cmsghdr *h = CMSG_FIRSTHDR(m); h != NULL; h = CMSG_NXTHDR(m, h)) {
+		struct ucred u;
+
 		if (h->cmsg_level != SOL_SOCKET)
 			continue;
 		if (h->cmsg_type == SCM_CREDENTIALS) {
-			struct ucred u;
-
 			memcpy(&u, CMSG_DATA(h), sizeof u);
-			c->sender = u.pid;
+			sender = u.pid;
 		} else if (h->cmsg_type == SCM_RIGHTS) {
-			size_t n = (h->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-
-			for (size_t i = 0; i < n; i++) {
-				int fd;
-
-				memcpy(&fd, CMSG_DATA(h) + i * sizeof fd, sizeof fd);
-				if (c->passed_fd < 0)
-					c->passed_fd = fd;
-				else
-					close(fd);
-			}
+			take_fds(h, fd);
+		} else if (h->cmsg_type == SCM_PIDFD) { /* who has our socket too may ask for them */
+			take_fds(h, NULL);
 		}
 	}
-	/* The connection is one process's: a fork makes its own, and a program
-	 * that was handed somebody's connection is not that somebody. */
-	if (c->state == CONN_PROGRAM && c->sender != c->pid)
+	return sender;
+}
+
+/* A program's connection is one process's: a fork makes its own, and who was
+ * handed somebody's connection is not that somebody. Nor is a request made by
+ * two. had: there are bytes of an unfinished request. */
+static enum tao_err check_sender(struct conn *c, pid_t sender, int had)
+{
+	pid_t before = c->sender;
+
+	c->sender = sender;
+	if (c->state == CONN_PROGRAM && sender != c->pid)
 		return tao_fail(TAO_EDENIED, "bytes from process %d on the connection of process %d",
-		                (int)c->sender, (int)c->pid);
+		                (int)sender, (int)c->pid);
+	/* 0: sent before this end of a pair asked for credentials. */
+	if (had && before != 0 && before != sender)
+		return tao_fail(TAO_EDENIED, "one request from the processes %d and %d", (int)before,
+		                (int)sender);
 	return TAO_OK;
 }
 
 /* 1: read something; 0: nothing there; -1: the end. */
 static int conn_read(struct conn *c)
 {
-	union {
-		char space[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(2 * sizeof(int))];
-		struct cmsghdr align;
-	} control;
+	union control control;
+	int had = c->in.n > 0;
 	uint8_t *to = tao_buf_room(&c->in, READ_CHUNK);
 	struct iovec iov = { to, READ_CHUNK };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
 	                    .msg_controllen = sizeof control.space };
+	pid_t sender;
 	ssize_t n;
 
 	if (to == NULL)
@@ -71,15 +116,35 @@ static int conn_read(struct conn *c)
 		n = recvmsg(c->source.fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (n < 0 && errno == EINTR);
 	c->in.n -= READ_CHUNK - (n > 0 ? (size_t)n : 0);
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-		return 0;
-	if (n <= 0)
+	if (n < 0)
+		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+	sender = take_control(&m, &c->passed_fd);
+	if (n == 0)
 		return -1;
-	if (take_control(c, &m) != TAO_OK) {
+	if (check_sender(c, sender, had) != TAO_OK) {
 		host_log("warning", "closed a connection: %s", tao_why());
 		return -1;
 	}
 	return 1;
+}
+
+/* Descriptors that nobody read would be closed with the socket, lingering ones too. */
+static void drain(int fd)
+{
+	union control control;
+	char bytes[READ_CHUNK];
+	ssize_t n;
+
+	shutdown(fd, SHUT_RDWR); /* nothing more comes */
+	do {
+		struct iovec iov = { bytes, sizeof bytes };
+		struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
+		                    .msg_controllen = sizeof control.space };
+
+		n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+		if (n >= 0)
+			take_control(&m, NULL);
+	} while (n > 0);
 }
 
 /* ---- writing ---- */
@@ -106,6 +171,15 @@ static void attach_fds(struct conn *c, struct msghdr *m, char *space, size_t spa
 	memcpy(CMSG_DATA(h), c->send_fds, c->n_send_fds * sizeof(int));
 }
 
+/* Wipes; keeps a buffer of ordinary size. */
+static void empty(struct tao_buf *b)
+{
+	if (b->cap > KEEP_MAX)
+		tao_buf_free(b);
+	else
+		tao_buf_reset(b);
+}
+
 /* 1: all sent; 0: the reader is slow; -1: the reader is gone. */
 static int conn_flush(struct conn *c)
 {
@@ -128,12 +202,22 @@ static int conn_flush(struct conn *c)
 		drop_send_fds(c);
 		c->out_done += (size_t)n;
 	}
-	tao_buf_reset(&c->out); /* replies may hold what was unsealed */
+	if (c->out.n > 0)
+		empty(&c->out); /* replies may hold what was unsealed */
 	c->out_done = 0;
 	return 1;
 }
 
 /* ---- requests ---- */
+
+static enum tao_err wrong_state(const char *op, enum conn_state state)
+{
+	if (state == CONN_NEW)
+		return tao_fail(TAO_EPROTO, "%s is not allowed before Tao.Hello and Tao.Prove", op);
+	if (state == CONN_HELLO)
+		return tao_fail(TAO_EPROTO, "%s is not allowed between Tao.Hello and Tao.Prove", op);
+	return tao_fail(TAO_EPROTO, "%s is not allowed on a program's connection", op);
+}
 
 static enum tao_err run_op(struct host *h, struct conn *c, const struct tao_rpc_msg *m,
                            struct tao_buf *body)
@@ -146,7 +230,10 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct tao_rpc_
 		return tao_fail(TAO_EINVAL, "this host has no operation %s: is taod older than its client?",
 		                m->op);
 	if ((op->states & (unsigned)c->state) == 0)
-		return tao_fail(TAO_EPROTO, "%s is not allowed before Tao.Hello and Tao.Prove", m->op);
+		return wrong_state(m->op, c->state);
+	/* What comes through a door may be anybody's socket, whose user then did not ask. */
+	if (op->states == CONN_NEW && op->fn != op_hello && !c->by_path)
+		return tao_fail(TAO_EPROTO, "%s is for connections to the host's socket", m->op);
 	if (m->body_n > op->max_body)
 		return tao_fail(TAO_ELIMIT, "%s takes at most %zu bytes", m->op, op->max_body);
 	if (c->inst != NULL)
@@ -169,17 +256,17 @@ static void answer(struct host *h, struct conn *c, const struct tao_rpc_msg *m)
 		tao_rpc_put_error(&c->out, m->op, m->seq, e, tao_why());
 	tao_buf_free(&body);
 	if (c->passed_fd >= 0) {
-		close(c->passed_fd);
+		close_foreign(c->passed_fd);
 		c->passed_fd = -1;
 	}
 }
 
-/* Answers the whole requests in c->in; -1: not the protocol. */
+/* Answers whole requests in c->in: 1 some, 0 there was none, -1 it is not the protocol. */
 static int answer_some(struct host *h, struct conn *c)
 {
 	size_t at = 0;
 
-	for (int n = 0; n < REQUESTS_A_TURN && !c->closing; n++) {
+	for (int n = 0; n < REQUESTS_A_TURN && c->out.n < PAUSE_OUT; n++) {
 		struct tao_rpc_msg m;
 		size_t used;
 
@@ -190,34 +277,49 @@ static int answer_some(struct host *h, struct conn *c)
 		}
 		if (used == 0)
 			break;
-		answer(h, c, &m);
 		at += used;
+		c->behind = c->in.n - at;
+		answer(h, c, &m);
 	}
-	OPENSSL_cleanse(c->in.p, at);
-	memmove(c->in.p, c->in.p + at, c->in.n - at);
-	c->in.n -= at;
-	return c->out.err == TAO_OK && c->out.n - c->out_done <= MAX_PENDING_OUT ? (at > 0) : -1;
+	if (at == c->in.n) {
+		empty(&c->in);
+	} else if (at > 0) {
+		OPENSSL_cleanse(c->in.p, at);
+		memmove(c->in.p, c->in.p + at, c->in.n - at);
+		c->in.n -= at;
+	}
+	return c->out.err == TAO_OK ? at > 0 : -1;
+}
+
+/* Reads only when no whole request is left: what a client may leave here is one. */
+static int answer_or_read(struct host *h, struct conn *c)
+{
+	int did = c->in.n > 0 ? answer_some(h, c) : 0;
+
+	if (did != 0)
+		return did;
+	if (conn_read(c) < 0)
+		return -1;
+	return c->in.n > 0 ? answer_some(h, c) : 0;
 }
 
 static void conn_ready(struct host *h, struct source *s, uint32_t events)
 {
 	struct conn *c = (struct conn *)s;
-	int sent, got = 0, did = 0;
+	int did = 0, sent = conn_flush(c);
 
 	(void)events;
-	sent = conn_flush(c);
 	if (sent == 1) {
-		got = conn_read(c);
-		if (got >= 0 && c->in.n > 0)
-			did = answer_some(h, c);
-		sent = conn_flush(c);
+		did = answer_or_read(h, c);
+		if (did >= 0)
+			sent = conn_flush(c);
 	}
-	if (got < 0 || did < 0 || sent < 0 || (c->closing && sent == 1)) {
+	if (did < 0 || sent < 0)
 		loop_remove(h, s);
-		return;
-	}
-	/* Pipelined requests that are here already: EPOLLOUT is true at once. */
-	loop_arm(h, s, sent == 0 || (did == 1 && c->in.n >= 4) ? EPOLLIN | EPOLLOUT : EPOLLIN);
+	else if (sent == 0)
+		loop_arm(h, s, EPOLLOUT); /* not EPOLLIN: what waits there would wake us for nothing */
+	else /* Requests that are here already: EPOLLOUT is true at once. */
+		loop_arm(h, s, did == 1 && c->in.n >= 4 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
 
 /* ---- life ---- */
@@ -225,16 +327,20 @@ static void conn_ready(struct host *h, struct source *s, uint32_t events)
 static void conn_destroy(struct host *h, struct source *s)
 {
 	struct conn *c = (struct conn *)s;
+	struct instance *counted = c->via != NULL ? c->via : c->inst;
 
+	drain(s->fd);
 	close(s->fd);
 	if (c->pidfd >= 0)
 		close(c->pidfd);
 	if (c->passed_fd >= 0)
-		close(c->passed_fd);
+		close_foreign(c->passed_fd);
 	drop_send_fds(c);
-	if (c->inst != NULL) {
-		atomic_fetch_sub(&c->inst->conns, 1);
-		registry_settle(h->registry, c->inst);
+	if (counted != NULL) {
+		atomic_fetch_sub(&counted->conns, 1);
+		registry_settle(h->registry, counted);
+	} else {
+		loop_dismiss(h, c->uid);
 	}
 	instance_unref(c->inst);
 	instance_unref(c->via);
@@ -243,20 +349,43 @@ static void conn_destroy(struct host *h, struct source *s)
 	free(c);
 }
 
-enum tao_err conn_add(struct host *h, int fd, struct instance *via)
+/* A connection counts for its program, from the door on or from Tao.Prove on. */
+static enum tao_err count_in(struct instance *i)
 {
-	static const struct tao_buf empty = TAO_BUF_INIT;
-	struct conn *c = calloc(1, sizeof *c);
-	struct ucred peer;
-	socklen_t len = sizeof peer;
+	if (atomic_fetch_add(&i->conns, 1) < INSTANCE_MAX_CONNS)
+		return TAO_OK;
+	atomic_fetch_sub(&i->conns, 1);
+	return tao_fail(TAO_ELIMIT, "%s has %d connections to the host already", i->program,
+	                INSTANCE_MAX_CONNS);
+}
+
+/* Whose the other end is, and that the kernel says so with every message. */
+static enum tao_err check_peer(int fd, struct ucred *peer)
+{
+	socklen_t len = sizeof *peer;
 	int on = 1;
 
-	if (c == NULL || getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 ||
-	    setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) {
-		enum tao_err e = c == NULL ? tao_fail_nomem() : tao_fail_sys("credentials of a peer");
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, peer, &len) != 0 ||
+	    setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0)
+		return tao_fail_sys("credentials of a peer");
+	/* The client's end of a connection to this host: it would talk to itself, as its owner. */
+	if (peer->pid == getpid())
+		return tao_fail(TAO_EDENIED, "a program sent the host an end of a connection to the host");
+	return TAO_OK;
+}
 
+enum tao_err conn_add(struct host *h, int fd, struct instance *via)
+{
+	static const struct tao_buf empty_buf = TAO_BUF_INIT;
+	struct conn *c = calloc(1, sizeof *c);
+	struct ucred peer;
+	enum tao_err e = c != NULL ? check_peer(fd, &peer) : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = via != NULL ? count_in(via) : loop_admit(h, peer.uid);
+	if (e != TAO_OK) {
 		free(c);
-		close(fd);
+		close_foreign(fd);
 		return e;
 	}
 	c->source.fd = fd;
@@ -268,7 +397,7 @@ enum tao_err conn_add(struct host *h, int fd, struct instance *via)
 	c->uid = peer.uid;
 	c->pidfd = c->passed_fd = -1;
 	c->via = via != NULL ? instance_ref(via) : NULL;
-	c->in = c->out = empty;
+	c->in = c->out = empty_buf;
 	return loop_add(h, &c->source, EPOLLIN);
 }
 
@@ -301,6 +430,17 @@ static int still_alive(int pidfd)
 	return poll(&p, 1, 0) == 0;
 }
 
+/* A process that executes a program after it sent requests must not have them
+ * answered as that program's: so none may be there yet. */
+static enum tao_err nothing_behind(const struct conn *c)
+{
+	char byte;
+
+	if (c->behind == 0 && recv(c->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+		return TAO_OK;
+	return tao_fail(TAO_EPROTO, "a request came before Tao.Prove was answered");
+}
+
 static enum tao_err identify(struct host *h, struct conn *c, struct instance **out)
 {
 	struct process_view v;
@@ -318,12 +458,13 @@ static enum tao_err identify(struct host *h, struct conn *c, struct instance **o
 		             "started: give it a name of its own with 'tao run PROGRAM ARGS'", i->program);
 	if (e == TAO_OK && !still_alive(c->pidfd))
 		e = not_run();
-	if (e == TAO_OK && atomic_fetch_add(&i->conns, 1) >= INSTANCE_MAX_CONNS) {
-		atomic_fetch_sub(&i->conns, 1);
-		e = tao_fail(TAO_ELIMIT, "%s has %d connections to the host already", i->program,
-		             INSTANCE_MAX_CONNS);
-	}
+	if (e == TAO_OK)
+		e = nothing_behind(c);
+	if (e == TAO_OK && c->via == NULL)
+		e = count_in(i);
 	if (e == TAO_OK) {
+		if (c->via == NULL)
+			loop_dismiss(h, c->uid);
 		atomic_store(&i->last_pid, c->pid);
 		*out = i;
 	} else {
@@ -360,6 +501,7 @@ static void door_destroy(struct host *h, struct source *s)
 {
 	struct door *d = (struct door *)s;
 
+	drain(s->fd);
 	close(s->fd);
 	atomic_store(&d->inst->door_open, 0);
 	registry_settle(h->registry, d->inst);
@@ -380,33 +522,28 @@ static int is_local_stream(int fd)
 /* Takes one descriptor from the door: 1 served, 0 nothing there, -1 the end. */
 static int door_take(struct host *h, struct door *d)
 {
-	union {
-		char space[CMSG_SPACE(2 * sizeof(int))];
-		struct cmsghdr align;
-	} control;
+	union control control;
 	char byte;
 	struct iovec iov = { &byte, 1 };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
 	                    .msg_controllen = sizeof control.space };
-	struct conn holder = { .passed_fd = -1, .state = CONN_NEW };
+	int fd = -1;
 	ssize_t n;
 
 	do {
 		n = recvmsg(d->source.fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
 	} while (n < 0 && errno == EINTR);
-	if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-		return 0;
-	if (n <= 0)
-		return -1;
-	take_control(&holder, &m);
-	if (holder.passed_fd >= 0 && !is_local_stream(holder.passed_fd)) {
+	if (n < 0)
+		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+	take_control(&m, &fd); /* an empty message may bring one as well */
+	if (fd >= 0 && !is_local_stream(fd)) {
 		host_log("warning", "%s sent something else than a socket through its door",
 		         d->inst->program);
-		close(holder.passed_fd);
-	} else if (holder.passed_fd >= 0 && conn_add(h, holder.passed_fd, d->inst) != TAO_OK) {
+		close_foreign(fd);
+	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK) {
 		host_log("error", "cannot serve a connection: %s", tao_why());
 	}
-	return 1;
+	return n > 0 ? 1 : -1;
 }
 
 static void door_ready(struct host *h, struct source *s, uint32_t events)
@@ -456,6 +593,7 @@ static void watch_destroy(struct host *h, struct source *s)
 	struct door *d = (struct door *)s;
 
 	close(s->fd);
+	atomic_store(&d->inst->watched, 0);
 	registry_settle(h->registry, d->inst);
 	instance_unref(d->inst);
 	free(d);
@@ -480,5 +618,6 @@ enum tao_err watch_add(struct host *h, struct instance *i, int pidfd)
 	w->source.ready = watch_ready;
 	w->source.destroy = watch_destroy;
 	w->inst = instance_ref(i);
+	atomic_store(&i->watched, 1);
 	return loop_add(h, &w->source, EPOLLIN);
 }

@@ -62,6 +62,10 @@ struct host {
 
 #define INSTANCE_MAX_CONNS 1024   /* connections of one instance */
 #define INSTANCE_MAX_EXTENDS 64   /* ExtendTaoName of one instance */
+#define INSTANCE_MAX_NAME 4096    /* bytes of its name, binary */
+#define INSTANCE_MAX_LABEL 64     /* bytes of its label */
+#define INSTANCE_MAX_AGAIN 16     /* registrations of one process */
+#define USER_MAX_CONNS 256        /* connections of one user that are no program's */
 
 /* One registered start of a program with its forked children. Fixed once
  * registered, but for what is atomic. Reference-counted: the registry, its
@@ -80,6 +84,8 @@ struct instance {
 	atomic_ullong operations;
 	atomic_uint conns;
 	atomic_int door_open, ended;
+	atomic_int watched;       /* until its process ends */
+	int interpreter;          /* runs any script: a key for the executable alone would be every script's */
 	ino_t door;               /* inode of the program's end: who has it belongs here */
 	atomic_int last_pid;      /* of the process that identified itself last */
 	struct instance *next;    /* registry's */
@@ -103,7 +109,7 @@ enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out);
 struct instance *registry_by_door(struct registry *r, const uint64_t *inodes, size_t n);
 struct instance *instance_ref(struct instance *i);
 void instance_unref(struct instance *i);
-/* After a change of conns, door_open or ended: an instance that is over goes. */
+/* After a change of conns, door_open, ended or watched: an instance that is over goes. */
 void registry_settle(struct registry *r, struct instance *i);
 void registry_each(struct registry *r, void (*fn)(struct instance *, void *), void *arg);
 uint32_t registry_count(struct registry *r);
@@ -128,6 +134,9 @@ enum tao_err loop_add(struct host *h, struct source *s, uint32_t events);
 void loop_arm(struct host *h, struct source *s, uint32_t events);
 void loop_remove(struct host *h, struct source *s); /* destroys it */
 enum tao_err loop_listen(struct host *h); /* binds the socket */
+/* Counts a user's connections that are no program's: TAO_ELIMIT above USER_MAX_CONNS. */
+enum tao_err loop_admit(struct host *h, uid_t uid);
+void loop_dismiss(struct host *h, uid_t uid);
 enum tao_err loop_run(struct host *h);    /* starts the workers */
 void loop_stop(struct host *h);           /* ends them, destroys every source */
 
@@ -149,10 +158,10 @@ struct conn {
 	uint8_t challenge[TAO_CHALLENGE_LEN];
 	struct instance *via;     /* whose door it came through */
 	struct instance *inst;    /* set in CONN_PROGRAM */
-	pid_t sender;             /* credentials of the bytes being read */
+	pid_t sender;             /* of the bytes read last; 0: unknown */
 	int passed_fd;            /* descriptor that came with the request, or -1 */
-	int closing;              /* after the replies are sent */
 	struct tao_buf in, out;
+	size_t behind;            /* bytes of in behind the request that is being answered */
 	size_t out_done;
 	int send_fds[TAO_CALL_MAX_FDS]; /* to go with the reply; closed after */
 	size_t n_send_fds;
@@ -164,6 +173,7 @@ enum tao_err door_add(struct host *h, struct instance *i, int *program_end);
 /* Notices the end of the registered process. Takes over pidfd. */
 enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
 enum tao_err conn_hello(struct host *h, struct conn *c);
+/* Also refuses when more than Tao.Prove has arrived: clients wait for its answer. */
 enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, size_t n);
 
 /* ---- operations (ops.c, op_*.c) ---- */

@@ -16,11 +16,19 @@
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_US 10000 /* when descriptors have run out */
 
+/* How many connections a user has that are no program's. */
+struct user {
+	uid_t uid;
+	uint32_t conns;
+	struct user *next;
+};
+
 struct loop {
 	int epoll, wake;
 	struct source listener;
-	pthread_mutex_t lock; /* the list of sources */
+	pthread_mutex_t lock; /* the lists */
 	struct source *first;
+	struct user *users;   /* those with connections */
 	atomic_int stopping;
 	pthread_t *workers;
 	uint32_t n_workers;
@@ -83,6 +91,52 @@ void loop_remove(struct host *h, struct source *s)
 		s->next->prev = s->prev;
 	pthread_mutex_unlock(&l->lock);
 	s->destroy(h, s);
+}
+
+/* Lock held. */
+static struct user **find_user(struct loop *l, uid_t uid)
+{
+	struct user **u = &l->users;
+
+	while (*u != NULL && (*u)->uid != uid)
+		u = &(*u)->next;
+	return u;
+}
+
+enum tao_err loop_admit(struct host *h, uid_t uid)
+{
+	struct loop *l = h->loop;
+	struct user **u;
+	enum tao_err e = TAO_OK;
+
+	pthread_mutex_lock(&l->lock);
+	u = find_user(l, uid);
+	if (*u == NULL && (*u = calloc(1, sizeof **u)) != NULL)
+		(*u)->uid = uid;
+	if (*u == NULL)
+		e = tao_fail_nomem();
+	else if ((*u)->conns == USER_MAX_CONNS)
+		e = tao_fail(TAO_ELIMIT, "user %u has %d connections already that are no program's",
+		             (unsigned)uid, USER_MAX_CONNS);
+	else
+		(*u)->conns++;
+	pthread_mutex_unlock(&l->lock);
+	return e;
+}
+
+void loop_dismiss(struct host *h, uid_t uid)
+{
+	struct loop *l = h->loop;
+	struct user **at, *u;
+
+	pthread_mutex_lock(&l->lock);
+	at = find_user(l, uid);
+	u = *at;
+	if (u != NULL && --u->conns == 0) {
+		*at = u->next;
+		free(u);
+	}
+	pthread_mutex_unlock(&l->lock);
 }
 
 static void accept_ready(struct host *h, struct source *s, uint32_t events)

@@ -90,7 +90,7 @@ static void ps_one(struct instance *i, void *arg)
 	int ended = atomic_load(&i->ended);
 
 	if (ps->n == ps->max || (!ps->all && i->uid != ps->uid) ||
-	    (ended && !atomic_load(&i->door_open)))
+	    (ended && !atomic_load(&i->door_open) && atomic_load(&i->conns) == 0))
 		return;
 	info = &ps->list[ps->n];
 	tao__instance_info__init(info);
@@ -166,6 +166,10 @@ enum tao_err op_doctor(struct request *r)
 		goto out;
 	}
 	i = registry_by_door(r->h->registry, rq->sockets, rq->n_sockets);
+	if (i != NULL && i->uid != r->c->uid && !op_is_owner(r)) { /* the inodes are the caller's word */
+		instance_unref(i);
+		i = NULL;
+	}
 	if (i == NULL && registry_find(r->h, rq->pid, &i) != TAO_OK) {
 		rp.why_not = (char *)tao_why();
 	} else if (!file_id_equal(&v.exe, &i->file)) {

@@ -227,7 +227,12 @@ enum tao_err op_generate_key(struct request *r)
 
 		if (rq->policy != NULL && strcmp(rq->policy, "exact") == 0)
 			s.principal = instance_name(r->inst);
-		e = make_key(r, &s, NULL);
+		e = custody_check_spec(&s);
+		if (e == TAO_OK && r->inst->interpreter &&
+		    (rq->policy == NULL || strcmp(rq->policy, "program") == 0))
+			e = refuse_interpreter(r->inst->program);
+		if (e == TAO_OK)
+			e = make_key(r, &s, NULL);
 	}
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;

@@ -71,6 +71,17 @@ static enum tao_err setting(struct run *run, const char *name, const char *value
 	return TAO_OK;
 }
 
+/* People read it on their terminals. */
+static int label_ok(const char *label)
+{
+	size_t n = strlen(label);
+
+	for (size_t i = 0; i < n; i++)
+		if ((unsigned char)label[i] < 0x20 || label[i] == 0x7f)
+			return 0;
+	return n <= INSTANCE_MAX_LABEL;
+}
+
 static enum tao_err check_request(struct run *run)
 {
 	const Tao__RunRequest *rq = run->rq;
@@ -80,8 +91,12 @@ static enum tao_err check_request(struct run *run)
 		return tao_fail(TAO_EINVAL, "Host.Run needs an absolute path and the program's descriptor");
 	if (rq->n_args == 0)
 		return tao_fail(TAO_EINVAL, "Host.Run needs the program's arguments, its name first");
-	if (!r->c->by_path)
-		return tao_fail(TAO_EPROTO, "a program registers on the socket, not through a door");
+	if (r->c->sender != r->c->pid)
+		return tao_fail(TAO_EDENIED, "process %d asks on the connection of process %d, which would "
+		                "be registered", (int)r->c->sender, (int)r->c->pid);
+	if (rq->label != NULL && !label_ok(rq->label))
+		return tao_fail(TAO_EINVAL, "a --name has at most %d bytes and no control characters",
+		                INSTANCE_MAX_LABEL);
 	if (rq->measure != NULL && strcmp(rq->measure, "closure") != 0 &&
 	    strcmp(rq->measure, "program") != 0)
 		return tao_fail(TAO_EINVAL, "--measure is closure or program");
@@ -219,8 +234,11 @@ static enum tao_err open_door(struct run *run)
 {
 	struct conn *c = run->r->c;
 	int end;
-	enum tao_err e = door_add(run->r->h, run->inst, &end);
+	enum tao_err e;
 
+	if (c->n_send_fds > 0)
+		return tao_fail(TAO_EPROTO, "one Host.Run at a time");
+	e = door_add(run->r->h, run->inst, &end);
 	if (e != TAO_OK)
 		return e;
 	c->send_fds[c->n_send_fds++] = end;

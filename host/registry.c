@@ -87,6 +87,7 @@ static struct instance *instance_new(const struct measurement *m, uid_t uid, pid
 	i->start = start;
 	i->uid = uid;
 	memcpy(i->exe, m->exe, sizeof i->exe);
+	i->interpreter = m->is_interpreter || m->is_script;
 	i->file = m->id;
 	i->since = time(NULL);
 	i->program = strdup(program);
@@ -95,6 +96,15 @@ static struct instance *instance_new(const struct measurement *m, uid_t uid, pid
 		return i;
 	instance_free(i);
 	return NULL;
+}
+
+static unsigned times_registered(const struct registry *r, pid_t pid, uint64_t start)
+{
+	unsigned n = 0;
+
+	for (const struct instance *i = r->first; i != NULL; i = i->next)
+		n += i->pid == pid && i->start == start;
+	return n;
 }
 
 /* A process that registers again (tao run of tao run) leaves its old instance. */
@@ -118,6 +128,9 @@ enum tao_err registry_add(struct registry *r, const struct measurement *m, uid_t
 	if (r->count >= r->max) {
 		e = tao_fail(TAO_ELIMIT, "the host runs %u programs already: stop some, or raise "
 		             "max_instances in taod.conf", r->count);
+	} else if (times_registered(r, pid, start) >= INSTANCE_MAX_AGAIN) {
+		e = tao_fail(TAO_ELIMIT, "process %d has run 'tao run' %d times in place: start a program "
+		             "with it as a process of its own", (int)pid, INSTANCE_MAX_AGAIN);
 	} else {
 		end_earlier(r, pid, start);
 		i->id = ++r->last_id;
@@ -194,7 +207,9 @@ void registry_settle(struct registry *r, struct instance *i)
 	struct instance **p;
 
 	pthread_mutex_lock(&r->lock);
-	if (!atomic_load(&i->ended) || atomic_load(&i->door_open) || atomic_load(&i->conns) > 0) {
+	/* Kept while its process lives: so what one process can leave here is bounded. */
+	if (!atomic_load(&i->ended) || atomic_load(&i->watched) || atomic_load(&i->door_open) ||
+	    atomic_load(&i->conns) > 0) {
 		pthread_mutex_unlock(&r->lock);
 		return;
 	}
@@ -247,10 +262,28 @@ static struct tao_node *extended(const struct tao_node *name, const struct tao_n
 	return all;
 }
 
+static enum tao_err check_name(const struct name_version *v)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	enum tao_err e = v->node != NULL ? TAO_OK : tao_fail_nomem();
+
+	if (e == TAO_OK && v->depth > INSTANCE_MAX_EXTENDS)
+		e = tao_fail(TAO_ELIMIT, "a name can be extended %d times", INSTANCE_MAX_EXTENDS);
+	if (e != TAO_OK)
+		return e;
+	tao_node_encode(v->node, &b);
+	e = tao_buf_err(&b);
+	if (e == TAO_OK && b.n > INSTANCE_MAX_NAME)
+		e = tao_fail(TAO_ELIMIT, "the extended name would exceed %d bytes", INSTANCE_MAX_NAME);
+	tao_buf_free(&b);
+	return e;
+}
+
 enum tao_err instance_extend(struct instance *i, const struct tao_node *subprin)
 {
 	struct name_version *now = atomic_load(&i->name);
 	struct name_version *v = calloc(1, sizeof *v);
+	enum tao_err e;
 
 	if (v == NULL)
 		return tao_fail_nomem();
@@ -259,11 +292,8 @@ enum tao_err instance_extend(struct instance *i, const struct tao_node *subprin)
 		v->before = now;
 		v->depth = now->depth + 1;
 		v->node = extended(now->node, subprin);
-		if (v->node == NULL || v->depth > INSTANCE_MAX_EXTENDS) {
-			enum tao_err e = v->node == NULL ? tao_fail_nomem()
-			                 : tao_fail(TAO_ELIMIT, "a name can be extended %d times",
-			                            INSTANCE_MAX_EXTENDS);
-
+		e = check_name(v);
+		if (e != TAO_OK) {
 			tao_node_free(v->node);
 			free(v);
 			return e;

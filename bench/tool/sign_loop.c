@@ -21,8 +21,8 @@
 #include <openssl/store.h>
 
 #define MESSAGE 32
-#define WARM_UP 100       /* signatures before the clock starts */
-#define LOOK_EVERY 16     /* signatures between looks at the clock */
+#define WARM_UP 100   /* signatures before the clock starts */
+#define LOOK_EVERY 16 /* signatures between looks at the clock */
 #define SIGNATURE_MAX 512
 #define THREADS_MAX 64
 

@@ -874,11 +874,35 @@ static enum tao_err attest(EVP_PKEY *signer, const char *name, const char *messa
 	return e;
 }
 
+/* The statement of a program's host: the host speaks, and SealedKey([...], ...) becomes
+ * SealedKey(NAME, [...], ...). */
+static enum tao_err attest_key(EVP_PKEY *signer, const char *name, const char *message,
+                               int64_t from, int64_t until, const struct tao_buf *delegation,
+                               struct tao_buf *out)
+{
+	struct tao_node *program = prin(name), *host = tao_prin_prefix(program, 1);
+	const char *open = strstr(message, "ealed");
+	char *speaker = tao_node_text(host), *text = NULL;
+	int to_paren = open != NULL ? (int)(strchr(open, '(') + 1 - message) : 0;
+	enum tao_err e;
+
+	if (open == NULL)
+		text = strdup(message);
+	else if (asprintf(&text, "%.*s%s, %s", to_paren, message, name, message + to_paren) < 0)
+		text = NULL;
+	e = attest(signer, speaker, text, from, until, delegation, out);
+	free(speaker);
+	free(text);
+	tao_node_free(program);
+	tao_node_free(host);
+	return e;
+}
+
 static enum tao_err ask_for(struct scene *s, EVP_PKEY *signer, const char *name,
                             const char *message, uint32_t seconds, X509 **cert)
 {
 	struct tao_buf a = TAO_BUF_INIT, der = TAO_BUF_INIT;
-	enum tao_err e = attest(signer, name, message, TAO_NOW, TAO_NOW, NULL, &a);
+	enum tao_err e = attest_key(signer, name, message, TAO_NOW, TAO_NOW, NULL, &a);
 
 	if (e == TAO_OK)
 		e = domain_issue(s->d, a.p, a.n, s->spki.p, s->spki.n, seconds, &der);
@@ -1220,33 +1244,46 @@ static void test_attestations_refused(struct scene *s)
 	int64_t now = tao_now_ns();
 	char other[HEX + 1], mine[HEX + 1];
 	EVP_PKEY *key = new_key(other), *own = new_key(mine);
+	const char *host = fmt("key([%s]).DatalogGuard(key([%s]))", s->host, s->id);
 	int bad = 0;
 
-	attest(s->host_key, s->name, statement(s), now - 20 * SECOND, now - 10 * SECOND, NULL, &a);
+	attest_key(s->host_key, s->name, statement(s), now - 20 * SECOND, now - 10 * SECOND, NULL, &a);
 	ok_err(issue_on(s, &a), TAO_EEXPIRED, "refuses an expired attestation");
 	tao_buf_reset(&a);
-	attest(s->host_key, s->name, statement(s), now + 3600 * SECOND, now + 7200 * SECOND, NULL,
+	attest_key(s->host_key, s->name, statement(s), now + 3600 * SECOND, now + 7200 * SECOND, NULL,
 	       &a);
 	ok_err(issue_on(s, &a), TAO_EEXPIRED, "refuses one from the future");
 	tao_buf_reset(&a);
-	attest(key, s->name, statement(s), TAO_NOW, TAO_NOW, NULL, &a);
+	attest_key(key, s->name, statement(s), TAO_NOW, TAO_NOW, NULL, &a);
 	ok_err(issue_on(s, &a), TAO_EDENIED, "refuses one that another key signed");
 	tao_buf_reset(&a);
-	attest(key,
+	attest_key(key,
 	       fmt("key([%s]).DatalogGuard(key([%s])).Program([%s]).PolicyKey([%s])", other, s->id,
 	           h("ee"), s->id),
 	       statement(s), TAO_NOW, TAO_NOW, NULL, &a);
 	refused(issue_on(s, &a), TAO_EDENIED, "does not trust the host", "refuses another host's");
 
-	/* A program that lets a key of its own speak for it cannot call that key sealed. */
-	attest(s->host_key, s->name, fmt("key([%s]) speaksfor %s", mine, s->name), TAO_NOW, TAO_NOW,
-	       NULL, &b);
+	/* What a program says of its own key, which its host attests like anything else. */
 	tao_buf_reset(&a);
-	attest(own, s->name, statement(s), TAO_NOW, TAO_NOW, &b, &a);
+	attest(s->host_key, s->name,
+	       fmt("SealedKey(%s, [%s], \"web\", \"tls\")", s->name, s->key_hash), TAO_NOW,
+	       TAO_NOW, NULL, &a);
+	refused(issue_on(s, &a), TAO_EDENIED, "only the host", "refuses the program's own word");
+	tao_buf_reset(&a);
+	attest(s->host_key, fmt("key([%s])", s->host),
+	       fmt("SealedKey(%s, [%s], \"web\", \"tls\")", s->name, s->key_hash), TAO_NOW,
+	       TAO_NOW, NULL, &a);
+	refused(issue_on(s, &a), TAO_EDENIED, "only the host", "refuses the bare key's word");
+
+	/* Nor is a delegation enough, even the host's. */
+	attest(s->host_key, host, fmt("key([%s]) speaksfor %s", mine, host), TAO_NOW, TAO_NOW, NULL,
+	       &b);
+	tao_buf_reset(&a);
+	attest_key(own, s->name, statement(s), TAO_NOW, TAO_NOW, &b, &a);
 	refused(issue_on(s, &a), TAO_EDENIED, "host itself", "refuses a delegation");
 
 	tao_buf_reset(&a);
-	attest(s->host_key, s->name, statement(s), TAO_NOW, TAO_NOW, NULL, &a);
+	attest_key(s->host_key, s->name, statement(s), TAO_NOW, TAO_NOW, NULL, &a);
 	ok_err(issue_on(s, &a), TAO_OK, "takes the right one");
 	for (size_t i = 0; i < a.n; i++) {
 		a.p[i] ^= 1;
