@@ -22,10 +22,10 @@
 #include "tao/rpc.h"
 #include "tao/stub.h"
 
-#define FROM 1000 /* ns; around the time at which the target looks */
-#define UNTIL 2000
-#define PASS "xxx" /* the target's */
-#define CHEAP_LOG_N 2
+#define FROM             1000 /* ns; around the time at which the target looks */
+#define UNTIL            2000
+#define PASS             "xxx" /* the target's */
+#define CHEAP_LOG_N      2
 #define CHEAP_ITERATIONS 16
 
 static const char *folder;
@@ -69,18 +69,25 @@ static void logic(void)
 		const char *name, *text;
 		parse_fn *parse;
 	} cases[] = {
-		{ "says", "key([ab01]) from 5 until -7 says Running(\"a \\\"b\\\"\\n\", 42)", tao_form_parse },
-		{ "speaksfor", "key([00]).Measured([11], [22], 33) speaksfor tpm2([44]).PCRs(\"17\", \"ff\")",
+		{ "says", "key([ab01]) from 5 until -7 says Running(\"a \\\"b\\\"\\n\", 42)",
 		  tao_form_parse },
-		{ "connectives", "not A() and B(1) or C(\"\") implies D([]) implies true", tao_form_parse },
-		{ "nested", "(A() implies (B() or (C() and not (D() or false)))) implies E()", tao_form_parse },
-		{ "quantors", "forall X: exists Y: Likes(X, Y) implies X speaksfor Y", tao_form_parse },
+		{ "speaksfor",
+		  "key([00]).Measured([11], [22], 33) speaksfor tpm2([44]).PCRs(\"17\", \"ff\")",
+		  tao_form_parse },
+		{ "connectives", "not A() and B(1) or C(\"\") implies D([]) implies true",
+		  tao_form_parse },
+		{ "nested", "(A() implies (B() or (C() and not (D() or false)))) implies E()",
+		  tao_form_parse },
+		{ "quantors", "forall X: exists Y: Likes(X, Y) implies X speaksfor Y",
+		  tao_form_parse },
 		{ "says-says", "key([01]) says key([02]) until 9 says key([03]) from 1 says false",
 		  tao_form_parse },
 		{ "delegation", "X says ext.A(1).B(\"c\") speaksfor Y", tao_form_parse },
-		{ "predicate", "Serves(key([77]).Program([88]).PolicyKey([99]), \"www.example.net\")",
+		{ "predicate",
+		  "Serves(key([77]).Program([88]).PolicyKey([99]), \"www.example.net\")",
 		  tao_form_parse },
-		{ "principal", "key([a0b1c2]).DatalogGuard(key([dd])).Process([ee], 1000, \"x.service\")",
+		{ "principal",
+		  "key([a0b1c2]).DatalogGuard(key([dd])).Process([ee], 1000, \"x.service\")",
 		  tao_prin_parse },
 		{ "term-int", "-9223372036854775808", tao_term_parse },
 		{ "term-string", "\"tab\\t nul\\x00 \\u00e9\"", tao_term_parse },
@@ -93,7 +100,8 @@ static void logic(void)
 		struct tao_buf b = TAO_BUF_INIT;
 		struct tao_node *n;
 
-		must(cases[i].parse(cases[i].text, strlen(cases[i].text), &n) == TAO_OK, cases[i].name);
+		must(cases[i].parse(cases[i].text, strlen(cases[i].text), &n) == TAO_OK,
+		     cases[i].name);
 		tao_node_encode(n, &b);
 		tao_node_free(n);
 		seed("logic_bin", cases[i].name, &b);
@@ -120,8 +128,10 @@ static struct tao_node *principal(EVP_PKEY *key)
 static void attest(EVP_PKEY *signer, const struct tao_node *issuer, struct tao_node *message,
                    const struct tao_buf *delegation, struct tao_buf *out)
 {
-	must(tao_attest(signer, issuer, FROM, UNTIL, message, delegation != NULL ? delegation->p : NULL,
-	                delegation != NULL ? delegation->n : 0, out) == TAO_OK, "attestation");
+	must(tao_attest(signer, issuer, FROM, UNTIL, message,
+	                delegation != NULL ? delegation->p : NULL,
+	                delegation != NULL ? delegation->n : 0, out) == TAO_OK,
+	     "attestation");
 	tao_node_free(message);
 }
 
@@ -133,7 +143,8 @@ static void attestations(EVP_PKEY *root, EVP_PKEY *key)
 	program = tao_prin_extend(issuer, tao_ext("Program", 1, tao_term_bytes("hash", 4)));
 	must(program != NULL, "program");
 	attest(root, issuer, tao_pred("Running", 1, tao_term_str("a fuzzer")), NULL, &plain);
-	attest(root, issuer, tao_speaksfor(principal(key), tao_node_dup(issuer)), NULL, &delegation);
+	attest(root, issuer, tao_speaksfor(principal(key), tao_node_dup(issuer)), NULL,
+	       &delegation);
 	attest(key, program, tao_pred("Ready", 0), &delegation, &chain);
 	seed("attest", "plain", &plain);
 	seed("attest", "delegation", &delegation);
@@ -190,7 +201,8 @@ static void encrypt(const EVP_CIPHER *cipher, const uint8_t *key, const uint8_t 
 	int n;
 
 	must(ctx != NULL && EVP_EncryptInit_ex2(ctx, cipher, key, iv, NULL) == 1 &&
-	     EVP_EncryptUpdate(ctx, text, &n, (const uint8_t *)"plain", 5) == 1, "cipher");
+	         EVP_EncryptUpdate(ctx, text, &n, (const uint8_t *)"plain", 5) == 1,
+	     "cipher");
 	EVP_CIPHER_CTX_free(ctx);
 	tao_buf_put(&input, front->p, front->n);
 	tao_buf_put(&input, text, 5);
@@ -205,7 +217,8 @@ static void pbe_scrypt(void)
 	uint8_t key[64], text[5 + 32];
 
 	must(EVP_PBE_scrypt(PASS, strlen(PASS), salt, sizeof salt, 1 << CHEAP_LOG_N, 1, 1, 0, key,
-	                    sizeof key) == 1, "scrypt");
+	                    sizeof key) == 1,
+	     "scrypt");
 	tao_buf_str(&front, "tao pbe v1");
 	tao_buf_u32(&front, CHEAP_LOG_N);
 	tao_buf_u32(&front, 1);
@@ -237,8 +250,9 @@ static void old_ciphertext(const uint8_t salt[16], struct tao_buf *out)
 
 	must(PKCS5_PBKDF2_HMAC(PASS, (int)strlen(PASS), salt, 8, CHEAP_ITERATIONS, EVP_sha256(),
 	                       sizeof key, key) == 1 &&
-	     PKCS5_PBKDF2_HMAC(PASS, (int)strlen(PASS), salt + 8, 8, CHEAP_ITERATIONS, EVP_sha256(),
-	                       sizeof mac_key, mac_key) == 1, "PBKDF2");
+	         PKCS5_PBKDF2_HMAC(PASS, (int)strlen(PASS), salt + 8, 8, CHEAP_ITERATIONS,
+	                           EVP_sha256(), sizeof mac_key, mac_key) == 1,
+	     "PBKDF2");
 	tao_buf_put(&front, iv, sizeof iv);
 	encrypt(EVP_aes_128_ctr(), key, mac_key, iv, &front, text, mac);
 	number(&head, 1, 2);
@@ -287,14 +301,16 @@ static void stubs(EVP_PKEY *key)
 	s.sealed = (const uint8_t *)"TaoS\1\1 not a sealed key, but of any bytes";
 	s.sealed_n = 42;
 	tao_stub_encode(&s, &der);
-	tao_buf_str(&text, "a line\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+	tao_buf_str(&text,
+	            "a line\n-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
 	must(tao_stub_to_pem(der.p, der.n, &text) == TAO_OK, "stub");
 	tao_buf_str(&text, "behind\n");
 	seed("stub", "sealed", &der);
 	seed("pem", "second-block", &text);
 	tao_buf_free(&spki);
 	seed_text("pem", "begin-only", "-----BEGIN TAO PRIVATE KEY-----\n");
-	seed_text("pem", "empty", "-----BEGIN TAO PRIVATE KEY-----\n-----END TAO PRIVATE KEY-----\n");
+	seed_text("pem", "empty",
+	          "-----BEGIN TAO PRIVATE KEY-----\n-----END TAO PRIVATE KEY-----\n");
 	seed_text("pem", "not-base64",
 	          "-----BEGIN TAO PRIVATE KEY-----\n#!\n-----END TAO PRIVATE KEY-----\n");
 }
@@ -331,7 +347,7 @@ static void frames(void)
 
 int main(int argc, char **argv)
 {
-	EVP_PKEY *root, *key;
+	EVP_PKEY *root = NULL, *key = NULL;
 
 	if (argc != 2) {
 		fprintf(stderr, "usage: mkcorpus DIR\n");
@@ -339,7 +355,8 @@ int main(int argc, char **argv)
 	}
 	folder = argv[1];
 	must(tao_key_generate("ecdsap256", &root) == TAO_OK &&
-	     tao_key_generate("ecdsap256", &key) == TAO_OK, "keys");
+	         tao_key_generate("ecdsap256", &key) == TAO_OK,
+	     "keys");
 	logic();
 	attestations(root, key);
 	keys(key);

@@ -30,7 +30,7 @@
 #include "tap.h"
 
 #define PEERS_MAX 200
-#define FIXED 3 /* descriptors polled besides the peers */
+#define FIXED     3 /* descriptors polled besides the peers */
 
 struct badhost;
 
@@ -92,7 +92,7 @@ __attribute__((unused)) static int badhost_send_buf(int fd, struct tao_buf *b)
 }
 
 __attribute__((unused)) static int badhost_reply(int fd, const struct tao_rpc_msg *m,
-                                                const void *body, size_t n)
+                                                 const void *body, size_t n)
 {
 	struct tao_buf b = TAO_BUF_INIT;
 
@@ -105,7 +105,8 @@ static int badhost_good(struct badhost *h, int fd, const struct tao_rpc_msg *m)
 {
 	/* HelloResponse{challenge, host "h"}, ProveResponse{name "me"} */
 	static const uint8_t hello[2 + TAO_CHALLENGE_LEN + 3] = {
-		[0] = 0x0a, TAO_CHALLENGE_LEN, 'c', 'h', [2 + TAO_CHALLENGE_LEN] = 0x12, 1, 'h' };
+		[0] = 0x0a, TAO_CHALLENGE_LEN, 'c', 'h', [2 + TAO_CHALLENGE_LEN] = 0x12, 1, 'h'
+	};
 
 	(void)h;
 	if (strcmp(m->op, "Tao.Hello") == 0)
@@ -144,8 +145,10 @@ static ssize_t badhost_receive(int fd, void *p, size_t n, int *passed)
 		struct cmsghdr align;
 	} control;
 	struct iovec iov = { p, n };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
-	                    .msg_controllen = sizeof control.space };
+	struct msghdr m = { .msg_iov = &iov,
+		            .msg_iovlen = 1,
+		            .msg_control = control.space,
+		            .msg_controllen = sizeof control.space };
 	ssize_t got = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
 	struct cmsghdr *c = got > 0 ? CMSG_FIRSTHDR(&m) : NULL;
 
@@ -248,7 +251,8 @@ static int listen_on(struct sockaddr_un *at, const char *path, int backlog)
 	at->sun_family = AF_UNIX;
 	strcpy(at->sun_path, path);
 	unlink(path);
-	if (fd < 0 || bind(fd, (struct sockaddr *)at, sizeof *at) != 0 || listen(fd, backlog) != 0) {
+	if (fd < 0 || bind(fd, (struct sockaddr *)at, sizeof *at) != 0 ||
+	    listen(fd, backlog) != 0) {
 		perror(path);
 		exit(1);
 	}
@@ -266,7 +270,8 @@ static void badhost_start(struct badhost *h, const char *path, int door, badhost
 	if (pipe2(h->stop, O_CLOEXEC) != 0)
 		exit(1);
 	h->poll[0] = (struct pollfd){ h->stop[0], POLLIN, 0 };
-	h->poll[1] = (struct pollfd){ path != NULL ? listen_on(&h->path, path, 100) : -1, POLLIN, 0 };
+	h->poll[1] =
+	    (struct pollfd){ path != NULL ? listen_on(&h->path, path, 100) : -1, POLLIN, 0 };
 	h->poll[2] = (struct pollfd){ door, POLLIN, 0 };
 	h->n = FIXED;
 	sigfillset(&all);

@@ -7,7 +7,9 @@
 
 static void integers(void)
 {
-	static const uint8_t bytes[] = { 0x01, 0x80, 0x02, 0x03, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0x05 };
+	static const uint8_t bytes[] = {
+		0x01, 0x80, 0x02, 0x03, 0x04, 0xff, 0, 0, 0, 0, 0, 0, 0x05
+	};
 	struct tao_rd r = tao_rd_of(bytes, sizeof bytes);
 	const uint8_t *p;
 
@@ -27,7 +29,8 @@ static void sticky(void)
 
 	ok(tao_rd_bytes(&r, 9) == NULL && r.bad, "more bytes than there are");
 	ok(r.n == 0 && tao_rd_u8(&r) == 0 && tao_rd_u32(&r) == 0 && tao_rd_u64(&r) == 0 &&
-	   tao_rd_varint(&r) == 0, "then all that is read is zero");
+	       tao_rd_varint(&r) == 0,
+	   "then all that is read is zero");
 	ok(tao_rd_bytes(&r, 0) == NULL && tao_rd_bytes(&r, 1) == NULL, "or nothing");
 	sub = tao_rd_der(&r, 1);
 	ok(sub.bad && sub.n == 0 && sub.p == NULL, "or a bad element");
@@ -120,10 +123,12 @@ static void der(const char *bytes, size_t n, const char *want, const char *what)
 	struct tao_rd again = tao_rd_of(bytes, n), whole = tao_rd_der_whole(&again, 0x04);
 
 	if (want == NULL) {
-		ok(r.bad && sub.bad && again.bad && whole.bad && whole.n == 0, "%s is refused", what);
+		ok(r.bad && sub.bad && again.bad && whole.bad && whole.n == 0, "%s is refused",
+		   what);
 		return;
 	}
-	ok(!r.bad && !sub.bad && sub.n == strlen(want) && memcmp(sub.p, want, sub.n) == 0, "%s", what);
+	ok(!r.bad && !sub.bad && sub.n == strlen(want) && memcmp(sub.p, want, sub.n) == 0, "%s",
+	   what);
 }
 
 #define DER(bytes, want, what) der(bytes, sizeof bytes - 1, want, what)
@@ -155,8 +160,10 @@ static void der_headers(void)
 static void writes(void)
 {
 	struct tao_buf b = TAO_BUF_INIT;
-	static const char want[] = "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d" "ab"
-	                           "00ff7e" "x=7;";
+	static const char want[] = "\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d"
+				   "ab"
+				   "00ff7e"
+				   "x=7;";
 
 	ok_str(tao_buf_cstr(&b), "", "an empty buffer as a string");
 	tao_buf_u8(&b, 1);
@@ -229,7 +236,8 @@ static void limit_sizes(void)
 
 	b.max = 10;
 	tao_buf_str(&b, "12345");
-	ok(tao_buf_room(&b, SIZE_MAX) == NULL && b.err == TAO_ELIMIT, "the greatest size does not wrap");
+	ok(tao_buf_room(&b, SIZE_MAX) == NULL && b.err == TAO_ELIMIT,
+	   "the greatest size does not wrap");
 	tao_buf_reset(&b);
 	tao_buf_str(&b, "1");
 	ok(tao_buf_room(&b, SIZE_MAX - 1) == NULL && b.err == TAO_ELIMIT, "nor the one below");
@@ -275,7 +283,8 @@ static void steal(void)
 	ok_str(s, "abc", "contents up to the limit");
 	free(s);
 	tao_buf_str(&b, "abcd");
-	ok(tao_buf_steal(&b) == NULL && b.p == NULL, "a failed buffer yields NULL, its memory freed");
+	ok(tao_buf_steal(&b) == NULL && b.p == NULL,
+	   "a failed buffer yields NULL, its memory freed");
 	ok_err(tao_buf_err(&b), TAO_ELIMIT, "and still says why");
 	tao_buf_free(&b);
 	ok_err(tao_buf_err(&b), TAO_OK, "until it is freed");
@@ -309,7 +318,8 @@ static void hex(void)
 	for (const char *c = "/:@G`g -\x80"; *c != 0; c++) {
 		char text[] = { '0', '0', 'a', *c, 0 };
 
-		ok(tao_unhex(text, 4, out, 2) == TAO_EFORMAT, "character %d is no digit", *c & 0xff);
+		ok(tao_unhex(text, 4, out, 2) == TAO_EFORMAT, "character %d is no digit",
+		   *c & 0xff);
 	}
 	ok_err(tao_unhex("0\0", 2, out, 1), TAO_EFORMAT, "a NUL is no digit");
 	ok_str(tao_why(), "character 2 is not a hex digit", "the sentence says where");

@@ -6,9 +6,9 @@
 
 #include "badhost.h"
 
-#define SOCK "host"
+#define SOCK     "host"
 #define SHORT_MS 150 /* a deadline that is meant to pass */
-#define LONG_MS 10000
+#define LONG_MS  10000
 #define SLACK_MS 1000 /* by which a busy machine may be late */
 
 /* ---- behaviours ---- */
@@ -165,7 +165,9 @@ static void one_call(badhost_fn *behave, enum tao_err want, int stays, const cha
 	ok((c.fd >= 0) == stays, "%s: the connection %s", what, stays ? "stays" : "is closed");
 	if (!stays)
 		ok(tao_conn_call(&c, "Test.Echo", NULL, 0, -1, SHORT_MS, &reply, NULL, NULL) ==
-		   TAO_ENOHOST && atomic_load(&h.requests) <= 1, "%s: nothing more is sent", what);
+		           TAO_ENOHOST &&
+		       atomic_load(&h.requests) <= 1,
+		   "%s: nothing more is sent", what);
 	tao_conn_close(&c);
 	badhost_stop(&h);
 	tao_buf_free(&reply);
@@ -178,7 +180,8 @@ static void answers(void)
 	one_call(pieces, TAO_OK, 1, NULL, "an answer in pieces of one byte");
 	one_call(NULL, TAO_ENOHOST, 0, "closed the connection", "closed at once");
 	one_call(closes, TAO_ENOHOST, 0, "closed the connection", "closed without an answer");
-	one_call(half, TAO_ENOHOST, 0, "closed the connection", "closed in the middle of an answer");
+	one_call(half, TAO_ENOHOST, 0, "closed the connection",
+	         "closed in the middle of an answer");
 	one_call(silent, TAO_ETIMEOUT, 0, "did not answer Test.Echo within 150 ms", "no answer");
 	one_call(garbage, TAO_EPROTO, 0, "exceeds the limit", "another protocol");
 	one_call(bad_header, TAO_EPROTO, 0, "malformed", "a malformed header");
@@ -224,12 +227,14 @@ static void sizes(void)
 		body[i] = (uint8_t)(i * 31 >> 3);
 	ok_err(tao_conn_call(&c, "Test.Echo", body, sizeof body, -1, LONG_MS, &reply, NULL, NULL),
 	       TAO_ELIMIT, "a request longer than the limit is not sent");
-	ok_err(tao_conn_call(&c, "Test.Echo", body, sizeof body - 1, -1, LONG_MS, &reply, NULL, NULL),
-	       TAO_OK, "one of the greatest length is");
-	ok(reply.n == sizeof body - 1 && memcmp(reply.p, body, reply.n) == 0, "and comes back whole");
+	ok_err(
+	    tao_conn_call(&c, "Test.Echo", body, sizeof body - 1, -1, LONG_MS, &reply, NULL, NULL),
+	    TAO_OK, "one of the greatest length is");
+	ok(reply.n == sizeof body - 1 && memcmp(reply.p, body, reply.n) == 0,
+	   "and comes back whole");
 	reply.max = reply.n + 2;
-	ok_err(tao_conn_call(&c, "Test.Echo", "abc", 3, -1, LONG_MS, &reply, NULL, NULL), TAO_ELIMIT,
-	       "an answer that the caller has no room for");
+	ok_err(tao_conn_call(&c, "Test.Echo", "abc", 3, -1, LONG_MS, &reply, NULL, NULL),
+	       TAO_ELIMIT, "an answer that the caller has no room for");
 	tao_buf_reset(&reply);
 	ok_err(tao_conn_call(&c, "Test.Echo", "abc", 3, -1, LONG_MS, &reply, NULL, NULL), TAO_OK,
 	       "does not disturb the next call");
@@ -251,8 +256,9 @@ static void wiping(void)
 
 	badhost_start(&h, SOCK, -1, badhost_good);
 	connect_to(&c, LONG_MS);
-	ok_err(tao_conn_call(&c, "Test.Echo", secret, sizeof secret, -1, LONG_MS, &reply, NULL, NULL),
-	       TAO_OK, "a secret goes there and back");
+	ok_err(
+	    tao_conn_call(&c, "Test.Echo", secret, sizeof secret, -1, LONG_MS, &reply, NULL, NULL),
+	    TAO_OK, "a secret goes there and back");
 	ok(c.out.cap > 0 && memmem(c.out.p, c.out.cap, secret, 8) == NULL, "the request is wiped");
 	ok(c.in.cap > 0 && memmem(c.in.p, c.in.cap, secret, 8) == NULL, "the answer is wiped");
 	ok(memmem(reply.p, reply.n, secret, 8) != NULL, "the caller has it");
@@ -274,7 +280,8 @@ static void deadlines(badhost_fn *behave, int open_ms, int call_ms, enum tao_err
 	badhost_start(&h, SOCK, -1, behave);
 	connect_to(&c, open_ms);
 	start = clock_ms();
-	ok_err(tao_conn_call(&c, "Test.Echo", "x", 1, -1, call_ms, NULL, NULL, NULL), want, "%s", what);
+	ok_err(tao_conn_call(&c, "Test.Echo", "x", 1, -1, call_ms, NULL, NULL, NULL), want, "%s",
+	       what);
 	ok_time(start, least - 5, least + SLACK_MS, what);
 	tao_conn_close(&c);
 	badhost_stop(&h);
@@ -373,12 +380,15 @@ static void all_deadlines(const char *what)
 {
 	int before = count_fds();
 
-	deadlines(silent, LONG_MS, SHORT_MS, TAO_ETIMEOUT, SHORT_MS, "a short call after a long opening");
+	deadlines(silent, LONG_MS, SHORT_MS, TAO_ETIMEOUT, SHORT_MS,
+	          "a short call after a long opening");
 	deadlines(silent, LONG_MS, 10, TAO_ETIMEOUT, 10, "a very short call");
 	shortest();
 	deadlines(silent, LONG_MS, 0, TAO_ETIMEOUT, 0, "a call with no time");
-	deadlines(late, SHORT_MS, LONG_MS, TAO_OK, 2 * SHORT_MS, "a long call after a short opening");
-	deadlines(slow_pieces, LONG_MS, SHORT_MS, TAO_ETIMEOUT, SHORT_MS, "an answer that trickles");
+	deadlines(late, SHORT_MS, LONG_MS, TAO_OK, 2 * SHORT_MS,
+	          "a long call after a short opening");
+	deadlines(slow_pieces, LONG_MS, SHORT_MS, TAO_ETIMEOUT, SHORT_MS,
+	          "an answer that trickles");
 	identify_deadline();
 	stuck_host(what);
 	ok(count_fds() == before, "%s: no descriptor is left", what);
@@ -394,8 +404,10 @@ static int send_fds(struct badhost *h, int fd, const void *p, size_t len, size_t
 		struct cmsghdr align;
 	} control = { .space = { 0 } };
 	struct iovec iov = { (void *)p, len };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control,
-	                    .msg_controllen = CMSG_SPACE(n * sizeof(int)) };
+	struct msghdr m = { .msg_iov = &iov,
+		            .msg_iovlen = 1,
+		            .msg_control = &control,
+		            .msg_controllen = CMSG_SPACE(n * sizeof(int)) };
 	struct cmsghdr *c = &control.align;
 
 	c->cmsg_level = SOL_SOCKET;
@@ -465,8 +477,9 @@ static void sends_descriptor(void)
 	connect_to(&c, LONG_MS);
 	if (pipe2(ends, O_CLOEXEC) != 0)
 		exit(1);
-	ok_err(tao_conn_call(&c, "Test.Write", body, sizeof body, ends[1], LONG_MS, NULL, NULL, NULL),
-	       TAO_OK, "a request with a descriptor");
+	ok_err(
+	    tao_conn_call(&c, "Test.Write", body, sizeof body, ends[1], LONG_MS, NULL, NULL, NULL),
+	    TAO_OK, "a request with a descriptor");
 	ok(fcntl(ends[1], F_GETFD) >= 0, "which stays the caller's");
 	close(ends[1]);
 	ok(read(ends[0], &byte, 1) == 1 && byte == '!', "the host had it");
@@ -497,7 +510,8 @@ static void descriptors(void)
 	tao_conn_close(&c);
 	badhost_stop(&h);
 	ok(tao_conn_call(&c, "Test.Fds", NULL, 0, -1, 10, NULL, NULL, &n_fds) == TAO_ENOHOST &&
-	   n_fds == 0, "no connection, no descriptors");
+	       n_fds == 0,
+	   "no connection, no descriptors");
 	sends_descriptor();
 	ok(count_fds() == before, "no descriptor is left");
 }
@@ -538,7 +552,10 @@ static int hello_empty(struct badhost *h, int fd, const struct tao_rpc_msg *m)
 static int hello_short(struct badhost *h, int fd, const struct tao_rpc_msg *m)
 {
 	(void)h;
-	return answers_with(fd, m, "Tao.Hello", "\x0a\x03" "abc\x12\x01h", 8);
+	return answers_with(fd, m, "Tao.Hello",
+	                    "\x0a\x03"
+	                    "abc\x12\x01h",
+	                    8);
 }
 
 static int hello_long(struct badhost *h, int fd, const struct tao_rpc_msg *m)
@@ -664,7 +681,8 @@ static void permissions(const char *what, mode_t folder, mode_t sock)
 	if (pid == 0) {
 		if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0))
 			_exit(2);
-		_exit(try_path("folder/" SOCK) != TAO_EPERM || strstr(tao_why(), "this user") == NULL);
+		_exit(try_path("folder/" SOCK) != TAO_EPERM ||
+		      strstr(tao_why(), "this user") == NULL);
 	}
 	ok(wait_child(pid) == 0, "%s", what);
 	chmod("folder", 0700);

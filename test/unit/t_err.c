@@ -13,10 +13,12 @@
 static void sentences(void)
 {
 	ok_str(tao_why(), "", "no sentence before the first failure");
-	ok_err(tao_fail(TAO_EINVAL, "%s: %d is wrong", "port", 7), TAO_EINVAL, "the code comes back");
+	ok_err(tao_fail(TAO_EINVAL, "%s: %d is wrong", "port", 7), TAO_EINVAL,
+	       "the code comes back");
 	ok_str(tao_why(), "port: 7 is wrong", "the sentence is kept");
 	tao_fail(TAO_EFORMAT, "key web: %s (%s)", tao_why(), tao_why());
-	ok_str(tao_why(), "key web: port: 7 is wrong (port: 7 is wrong)", "a sentence may quote itself");
+	ok_str(tao_why(), "key web: port: 7 is wrong (port: 7 is wrong)",
+	       "a sentence may quote itself");
 	tao_fail_nomem();
 	ok_str(tao_why(), "out of memory", "a shorter sentence replaces a longer one");
 	tao_fail(TAO_EINVAL, "%s", "");
@@ -58,7 +60,8 @@ static void system_errors(void)
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		errno = cases[i].err;
-		ok_err(tao_fail_sys("open %s", "x"), cases[i].code, "code for errno %d", cases[i].err);
+		ok_err(tao_fail_sys("open %s", "x"), cases[i].code, "code for errno %d",
+		       cases[i].err);
 		ok(errno == cases[i].err, "errno stays");
 		ok_str(tao_why(), cases[i].text, "sentence for errno %d", cases[i].err);
 	}
@@ -127,7 +130,8 @@ static void table(void)
 static void numbers(void)
 {
 	ok(TAO_OK == 0 && TAO_EFORMAT == 3 && TAO_ENOHOST == 11 && TAO_ENOTRUN == 15 &&
-	   TAO_EVERSION == 20 && TAO_EPURPOSE == 24, "codes keep their numbers");
+	       TAO_EVERSION == 20 && TAO_EPURPOSE == 24,
+	   "codes keep their numbers");
 }
 
 int main(void)

@@ -35,7 +35,8 @@ static uint32_t str(struct made *m, const char *s)
 	return (uint32_t)at;
 }
 
-static void entry(struct made *m, uint32_t flags, const char *name, const char *path, uint64_t hwcap)
+static void entry(struct made *m, uint32_t flags, const char *name, const char *path,
+                  uint64_t hwcap)
 {
 	uint8_t *p = m->p + 48 + 24 * m->entries++;
 
@@ -96,6 +97,9 @@ static void variants(void)
 	entry(m, FLAGS, "libz.so.1", "/g/libz.so.1", EXT | 1);
 	entry(m, FLAGS, "libz.so.1", "/b/libz.so.1", EXT | 0);
 	entry(m, FLAGS, "libz.so.1", "/libz.so.1", 0);
+	entry(m, FLAGS, "liby.so.1", "/b/liby.so.1", EXT | 0);
+	entry(m, FLAGS, "liby.so.1", "/g/liby.so.1", EXT | 1);
+	entry(m, FLAGS, "liby.so.1", "/liby.so.1", 0);
 	entry(m, FLAGS, "libx.so.10", "/libx.so.10", 0);
 	entry(m, FLAGS, "libx.so.9", "/wrong/libx.so.9", 8);
 	entry(m, 0x0803, "libx.so.9", "/wrong/libx.so.9", 0);
@@ -105,9 +109,11 @@ static void variants(void)
 	entry(m, FLAGS, "libl.so.1", "/libl.so.1", 0);
 	entry(m, FLAGS, "liba.so.1", "/liba.so.1", 0);
 	finds(m, &cpu, "libz.so.1", "/b/libz.so.1", "the best variant, whatever the order");
+	finds(m, &cpu, "liby.so.1", "/b/liby.so.1", "also when it comes first");
 	finds(m, &plain, "libz.so.1", "/libz.so.1", "a plain processor gets the plain one");
 	finds(m, &cpu, "libx.so.10", "/libx.so.10", "10 sorts above 9");
-	finds(m, &cpu, "libx.so.9", "/libx.so.9", "legacy hwcaps and other machines are passed over");
+	finds(m, &cpu, "libx.so.9", "/libx.so.9",
+	      "legacy hwcaps and other machines are passed over");
 	finds(m, &cpu, "libl.so.1", "/low/libl.so.1", "a level that the processor lacks");
 	finds(m, &cpu, "liba.so.1", "/liba.so.1", "the last entry");
 	finds(m, &cpu, "libz.so.2", NULL, "nothing above the first");

@@ -73,9 +73,11 @@ static void answers(void)
 	measurement_clear(&there);
 	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "a process");
 	ok_err(measure_process(getpid(), &w), TAO_OK, "looked at from here");
-	ok(file_id_equal(&v.exe, &w.exe) && v.uid == w.uid && v.ppid == w.ppid && v.start == w.start,
+	ok(file_id_equal(&v.exe, &w.exe) && v.uid == w.uid && v.ppid == w.ppid &&
+	   v.start == w.start,
 	   "is the same");
-	ok(measurer_descends(m, measurer_pid(m), getpid(), w.start) == 1, "the measurer is a child");
+	ok(measurer_descends(m, measurer_pid(m), getpid(), w.start) == 1,
+	   "the measurer is a child");
 	ok(measurer_descends(m, getpid(), measurer_pid(m), w.start) == 0, "not a parent");
 	ok_err(measurer_process(m, -5, &v), TAO_EINVAL, "an error's code comes back");
 	ok(strstr(tao_why(), "-5") != NULL, "with its sentence");
@@ -105,6 +107,25 @@ static void copy_comes_along(void)
 	}
 	measurement_clear(&out);
 	unlink(path);
+}
+
+/* On a development host its user's own files run in place. */
+static void own_program(void)
+{
+	char dir[] = "/tmp/t_measurer.XXXXXX", path[64], cmd[160];
+	struct measurement out;
+
+	if (mkdtemp(dir) == NULL)
+		exit(99);
+	snprintf(path, sizeof path, "%s/sh", dir);
+	snprintf(cmd, sizeof cmd, "cat /bin/sh > %s && chmod 755 %s", path, path);
+	if (system(cmd) != 0)
+		exit(99);
+	ok_err(measure(path, NULL, &out), TAO_OK, "an own program");
+	ok(out.copy_fd == -1, "runs in place");
+	measurement_clear(&out);
+	unlink(path);
+	rmdir(dir);
 }
 
 static void long_requests(void)
@@ -251,7 +272,8 @@ static void keeper_dies(void)
 		exit(99);
 	keeper = fork();
 	if (keeper == 0) {
-		struct measure_request rq = { .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC) };
+		struct measure_request rq = { .path = path, .fd = open(path,
+		                                                       O_RDONLY | O_CLOEXEC) };
 		struct measurement out;
 		pid_t pid;
 
@@ -336,6 +358,7 @@ int main(int argc, char **argv)
 		return done();
 	answers();
 	copy_comes_along();
+	own_program();
 	long_requests();
 	ok(all_callers(0) == 0, "many callers at a time each get their own answers");
 	confined();

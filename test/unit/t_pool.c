@@ -6,12 +6,12 @@
 
 #include "badhost.h"
 
-#define SOCK "host"
+#define SOCK     "host"
 #define SHORT_MS 200
-#define LONG_MS 20000
+#define LONG_MS  20000
 #define SLACK_MS 1500
-#define THREADS 32
-#define CALLS 100
+#define THREADS  32
+#define CALLS    100
 
 /* ---- calls ---- */
 
@@ -203,7 +203,9 @@ static void *call_op(void *arg)
 static void start_caller(struct caller *c, struct tao_client *cl, int number, void *(*fn)(void *),
                          int calls, const char *op)
 {
-	*c = (struct caller){ .cl = cl, .number = number, .calls = calls, .op = op, .e = TAO_EINVAL };
+	*c = (struct caller){
+		.cl = cl, .number = number, .calls = calls, .op = op, .e = TAO_EINVAL
+	};
 	if (pthread_create(&c->thread, NULL, fn, c) != 0)
 		exit(1);
 }
@@ -260,7 +262,8 @@ static void wait_requests(struct badhost *h, int n)
 /* All connections in use: a call waits for one to be free. */
 static void all_busy(void)
 {
-	struct tao_client *cl = tao_client_new(SOCK, LONG_MS), *other = tao_client_new(SOCK, LONG_MS);
+	struct tao_client *cl = tao_client_new(SOCK, LONG_MS),
+			  *other = tao_client_new(SOCK, LONG_MS);
 	struct caller callers[TAO_CLIENT_CONNS], waiting;
 	struct badhost h;
 	int good = 1;
@@ -271,7 +274,8 @@ static void all_busy(void)
 	wait_requests(&h, TAO_CLIENT_CONNS);
 	start_caller(&waiting, cl, 0, echo_many, 1, NULL);
 	sleep_ms(100);
-	ok(atomic_load(&h.requests) == TAO_CLIENT_CONNS && atomic_load(&h.by_path) == TAO_CLIENT_CONNS,
+	ok(atomic_load(&h.requests) == TAO_CLIENT_CONNS &&
+	       atomic_load(&h.by_path) == TAO_CLIENT_CONNS,
 	   "%d calls are on their way, and one waits", TAO_CLIENT_CONNS);
 	ok_err(call(other, "Test.Release"), TAO_OK, "the host answers them");
 	for (int i = 0; i < TAO_CLIENT_CONNS; i++) {
@@ -326,7 +330,8 @@ static void fork_once(void)
 	if (pid == 0)
 		_exit(!echo(cl, 1, 0) || !echo(cl, 1, 1));
 	ok(wait_child(pid) == 0, "calls of the child");
-	ok(atomic_load(&h.pid) == (int)pid && atomic_load(&h.by_path) == 2, "on its own connection");
+	ok(atomic_load(&h.pid) == (int)pid && atomic_load(&h.by_path) == 2,
+	   "on its own connection");
 	ok(echo(cl, 0, 1), "the child has ended: a call of the parent");
 	pid = fork();
 	if (pid == 0) {
@@ -343,7 +348,8 @@ static void fork_once(void)
 		_exit(0);
 	}
 	ok(wait_child(pid) == 0, "a child that frees it unused");
-	ok(echo(cl, 0, 3) && atomic_load(&h.by_path) == 3, "a call of the parent, on its first connection");
+	ok(echo(cl, 0, 3) && atomic_load(&h.by_path) == 3,
+	   "a call of the parent, on its first connection");
 	tao_client_free(cl);
 	badhost_stop(&h);
 }
@@ -493,7 +499,8 @@ static int reuse_by_socket(struct tao_client *cl)
 	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) != 0)
 		return 21;
 	for (int i = 0; i < FILES; i++) /* the same socket under all numbers */
-		dup(pair[0]);
+		if (dup(pair[0]) < 0)
+			return 25;
 	if (!echo(cl, 1, 1))
 		return 22;
 	if (recv(pair[1], &byte, 1, MSG_DONTWAIT) != -1 || errno != EAGAIN)
@@ -560,7 +567,8 @@ static void through_door(void)
 	pid = fork();
 	if (pid == 0)
 		_exit(!echo(cl, 1, 0));
-	ok(wait_child(pid) == 0 && atomic_load(&h.by_door) == 2, "a child's connection goes through it");
+	ok(wait_child(pid) == 0 && atomic_load(&h.by_door) == 2,
+	   "a child's connection goes through it");
 	tao_client_free(cl);
 	ok(fcntl(ends[1], F_GETFD) >= 0, "it stays open when the client is freed");
 	badhost_stop(&h);
@@ -571,8 +579,11 @@ static void through_door(void)
 /* What is not a door is not used, nor touched. */
 static void no_doors(void)
 {
-	static const char *const texts[] = { "%d:1%llu", "%d:", "%d", "", ":", "x:%llu", "%d:%llux",
-	                                     "%d:%llu ", "-%d:%llu", "99999999999%d:%llu", "900%d:%llu" };
+	static const char *const texts[] = {
+		"%d:1%llu",  "%d:",      "%d",       "",         ":",
+		"x:%llu",    "%d:%llux", "%d:%llu ", "-%d:%llu", "99999999999%d:%llu",
+		"900%d:%llu"
+	};
 	struct tao_client *cl;
 	struct badhost h;
 	int ends[2];
@@ -585,7 +596,8 @@ static void no_doors(void)
 		ok(echo(cl, 0, 0) && atomic_load(&h.by_path) == 1, "TAO_DOOR=%s: by the path",
 		   getenv("TAO_DOOR"));
 		ok(recv(ends[0], &byte, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN &&
-		   (fcntl(ends[1], F_GETFD) & FD_CLOEXEC) == 0, "what it names is left alone");
+		       (fcntl(ends[1], F_GETFD) & FD_CLOEXEC) == 0,
+		   "what it names is left alone");
 		tao_client_free(cl);
 		badhost_stop(&h);
 		close(ends[0]);
@@ -653,7 +665,8 @@ static void door_closes(void)
 	badhost_start(&h, SOCK, -1, badhost_good);
 	cl = tao_client_new(SOCK, LONG_MS);
 	unsetenv("TAO_DOOR");
-	ok(echo(cl, 0, 0) && atomic_load(&h.by_path) == 1, "a door whose host is ending: by the path");
+	ok(echo(cl, 0, 0) && atomic_load(&h.by_path) == 1,
+	   "a door whose host is ending: by the path");
 	ok(atomic_load(&at_door.by_door) == 1, "after it was tried");
 	tao_client_free(cl);
 	badhost_stop(&at_door);
@@ -699,7 +712,8 @@ static void door_reused(void)
 	unsetenv("TAO_DOOR");
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) != 0 || dup2(pair[1], ends[1]) < 0)
 		exit(1);
-	ok(echo(cl, 0, 0) && atomic_load(&h.by_path) == 1, "the door's number is another's: by the path");
+	ok(echo(cl, 0, 0) && atomic_load(&h.by_path) == 1,
+	   "the door's number is another's: by the path");
 	ok(recv(pair[0], &byte, 1, MSG_DONTWAIT) == -1 && errno == EAGAIN, "nothing is sent there");
 	tao_client_free(cl);
 	badhost_stop(&h);

@@ -59,7 +59,8 @@ static void reply_round_trip(void)
 
 	tao_rpc_put_reply(&b, "Tao.Sign", 8, "answer", 6);
 	ok_err(parse_exact(tao_rpc_parse_reply, b.p, b.n, 6), TAO_OK, "a reply parses");
-	ok(used == b.n && msg.seq == 8 && msg.code == TAO_OK && msg.error[0] == 0, "it is no error");
+	ok(used == b.n && msg.seq == 8 && msg.code == TAO_OK && msg.error[0] == 0,
+	   "it is no error");
 	ok(msg.body_n == 6 && memcmp(msg.body, "answer", 6) == 0, "its body");
 	tao_buf_reset(&b);
 	tao_rpc_put_error(&b, "Tao.Sign", 9, TAO_EDENIED, "policy says no");
@@ -249,7 +250,8 @@ static void codes(void)
 		enum tao_err code;
 		const char *error, *what;
 	} cases[] = {
-#define CODE(bytes, code, error, what) { "\x0a\x01x\x10\x01" bytes, sizeof bytes + 4, code, error, what }
+#define CODE(bytes, code, error, what)                                                             \
+	{ "\x0a\x01x\x10\x01" bytes, sizeof bytes + 4, code, error, what }
 		CODE("", TAO_OK, "", "neither code nor error"),
 		CODE("\x20\x00", TAO_OK, "", "code 0"),
 		CODE("\x1a\x02no\x20\x09", TAO_EDENIED, "no", "code and error"),
@@ -266,7 +268,8 @@ static void codes(void)
 
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		frame(&b, cases[i].bytes, cases[i].n, "");
-		ok_err(parse_exact(tao_rpc_parse_reply, b.p, b.n, 0), TAO_OK, "%s parses", cases[i].what);
+		ok_err(parse_exact(tao_rpc_parse_reply, b.p, b.n, 0), TAO_OK, "%s parses",
+		       cases[i].what);
 		ok(msg.code == cases[i].code, "%s: the code is %u", cases[i].what, cases[i].code);
 		ok_str(msg.error,
 		       cases[i].error != NULL ? cases[i].error : tao_err_text((int)cases[i].code),
