@@ -7,7 +7,7 @@
 
 #include <openssl/crypto.h>
 
-#define MIN_CAP 64
+#define MIN_CAP    64
 #define VARINT_MAX 10 /* bytes of a 64-bit LEB128 */
 
 const uint8_t *tao_rd_bytes(struct tao_rd *r, size_t n)
@@ -318,9 +318,10 @@ enum tao_err tao_unhex(const char *hex, size_t len, uint8_t *out, size_t n)
 		return tao_fail(TAO_EFORMAT, "expected %zu hex digits, got %zu", 2 * n, len);
 	for (size_t i = 0; i < len; i++) {
 		char c = hex[i];
-		int v = c >= '0' && c <= '9' ? c - '0'
+		int v = c >= '0' && c <= '9'   ? c - '0'
 		        : c >= 'a' && c <= 'f' ? c - 'a' + 10
-		        : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+		        : c >= 'A' && c <= 'F' ? c - 'A' + 10
+		                               : -1;
 
 		if (v < 0)
 			return tao_fail(TAO_EFORMAT, "character %zu is not a hex digit", i + 1);

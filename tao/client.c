@@ -18,9 +18,9 @@
 #include "rpc.h"
 #include "tao.pb-c.h"
 
-#define READ_CHUNK 8192
-#define QUICK_MS 50         /* an answer this quick costs no poll */
-#define KEEP_MAX 65536      /* bytes that an idle connection's buffer may keep */
+#define READ_CHUNK   8192
+#define QUICK_MS     50     /* an answer this quick costs no poll */
+#define KEEP_MAX     65536  /* bytes that an idle connection's buffer may keep */
 #define BUSY_WAIT_NS 500000 /* between looks for a free connection */
 
 /* ---- deadlines ---- */
@@ -116,16 +116,18 @@ static enum tao_err connect_failed(const char *path)
 	case ENOENT:
 	case ECONNREFUSED:
 	case ENOTDIR:
-		return tao_fail(TAO_ENOHOST, "no Tao host answers on %s: start it with 'tao up'", path);
+		return tao_fail(TAO_ENOHOST, "no Tao host answers on %s: start it with 'tao up'",
+		                path);
 	case EACCES:
 	case EPERM:
 		return tao_fail(TAO_EPERM,
 		                "this user may not connect to %s: use a host of your own "
-		                "('tao init', 'tao up'), or ask the owner of this one", path);
+		                "('tao init', 'tao up'), or ask the owner of this one",
+		                path);
 	case EAGAIN:
 	case EINTR:
-		return tao_fail(TAO_ETIMEOUT, "the Tao host on %s accepts no connection: see 'tao status'",
-		                path);
+		return tao_fail(TAO_ETIMEOUT,
+		                "the Tao host on %s accepts no connection: see 'tao status'", path);
 	default:
 		return tao_fail_sys("connect to %s", path);
 	}
@@ -176,8 +178,9 @@ static enum tao_err gone(void)
 
 static enum tao_err late(const char *op, int timeout_ms)
 {
-	return tao_fail(TAO_ETIMEOUT, "the Tao host did not answer %s within %d ms: see 'tao status'",
-	                op, timeout_ms);
+	return tao_fail(TAO_ETIMEOUT,
+	                "the Tao host did not answer %s within %d ms: see 'tao status'", op,
+	                timeout_ms);
 }
 
 /* Sends n bytes; the descriptor goes with the first of them. */
@@ -213,8 +216,9 @@ static enum tao_err send_all(int fd, const uint8_t *p, size_t n, int send_fd, in
 		if (done < 0 && errno == EINTR)
 			continue;
 		if (done < 0)
-			return errno == EPIPE || errno == ECONNRESET ? gone()
-			                                             : tao_fail_sys("send to the Tao host");
+			return errno == EPIPE || errno == ECONNRESET
+			           ? gone()
+			           : tao_fail_sys("send to the Tao host");
 		p += done;
 		n -= (size_t)done;
 		send_fd = -1;
@@ -252,8 +256,10 @@ static enum tao_err receive_some(struct tao_conn *c, int64_t deadline, int *fds,
 	} control;
 	uint8_t *to = tao_buf_room(&c->in, READ_CHUNK);
 	struct iovec iov = { to, READ_CHUNK };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
-	                    .msg_controllen = sizeof control.space };
+	struct msghdr m = { .msg_iov = &iov,
+		            .msg_iovlen = 1,
+		            .msg_control = control.space,
+		            .msg_controllen = sizeof control.space };
 	/* The socket's own limit ends a blocking receive, so there must be that much time. */
 	int flags = MSG_CMSG_CLOEXEC | (left_ms(deadline) < QUICK_MS ? MSG_DONTWAIT : 0);
 	int waiting;
@@ -280,8 +286,10 @@ static enum tao_err receive_some(struct tao_conn *c, int64_t deadline, int *fds,
 static enum tao_err check_reply(const struct tao_rpc_msg *m, const char *op, uint64_t seq)
 {
 	if (m->seq != seq || strcmp(m->op, op) != 0)
-		return tao_fail(TAO_EPROTO, "the Tao host answered another request than %s: "
-		                "check that taod and this program are of one version", op);
+		return tao_fail(TAO_EPROTO,
+		                "the Tao host answered another request than %s: "
+		                "check that taod and this program are of one version",
+		                op);
 	return TAO_OK;
 }
 
@@ -348,8 +356,8 @@ enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body,
 	if (c->fd < 0)
 		return tao_fail(TAO_ENOHOST, "not connected to a Tao host");
 	if (n > TAO_RPC_MAX_REQUEST)
-		return tao_fail(TAO_ELIMIT, "%s with %zu bytes exceeds the limit of %u: send less", op, n,
-		                TAO_RPC_MAX_REQUEST);
+		return tao_fail(TAO_ELIMIT, "%s with %zu bytes exceeds the limit of %u: send less",
+		                op, n, TAO_RPC_MAX_REQUEST);
 	empty_buf(&c->in);
 	empty_buf(&c->out);
 	tao_rpc_put_request(&c->out, op, c->seq, body, n);
@@ -408,8 +416,9 @@ enum tao_err tao_conn_identify(struct tao_conn *c, int timeout_ms, struct tao_bu
 	e = tao_conn_call(c, "Tao.Hello", NULL, 0, -1, timeout_ms, &reply, NULL, NULL);
 	if (e == TAO_OK) {
 		hello = tao__hello_response__unpack(NULL, reply.n, reply.p);
-		e = hello != NULL ? prove(c, hello, left_ms(deadline), name)
-		                  : tao_fail(TAO_EPROTO, "the Tao host's answer to Tao.Hello is malformed");
+		e = hello != NULL
+		        ? prove(c, hello, left_ms(deadline), name)
+		        : tao_fail(TAO_EPROTO, "the Tao host's answer to Tao.Hello is malformed");
 	}
 	if (hello != NULL)
 		tao__hello_response__free_unpacked(hello, NULL);
@@ -595,8 +604,7 @@ static enum tao_err connect_slot(struct tao_client *cl, struct slot *s, int64_t 
 }
 
 static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char *op,
-                              const void *body, size_t n, struct tao_buf *reply,
-                              int64_t deadline)
+                              const void *body, size_t n, struct tao_buf *reply, int64_t deadline)
 {
 	int fresh = !still_own(&s->conn);
 	enum tao_err e = TAO_OK;
@@ -627,9 +635,10 @@ enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *
 		return tao_fail_nomem();
 	s = slot_get(p, deadline);
 	if (s == NULL)
-		return tao_fail(TAO_EBUSY, "all %d connections of this process to the Tao host were in "
-		                "use for %d ms: try again, or use fewer threads", TAO_CLIENT_CONNS,
-		                cl->timeout_ms);
+		return tao_fail(TAO_EBUSY,
+		                "all %d connections of this process to the Tao host were in "
+		                "use for %d ms: try again, or use fewer threads",
+		                TAO_CLIENT_CONNS, cl->timeout_ms);
 	e = call_slot(cl, s, op, body, n, reply, deadline);
 	atomic_store(&s->busy, 0);
 	return e;

@@ -14,7 +14,8 @@ static const char *const texts[TAO_ERR_COUNT] = {
 	[TAO_OK] = "no error",
 	[TAO_ENOMEM] = "out of memory",
 	[TAO_EINVAL] = "an argument or setting is wrong: see the message beside this one",
-	[TAO_EFORMAT] = "malformed Tao data: the file is damaged or truncated, write it again with 'tao key pem'",
+	[TAO_EFORMAT] = "malformed Tao data: the file is damaged or truncated, "
+			"write it again with 'tao key pem'",
 	[TAO_ELIMIT] = "a size limit of the Tao was exceeded",
 	[TAO_ECRYPTO] = "libcrypto failed inside the Tao",
 	[TAO_ESYS] = "a system call failed: see the message beside this one",
@@ -25,17 +26,22 @@ static const char *const texts[TAO_ERR_COUNT] = {
 	[TAO_ENOHOST] = "the Tao host is not running: start it with 'tao up'",
 	[TAO_EPERM] = "this user may not use the Tao host's socket",
 	[TAO_ETIMEOUT] = "the Tao host did not answer in time: see 'tao status'",
-	[TAO_EPROTO] = "the Tao host broke the protocol: check that taod and tao.so are of one version",
-	[TAO_ENOTRUN] = "not started with 'tao run', so it has no Tao keys: start it as 'tao run PROGRAM ARGS'",
-	[TAO_EOTHERHOST] = "the key was sealed by another Tao host: make one here with 'tao key new'",
+	[TAO_EPROTO] =
+	    "the Tao host broke the protocol: check that taod and tao.so are of one version",
+	[TAO_ENOTRUN] =
+	    "not started with 'tao run', so it has no Tao keys: start it as 'tao run PROGRAM ARGS'",
+	[TAO_EOTHERHOST] =
+	    "the key was sealed by another Tao host: make one here with 'tao key new'",
 	[TAO_EALTERED] = "the sealed key was altered: write the stub again with 'tao key pem'",
-	[TAO_EWRONGPROG] = "the key is sealed for another program or user: make one for this program with 'tao key new NAME --for PROGRAM'",
+	[TAO_EWRONGPROG] = "the key is sealed for another program or user: "
+			   "make one for this program with 'tao key new NAME --for PROGRAM'",
 	[TAO_EEXPIRED] = "expired: start the program again with 'tao run' for a new certificate",
 	[TAO_EVERSION] = "written by a newer version of the Tao: upgrade this one",
 	[TAO_ESIGNATURE] = "a signature does not verify",
 	[TAO_EBUSY] = "the Tao host is busy or in use: try again",
 	[TAO_EUNKNOWNKEY] = "the Tao host does not have this key open",
-	[TAO_EPURPOSE] = "the key's purpose does not allow this use: make another with 'tao key new --purpose'",
+	[TAO_EPURPOSE] =
+	    "the key's purpose does not allow this use: make another with 'tao key new --purpose'",
 };
 
 static void keep(const char *fmt, va_list ap)

@@ -107,8 +107,8 @@ static enum tao_err frames(const void *p, size_t n, size_t max_body, struct tao_
 	*head = tao_rd_of(tao_rd_bytes(&r, head_n), head_n);
 	body_n = tao_rd_u32(&r);
 	if (body_n > max_body)
-		return tao_fail(TAO_EPROTO, "a message of %u bytes exceeds the limit of %zu", body_n,
-		                max_body);
+		return tao_fail(TAO_EPROTO, "a message of %u bytes exceeds the limit of %zu",
+		                body_n, max_body);
 	if (r.n < body_n)
 		return TAO_OK;
 	*body = tao_rd_of(tao_rd_bytes(&r, body_n), body_n);
@@ -127,8 +127,8 @@ static enum tao_err take_op(struct tao_rpc_msg *m, const char *op, uint64_t seq)
 	return TAO_OK;
 }
 
-enum tao_err tao_rpc_parse_request(const void *p, size_t n, size_t max_body,
-                                   struct tao_rpc_msg *m, size_t *used)
+enum tao_err tao_rpc_parse_request(const void *p, size_t n, size_t max_body, struct tao_rpc_msg *m,
+                                   size_t *used)
 {
 	struct arena arena;
 	ProtobufCAllocator alloc = { arena_alloc, arena_free, &arena };
@@ -170,7 +170,8 @@ enum tao_err tao_rpc_parse_reply(const void *p, size_t n, size_t max_body, struc
 		/* A host that sends no code is CloudProxy's: any failure. */
 		m->code = h->has_code && h->code != TAO_OK ? (enum tao_err)h->code : TAO_EPROTO;
 		snprintf(m->error, sizeof m->error, "%s",
-		         h->error != NULL && h->error[0] != 0 ? h->error : tao_err_text((int)m->code));
+		         h->error != NULL && h->error[0] != 0 ? h->error
+		                                              : tao_err_text((int)m->code));
 	}
 	return take_op(m, h->op, h->seq);
 }
