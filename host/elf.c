@@ -164,7 +164,8 @@ static enum tao_err read_header(const struct image *im, int *foreign, uint64_t *
 	if (phentsize != PHDR_LEN)
 		return damaged(im, "program headers of an unknown size");
 	if (*phnum > PHDRS_MAX)
-		return tao_fail(TAO_ELIMIT, "%s has more than %d program headers", im->name, PHDRS_MAX);
+		return tao_fail(TAO_ELIMIT, "%s has more than %d program headers", im->name,
+		                PHDRS_MAX);
 	return TAO_OK;
 }
 
@@ -237,10 +238,11 @@ static enum tao_err check_entry(const struct image *im, struct dynamic *d, uint6
                                 uint64_t value)
 {
 	if (tag == DT_AUXILIARY || tag == DT_FILTER || tag == DT_AUDIT || tag == DT_DEPAUDIT)
-		return tao_fail(TAO_EFORMAT, "%s names filter or audit libraries, which the Tao host "
-		                "does not measure: link it without them", im->name);
+		return tao_fail(TAO_EFORMAT, "%s names filter or audit libraries, which the Tao "
+		                "host does not measure: link it without them", im->name);
 	if (tag == DT_NEEDED && d->needed_n == NEEDED_MAX)
-		return tao_fail(TAO_ELIMIT, "%s needs more than %d libraries", im->name, NEEDED_MAX);
+		return tao_fail(TAO_ELIMIT, "%s needs more than %d libraries", im->name,
+		                NEEDED_MAX);
 	if (tag == DT_NEEDED)
 		d->needed[d->needed_n++] = value;
 	else

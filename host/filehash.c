@@ -288,8 +288,8 @@ enum tao_err filehash_copy(int fd, const char *path, int *copy, uint8_t hash[TAO
 
 	*copy = new_memfd();
 	if (*copy < 0)
-		return tao_fail_sys("cannot make room in memory for a copy of %s (vm.memfd_noexec must "
-		                    "not be 2)", path);
+		return tao_fail_sys("cannot make room in memory for a copy of %s (vm.memfd_noexec "
+		                    "must not be 2)", path);
 	e = hash_to(fd, path, *copy, hash);
 	if (e == TAO_OK)
 		e = seal(*copy, path);

@@ -183,7 +183,8 @@ static enum tao_err add_object(struct libs *l, struct candidate *c, unsigned kin
 	enum tao_err e;
 
 	if (l->object_n == OBJECTS_MAX)
-		return tao_fail(TAO_ELIMIT, "a program needs more than %d libraries", MEASURE_MAX_LIBS);
+		return tao_fail(TAO_ELIMIT, "a program needs more than %d libraries",
+		                MEASURE_MAX_LIBS);
 	o = calloc(1, sizeof *o);
 	if (o == NULL)
 		return tao_fail_nomem();
@@ -264,7 +265,8 @@ static enum tao_err try_sub(struct libs *l, const char *dir, const char *sub, co
 	enum tao_err e;
 
 	if (snprintf(path, sizeof path, "%s/%s", dir, sub) >= (int)sizeof path)
-		return tao_fail(TAO_ELIMIT, "a library directory's name is too long: %.60s...", dir);
+		return tao_fail(TAO_ELIMIT, "a library directory's name is too long: %.60s...",
+		                dir);
 	e = dir_there(l, path, &there);
 	if (e != TAO_OK || !there)
 		return e;
@@ -286,8 +288,8 @@ static enum tao_err refuse_legacy(struct libs *l, const char *dir, const char *n
 		if (!candidate_is(&c))
 			continue;
 		candidate_clear(&c);
-		return tao_fail(TAO_EFORMAT, "%s/%s holds a variant of %s, which older loaders take: "
-		                "move it below glibc-hwcaps", dir, legacy_dirs[i], name);
+		return tao_fail(TAO_EFORMAT, "%s/%s holds a variant of %s, which older loaders "
+		                "take: move it below glibc-hwcaps", dir, legacy_dirs[i], name);
 	}
 	return TAO_OK;
 }
@@ -346,14 +348,15 @@ static enum tao_err expand(const struct object *o, const char *s, size_t n, stru
 		} else if ((len = is_token(s, "ORIGIN")) > 0) {
 			const char *slash = strrchr(o->found, '/');
 
-			tao_buf_put(out, o->found, slash > o->found ? (size_t)(slash - o->found) : 1);
+			tao_buf_put(out, o->found,
+			            slash > o->found ? (size_t)(slash - o->found) : 1);
 			s += len;
 		} else if ((len = is_token(s, "LIB")) > 0) {
 			tao_buf_str(out, DST_LIB);
 			s += len;
 		} else if (is_token(s, "PLATFORM") > 0) {
-			return tao_fail(TAO_EFORMAT, "%s looks for libraries by $PLATFORM, which the "
-			                "Tao host cannot follow: link it without", o->real);
+			return tao_fail(TAO_EFORMAT, "%s looks for libraries by $PLATFORM, which "
+			                "the Tao host cannot follow: link it without", o->real);
 		} else {
 			tao_buf_put(out, "$", 1);
 		}
@@ -440,8 +443,8 @@ static enum tao_err search(struct libs *l, const struct object *who, const char 
 	if (strchr(name, '/') != NULL) {
 		e = expand(who, name, strlen(name), &path);
 		if (e == TAO_OK && path.p[0] != '/')
-			e = tao_fail(TAO_EDENIED, "%s needs '%s', relative to the current directory: "
-			             "link it with an absolute path", who->real, name);
+			e = tao_fail(TAO_EDENIED, "%s needs '%s', relative to the current "
+			             "directory: link it with an absolute path", who->real, name);
 		if (e == TAO_OK)
 			e = try_path(l, tao_buf_cstr(&path), c);
 		tao_buf_free(&path);
@@ -493,8 +496,9 @@ static enum tao_err resolve(struct libs *l)
 			if (e != TAO_OK)
 				return e;
 			if (!found)
-				return tao_fail(TAO_ENOTFOUND, "%s needs the library %s, which is in none "
-				                "of the directories it is looked for: install it",
+				return tao_fail(TAO_ENOTFOUND, "%s needs the library %s, which is "
+				                "in none of the directories it is looked for: "
+				                "install it",
 				                o->real, o->elf.needed[i]);
 		}
 	}

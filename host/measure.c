@@ -86,11 +86,13 @@ static enum tao_err check_env(char **env)
 		const char *v = *env;
 
 		if (*v == '=' || strchr(v, '=') == NULL)
-			return tao_fail(TAO_EINVAL, "'%s' is not an environment setting: write NAME=VALUE",
+			return tao_fail(TAO_EINVAL,
+			                "'%s' is not an environment setting: write NAME=VALUE",
 			                v);
 		if (strncmp(v, "LD_", 3) == 0 || strncmp(v, "GLIBC_TUNABLES=", 15) == 0)
-			return tao_fail(TAO_EDENIED, "%.*s would change which libraries are loaded after "
-			                "they were measured: leave it out", (int)strcspn(v, "="), v);
+			return tao_fail(TAO_EDENIED, "%.*s would change which libraries are loaded "
+			                "after they were measured: leave it out",
+			                (int)strcspn(v, "="), v);
 	}
 	return TAO_OK;
 }
@@ -109,8 +111,8 @@ static enum tao_err check_fd(const struct measure_request *rq)
 	if (!S_ISREG(st.st_mode))
 		return tao_fail(TAO_EFORMAT, "%s is not a regular file: name a program", rq->path);
 	if (stable_fuse(rq->fd))
-		return tao_fail(TAO_EDENIED, "%s is on a FUSE file system, which may never answer: copy "
-		                "it to a local disk", rq->path);
+		return tao_fail(TAO_EDENIED, "%s is on a FUSE file system, which may never answer: "
+		                "copy it to a local disk", rq->path);
 	return TAO_OK;
 }
 
@@ -210,14 +212,14 @@ static enum tao_err next_interpreter(struct work *w, struct stable_file *f,
 	enum tao_err e;
 
 	if (interp == NULL)
-		return tao_fail(TAO_EFORMAT, "%s: its #! line names no interpreter that Linux would "
-		                "start: mend the line", f->real);
+		return tao_fail(TAO_EFORMAT, "%s: its #! line names no interpreter that Linux "
+		                "would start: mend the line", f->real);
 	if (interp[0] != '/')
-		return tao_fail(TAO_EDENIED, "%s: its interpreter '%s' is not an absolute path: write "
-		                "one", f->real, interp);
+		return tao_fail(TAO_EDENIED, "%s: its interpreter '%s' is not an absolute path: "
+		                "write one", f->real, interp);
 	if (w->script_n == SCRIPT_DEPTH)
-		return tao_fail(TAO_ELIMIT, "%s: more than %d #! files name each other", w->rq->path,
-		                SCRIPT_DEPTH);
+		return tao_fail(TAO_ELIMIT, "%s: more than %d #! files name each other",
+		                w->rq->path, SCRIPT_DEPTH);
 	e = keep_script(w, f);
 	stable_close(f);
 	if (e == TAO_OK)
@@ -270,8 +272,8 @@ static enum tao_err refuse_setid(const struct work *w, const struct stat *st)
 {
 	if ((st->st_mode & (S_ISUID | S_ISGID)) == 0)
 		return TAO_OK;
-	return tao_fail(TAO_EDENIED, "%s is set-user-ID or set-group-ID, so it would not run as its "
-	                "caller: start the program that it would start", w->exe_path);
+	return tao_fail(TAO_EDENIED, "%s is set-user-ID or set-group-ID, so it would not run as "
+	                "its caller: start the program that it would start", w->exe_path);
 }
 
 /* Decides what is executed, hashes it and learns how to know it again. */
@@ -305,8 +307,8 @@ static enum tao_err closure(struct work *w)
 		e = libs_program(w->libs, w->exe_fd,
 		                 w->m->copy_fd < 0 ? w->exe_path : w->rq->path, w->exe_path);
 	if (e == TAO_ENOTFOUND && w->m->copy_fd >= 0)
-		e = tao_fail(e, "%s (%s runs from a sealed copy, since others could change it: there, "
-		             "$ORIGIN is /)", tao_why(), w->rq->path);
+		e = tao_fail(e, "%s (%s runs from a sealed copy, since others could change it: "
+		             "there, $ORIGIN is /)", tao_why(), w->rq->path);
 	if (e != TAO_OK)
 		return e;
 	w->m->is_static = libs_is_static(w->libs);

@@ -188,8 +188,8 @@ static enum tao_err await(struct measurer *m, struct call *c, const struct times
 	while (!c->done) {
 		if (left_ms(until) <= 0) {
 			give_up(m);
-			return tao_fail(TAO_ETIMEOUT, "measuring took longer than %d seconds: does a "
-			                "file system hang?", MEASURER_SECONDS);
+			return tao_fail(TAO_ETIMEOUT, "measuring took longer than %d seconds: does "
+			                "a file system hang?", MEASURER_SECONDS);
 		}
 		if (m->receiving)
 			pthread_cond_timedwait(&m->changed, &m->lock, until);
@@ -237,8 +237,8 @@ static enum tao_err take_place(struct measurer *m, const struct timespec *until)
 {
 	while (m->programs == MEASURER_JOBS)
 		if (pthread_cond_timedwait(&m->changed, &m->lock, until) == ETIMEDOUT)
-			return tao_fail(TAO_EBUSY, "the Tao host measures too many programs at once: try "
-			                "again");
+			return tao_fail(TAO_EBUSY, "the Tao host measures too many programs at "
+			                "once: try again");
 	m->programs++;
 	return TAO_OK;
 }
@@ -334,7 +334,8 @@ static enum tao_err take_measurement(struct call *c, struct measurement *out)
 	if (e == TAO_OK)
 		e = wire_get_measurement(&r, out, &has_copy);
 	if (e == TAO_OK && has_copy != (c->reply.fd >= 0))
-		e = tao_fail(TAO_EPROTO, "the measurer sent no copy of the program: restart the Tao host");
+		e = tao_fail(TAO_EPROTO,
+		             "the measurer sent no copy of the program: restart the Tao host");
 	if (e == TAO_OK) {
 		out->copy_fd = c->reply.fd;
 		c->reply.fd = -1;

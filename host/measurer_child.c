@@ -198,7 +198,8 @@ static int drop_capabilities(void)
  * keeper closes the socket. */
 static int confine(void)
 {
-	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1, SIGUSR2 };
+	static const int ignored[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGUSR1,
+		SIGUSR2 };
 	const struct rlimit none = { 0, 0 };
 
 	for (size_t i = 0; i < sizeof ignored / sizeof *ignored; i++)

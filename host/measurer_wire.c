@@ -167,7 +167,8 @@ static enum tao_err parse_packet(struct tao_rd r, const int *fds, size_t n_fds, 
 	if (n_fds != (size_t)((flags & FLAG_FD) != 0) + ((flags & FLAG_MEMFD) != 0))
 		return broken("the number of descriptors");
 	if (flags & FLAG_MEMFD)
-		return r.n == 0 ? body_from_memfd(fds[n_fds - 1], n, &p->body) : broken("the length");
+		return r.n == 0 ? body_from_memfd(fds[n_fds - 1], n, &p->body)
+		                : broken("the length");
 	if (r.n != n)
 		return broken("the length");
 	tao_buf_put(&p->body, r.p, n);
@@ -286,7 +287,8 @@ enum tao_err wire_put_request(struct tao_buf *b, const struct measure_request *r
 	put_list(b, rq->modules);
 	if (b->err == TAO_ELIMIT)
 		return tao_fail(TAO_ELIMIT, "%s has too many or too long arguments, settings or "
-		                "configuration files: at most %d of each, %u bytes each, %u together",
+		                "configuration files: at most %d of each, %u bytes each, "
+		                "%u together",
 		                rq->path, MEASURE_MAX_ITEMS, STRING_MAX, WIRE_BODY_MAX);
 	return tao_buf_err(b);
 }

@@ -96,7 +96,8 @@ static enum tao_err read_uid(int dir, pid_t pid, uid_t *uid)
 	const char *line = e == TAO_OK ? strstr(text, "\nUid:\t") : NULL;
 
 	if (e == TAO_OK && line == NULL)
-		e = tao_fail(TAO_EFORMAT, "/proc/%d/status is not understood: is /proc the kernel's?",
+		e = tao_fail(TAO_EFORMAT,
+		             "/proc/%d/status is not understood: is /proc the kernel's?",
 		             (int)pid);
 	if (e == TAO_OK)
 		*uid = (uid_t)strtoul(line + 6, NULL, 10);

@@ -1,5 +1,7 @@
 #include "rpc.h"
 
+#include <limits.h>
+#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -42,10 +44,13 @@ void tao_rpc_put_request(struct tao_buf *b, const char *op, uint64_t seq, const 
                          size_t n)
 {
 	Tao__ProtoRPCRequestHeader h = TAO__PROTO_RPCREQUEST_HEADER__INIT;
+	int cpu = sched_getcpu();
 	uint8_t *p;
 
 	h.op = (char *)op;
 	h.seq = seq;
+	h.has_cpu = cpu >= 0;
+	h.cpu = cpu >= 0 ? (uint32_t)cpu : 0;
 	tao_buf_u32(b, (uint32_t)tao__proto_rpcrequest_header__get_packed_size(&h));
 	p = tao_buf_room(b, tao__proto_rpcrequest_header__get_packed_size(&h));
 	if (p != NULL)
@@ -145,6 +150,7 @@ enum tao_err tao_rpc_parse_request(const void *p, size_t n, size_t max_body, str
 	h = tao__proto_rpcrequest_header__unpack(&alloc, head.n, head.p);
 	if (h == NULL)
 		return tao_fail(TAO_EPROTO, "a request header is malformed");
+	m->cpu = h->has_cpu && h->cpu <= INT_MAX ? (int)h->cpu : -1;
 	return take_op(m, h->op, h->seq);
 }
 

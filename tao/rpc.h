@@ -24,7 +24,8 @@
 #define TAO_RPC_MAX_REPLY (4u << 20)
 #define TAO_RPC_MAX_OP 64
 
-/* Appends a header frame and a body frame (body already serialized). */
+/* Appends a header frame and a body frame (body already serialized). The
+ * request's header tells the CPU of the calling thread. */
 void tao_rpc_put_request(struct tao_buf *b, const char *op, uint64_t seq, const void *body,
                          size_t n);
 void tao_rpc_put_reply(struct tao_buf *b, const char *op, uint64_t seq, const void *body,
@@ -36,6 +37,7 @@ void tao_rpc_put_error(struct tao_buf *b, const char *op, uint64_t seq, enum tao
 struct tao_rpc_msg {
 	char op[TAO_RPC_MAX_OP];
 	uint64_t seq;
+	int cpu;           /* a request's: the caller's CPU as it says, a hint; -1: not told */
 	enum tao_err code; /* a reply's; TAO_OK: success */
 	char error[TAO_WHY_MAX];
 	const uint8_t *body; /* into the bytes parsed */
