@@ -262,11 +262,13 @@ enum tao_err cert_to_pem(X509 *cert, struct tao_buf *pem)
 	BIO *bio = BIO_new(BIO_s_mem());
 	enum tao_err e = TAO_OK;
 	char *p;
+	long n;
 
 	if (bio == NULL || !PEM_write_bio_X509(bio, cert)) {
 		e = tao_fail_crypto("cannot encode a certificate");
 	} else {
-		tao_buf_put(pem, p, (size_t)BIO_get_mem_data(bio, &p));
+		n = BIO_get_mem_data(bio, &p);
+		tao_buf_put(pem, p, (size_t)n);
 		e = tao_buf_err(pem);
 	}
 	BIO_free(bio);

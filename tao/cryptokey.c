@@ -1,26 +1,24 @@
-/* CryptoKey and CryptoKeyset, and the files that hold them. */
+/* CryptoKey: signing keys and their parts, and keys of any kind. */
 #include "key.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/param_build.h>
-#include <openssl/rand.h>
 
-#include "file.h"
 #include "keytype.h"
 #include "pb.h"
 
 #define CRYPTOKEY_MAX 8192        /* bytes of one CryptoKey */
 #define CRYPTOKEY_MEMORY 32768    /* bytes that it may unpack to */
-#define KEYSET_MEMORY (4 * TAO_KEYFILE_MAX)
-#define KEYSET_MAX 16             /* keys in one set */
 #define RSA_PARTS 5               /* n, e, d, p, q */
 #define RSA_PUBLIC_PARTS 2
-#define DERIVER_TYPE "hdkf-sha256"
+#define SEED_LEN 32               /* Ed25519 */
+#define SIGNING "signing"
+#define VERIFYING "verifying"
 
 #define SEC1_VERSION 1
 #define TAG_INTEGER 0x02
@@ -47,14 +45,12 @@ static const char *const crt_param[] = {
 
 /* Encoding */
 
-static enum tao_err put_key(const char *name, const char *type, const char *purpose,
-                            ProtobufCBinaryData *parts, size_t n_parts, struct tao_buf *out)
+enum tao_err tao_cryptokey_pack(Tao__CryptoHeader *h, ProtobufCBinaryData *parts, size_t n_parts,
+                                struct tao_buf *out)
 {
-	Tao__CryptoHeader h = TAO__CRYPTO_HEADER__INIT;
 	Tao__CryptoKey k = TAO__CRYPTO_KEY__INIT;
 
-	tao_cryptoheader_fill(&h, name, type, purpose);
-	k.key_header = &h;
+	k.key_header = h;
 	k.n_key_components = n_parts;
 	k.key_components = parts;
 	tao_pb_pack(&k.base, out);
@@ -105,12 +101,30 @@ static enum tao_err encode_sec1(EVP_PKEY *key, const struct tao_keytype *t, stru
 	return e != TAO_OK ? e : tao_buf_err(out);
 }
 
-static enum tao_err ec_part(EVP_PKEY *key, const struct tao_keytype *t, int with_private,
-                            ProtobufCBinaryData *part)
+static enum tao_err encode_seed(EVP_PKEY *key, struct tao_buf *out)
+{
+	uint8_t seed[SEED_LEN];
+	size_t n = sizeof seed;
+	enum tao_err e = TAO_OK;
+
+	if (EVP_PKEY_get_raw_private_key(key, seed, &n) == 1 && n == sizeof seed)
+		tao_buf_put(out, seed, n);
+	else
+		e = tao_fail_crypto("cannot encode a private key");
+	OPENSSL_cleanse(seed, sizeof seed);
+	return e != TAO_OK ? e : tao_buf_err(out);
+}
+
+static enum tao_err one_part(EVP_PKEY *key, const struct tao_keytype *t, int with_private,
+                             ProtobufCBinaryData *part)
 {
 	struct tao_buf b = TAO_BUF_INIT;
-	enum tao_err e = with_private ? encode_sec1(key, t, &b) : tao_key_spki(key, &b);
+	enum tao_err e;
 
+	if (!with_private)
+		e = tao_key_spki(key, &b);
+	else
+		e = t->kind == TAO_KEY_EC ? encode_sec1(key, t, &b) : encode_seed(key, &b);
 	if (e == TAO_OK) {
 		part->len = b.n;
 		part->data = OPENSSL_memdup(b.p, b.n);
@@ -136,19 +150,19 @@ static enum tao_err rsa_part(EVP_PKEY *key, const char *param, ProtobufCBinaryDa
 	return e;
 }
 
-enum tao_err tao_cryptokey_encode(EVP_PKEY *key, const char *name, int with_private,
-                                  struct tao_buf *out)
+enum tao_err tao_pkey_pack(EVP_PKEY *key, const char *name, int32_t epoch, int with_private,
+                           struct tao_buf *out)
 {
 	const struct tao_keytype *t = tao_keytype_of(key);
+	Tao__CryptoHeader h = TAO__CRYPTO_HEADER__INIT;
 	ProtobufCBinaryData parts[RSA_PARTS] = { { 0, NULL } };
 	size_t n = 0;
-	char type[32];
 	enum tao_err e = TAO_OK;
 
 	if (t == NULL)
 		return tao_fail(TAO_EINVAL, "a key of this kind cannot be kept: use ecdsap256");
-	if (t->group != NULL) {
-		e = ec_part(key, t, with_private, &parts[n++]);
+	if (t->kind != TAO_KEY_RSA) {
+		e = one_part(key, t, with_private, &parts[n++]);
 	} else {
 		size_t want = with_private ? RSA_PARTS : RSA_PUBLIC_PARTS;
 
@@ -157,17 +171,25 @@ enum tao_err tao_cryptokey_encode(EVP_PKEY *key, const char *name, int with_priv
 			n++;
 		}
 	}
-	snprintf(type, sizeof type, "%s%s", t->name, with_private ? "" : TAO_KEYTYPE_PUBLIC);
+	tao_cryptoheader_fill(&h, name, with_private ? t->name : t->public_name,
+	                      with_private ? SIGNING : VERIFYING);
+	h.key_epoch = epoch;
 	if (e == TAO_OK)
-		e = put_key(name, type, with_private ? "signing" : "verifying", parts, n, out);
+		e = tao_cryptokey_pack(&h, parts, n, out);
 	for (size_t i = 0; i < n; i++)
 		OPENSSL_clear_free(parts[i].data, parts[i].len);
 	return e;
 }
 
+enum tao_err tao_cryptokey_encode(EVP_PKEY *key, const char *name, int with_private,
+                                  struct tao_buf *out)
+{
+	return tao_pkey_pack(key, name, 1, with_private, out);
+}
+
 /* Decoding */
 
-static enum tao_err bad_key(const char *type)
+enum tao_err tao_cryptokey_malformed(const char *type)
 {
 	return tao_fail(TAO_EFORMAT, "a stored key of type '%.40s' is malformed: restore the file "
 	                             "from a copy", type);
@@ -229,7 +251,17 @@ static EVP_PKEY *decode_sec1(const struct tao_keytype *t, const ProtobufCBinaryD
 	return NULL;
 }
 
-static EVP_PKEY *decode_ec(const Tao__CryptoKey *k, const struct tao_keytype *t, int is_public)
+/* The private half of a curve's key, or of Ed25519. */
+static EVP_PKEY *decode_private(const struct tao_keytype *t, const ProtobufCBinaryData *part)
+{
+	if (t->kind == TAO_KEY_EC)
+		return decode_sec1(t, part);
+	if (part->len != SEED_LEN)
+		return NULL;
+	return EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, part->data, part->len);
+}
+
+static EVP_PKEY *decode_one(const Tao__CryptoKey *k, const struct tao_keytype *t, int is_public)
 {
 	const ProtobufCBinaryData *part = k->key_components;
 	EVP_PKEY *key = NULL;
@@ -237,7 +269,7 @@ static EVP_PKEY *decode_ec(const Tao__CryptoKey *k, const struct tao_keytype *t,
 	if (k->n_key_components != 1)
 		return NULL;
 	if (!is_public)
-		return decode_sec1(t, part);
+		return decode_private(t, part);
 	tao_key_from_spki(part->data, part->len, &key);
 	return key;
 }
@@ -336,37 +368,37 @@ static int bounded(EVP_PKEY *key, const struct tao_keytype *t)
 	return good;
 }
 
-static enum tao_err decode_key(const Tao__CryptoKey *k, EVP_PKEY **out)
+enum tao_err tao_pkey_from(const Tao__CryptoKey *k, EVP_PKEY **out)
 {
 	const struct tao_keytype *t;
-	const char *purpose = k->key_header->key_purpose;
+	const char *type = k->key_header->key_type, *purpose = k->key_header->key_purpose;
 	int is_public = 0;
 	EVP_PKEY *key;
 
-	t = tao_keytype_named(k->key_header->key_type, &is_public);
+	*out = NULL;
+	t = tao_keytype_named(type, &is_public);
 	if (t == NULL)
-		return tao_fail(TAO_EFORMAT, "a stored key has the type '%.40s', which does not sign "
-		                             "here", k->key_header->key_type);
-	if (strcmp(purpose, is_public ? "verifying" : "signing") != 0)
-		return tao_fail(TAO_EFORMAT, "a stored key of type '%s' has the purpose '%.40s'",
-		                k->key_header->key_type, purpose);
+		return tao_keytype_none(TAO_EFORMAT, type);
+	if (strcmp(purpose, is_public ? VERIFYING : SIGNING) != 0)
+		return tao_fail(TAO_EFORMAT, "a stored key of type '%s' has the purpose '%.40s'", type,
+		                purpose);
 	if (k->n_key_components == 0)
-		return bad_key(k->key_header->key_type);
+		return tao_cryptokey_malformed(type);
 	ERR_set_mark();
-	key = t->group != NULL ? decode_ec(k, t, is_public) : decode_rsa(k, t, is_public);
+	key = t->kind == TAO_KEY_RSA ? decode_rsa(k, t, is_public) : decode_one(k, t, is_public);
 	if (key != NULL && !bounded(key, t)) {
 		EVP_PKEY_free(key);
 		key = NULL;
 	}
 	ERR_pop_to_mark();
 	if (key == NULL)
-		return bad_key(k->key_header->key_type);
+		return tao_cryptokey_malformed(type);
 	*out = key;
 	return TAO_OK;
 }
 
-static enum tao_err unpack_key(struct tao_pb_alloc *pa, const void *p, size_t n,
-                               ProtobufCMessage **out)
+enum tao_err tao_cryptokey_unpack(struct tao_pb_alloc *pa, const void *p, size_t n,
+                                  ProtobufCMessage **out)
 {
 	enum tao_err e;
 
@@ -389,184 +421,133 @@ enum tao_err tao_cryptokey_decode(const void *p, size_t n, EVP_PKEY **out)
 	enum tao_err e;
 
 	*out = NULL;
-	e = unpack_key(&pa, p, n, &pb);
+	e = tao_cryptokey_unpack(&pa, p, n, &pb);
 	if (e == TAO_OK)
-		e = decode_key((Tao__CryptoKey *)pb, out);
+		e = tao_pkey_from((Tao__CryptoKey *)pb, out);
 	tao_pb_free(&pa, pb);
 	return e;
 }
 
-/* Keysets */
+/* Keys of any kind */
 
-enum tao_err tao_keyset_generate(struct tao_keyset *ks)
+static enum tao_err pkey_from(const Tao__CryptoKey *k, struct tao_anykey *out)
 {
-	enum tao_err e;
-
-	memset(ks, 0, sizeof *ks);
-	e = tao_key_generate("ecdsap256", &ks->signer);
-	if (e == TAO_OK && RAND_priv_bytes(ks->deriver, sizeof ks->deriver) != 1)
-		e = tao_fail_crypto("no random bytes");
-	ks->has_deriver = e == TAO_OK;
-	if (e != TAO_OK)
-		tao_keyset_clear(ks);
-	return e;
+	return tao_pkey_from(k, &out->pkey);
 }
 
-void tao_keyset_clear(struct tao_keyset *ks)
+static enum tao_err crypter_from(const Tao__CryptoKey *k, struct tao_anykey *out)
 {
-	EVP_PKEY_free(ks->signer); /* libcrypto wipes private halves */
-	OPENSSL_cleanse(ks, sizeof *ks);
+	return tao_crypter_from(k, &out->crypter);
 }
 
-enum tao_err tao_keyset_encode(const struct tao_keyset *ks, struct tao_buf *out)
+static enum tao_err deriver_from(const Tao__CryptoKey *k, struct tao_anykey *out)
 {
-	struct tao_buf key[2] = { TAO_BUF_INIT, TAO_BUF_INIT };
-	ProtobufCBinaryData item[2], part = { sizeof ks->deriver, (uint8_t *)ks->deriver };
-	Tao__CryptoKeyset set = TAO__CRYPTO_KEYSET__INIT;
-	enum tao_err e;
-
-	e = tao_cryptokey_encode(ks->signer, "signer", 1, &key[0]);
-	if (e == TAO_OK && ks->has_deriver)
-		e = put_key("deriver", DERIVER_TYPE, "deriving", &part, 1, &key[1]);
-	if (e != TAO_OK)
-		goto out;
-	set.n_keys = ks->has_deriver ? 2 : 1;
-	set.keys = item;
-	for (size_t i = 0; i < set.n_keys; i++)
-		item[i] = (ProtobufCBinaryData){ key[i].n, key[i].p };
-	tao_pb_pack(&set.base, out);
-	e = tao_buf_err(out);
-out:
-	tao_buf_free(&key[0]);
-	tao_buf_free(&key[1]);
-	return e;
+	return tao_deriver_from(k, &out->deriver);
 }
 
-static enum tao_err take_signer(const Tao__CryptoKey *k, struct tao_keyset *out)
-{
-	if (out->signer != NULL)
-		return tao_fail(TAO_EFORMAT, "a keyset holds two signing keys: one is expected");
-	return decode_key(k, &out->signer);
-}
-
-static enum tao_err take_deriver(const Tao__CryptoKey *k, struct tao_keyset *out)
-{
-	if (out->has_deriver)
-		return tao_fail(TAO_EFORMAT, "a keyset holds two deriving keys: one is expected");
-	if (strcmp(k->key_header->key_type, DERIVER_TYPE) != 0 || k->n_key_components != 1 ||
-	    k->key_components[0].len != sizeof out->deriver)
-		return bad_key(k->key_header->key_type);
-	memcpy(out->deriver, k->key_components[0].data, sizeof out->deriver);
-	out->has_deriver = 1;
-	return TAO_OK;
-}
-
-static enum tao_err take_nothing(const Tao__CryptoKey *k, struct tao_keyset *out)
-{
-	(void)k;
-	(void)out;
-	return TAO_OK;
-}
-
-/* CloudProxy's sets also hold encryption keys, for which nothing here has a use. */
 static const struct {
-	const char *purpose;
-	enum tao_err (*take)(const Tao__CryptoKey *k, struct tao_keyset *out);
+	const char *name;
+	enum tao_err (*from)(const Tao__CryptoKey *k, struct tao_anykey *out);
 } purposes[] = {
-	{ "signing", take_signer },
-	{ "deriving", take_deriver },
-	{ "crypting", take_nothing },
-	{ "verifying", take_nothing },
+	[TAO_SIGNING] = { SIGNING, pkey_from },
+	[TAO_VERIFYING] = { VERIFYING, pkey_from },
+	[TAO_CRYPTING] = { "crypting", crypter_from },
+	[TAO_DERIVING] = { "deriving", deriver_from },
 };
 
-static enum tao_err take_key(const ProtobufCBinaryData *item, struct tao_keyset *out)
+#define N_PURPOSES (sizeof purposes / sizeof purposes[0])
+
+static enum tao_err take(const Tao__CryptoKey *k, struct tao_anykey *out)
 {
-	struct tao_pb_alloc pa;
-	ProtobufCMessage *pb;
-	const Tao__CryptoKey *k;
-	enum tao_err e = unpack_key(&pa, item->data, item->len, &pb);
+	const Tao__CryptoHeader *h = k->key_header;
 	size_t i = 0;
 
-	if (e != TAO_OK)
-		goto out;
-	k = (const Tao__CryptoKey *)pb;
-	while (i < sizeof purposes / sizeof purposes[0] &&
-	       strcmp(purposes[i].purpose, k->key_header->key_purpose) != 0)
+	while (i < N_PURPOSES && strcmp(purposes[i].name, h->key_purpose) != 0)
 		i++;
-	if (i < sizeof purposes / sizeof purposes[0])
-		e = purposes[i].take(k, out);
-	else
-		e = tao_fail(TAO_EFORMAT, "a stored key has the unknown purpose '%.40s'",
-		             k->key_header->key_purpose);
-out:
-	tao_pb_free(&pa, pb);
-	return e;
+	if (i == N_PURPOSES)
+		return tao_fail(TAO_EFORMAT, "a stored key has the unknown purpose '%.40s'",
+		                h->key_purpose);
+	out->purpose = (enum tao_purpose)i;
+	out->epoch = h->has_key_epoch ? h->key_epoch : 1;
+	out->name = strdup(h->key_name != NULL ? h->key_name : "");
+	return out->name != NULL ? purposes[i].from(k, out) : tao_fail_nomem();
 }
 
-enum tao_err tao_keyset_decode(const void *p, size_t n, struct tao_keyset *out)
+enum tao_err tao_anykey_decode(const void *p, size_t n, struct tao_anykey *out)
 {
 	struct tao_pb_alloc pa;
 	ProtobufCMessage *pb;
-	const Tao__CryptoKeyset *set;
-	enum tao_err e;
+	enum tao_err e = tao_cryptokey_unpack(&pa, p, n, &pb);
 
 	memset(out, 0, sizeof *out);
-	if (n > TAO_KEYFILE_MAX)
-		return tao_fail(TAO_EFORMAT, "a keyset has %zu bytes: at most %d", n, TAO_KEYFILE_MAX);
-	tao_pb_alloc_init(&pa, KEYSET_MEMORY);
-	e = tao_pb_unpack_strict(&pa, &tao__crypto_keyset__descriptor, p, n, "keyset", &pb);
+	if (e == TAO_OK)
+		e = take((Tao__CryptoKey *)pb, out);
 	if (e != TAO_OK)
-		return e == TAO_ELIMIT ? tao_fail(TAO_EFORMAT, "%s", tao_why()) : e;
-	set = (const Tao__CryptoKeyset *)pb;
-	if (set->n_keys > KEYSET_MAX)
-		e = tao_fail(TAO_EFORMAT, "a keyset holds %zu keys: at most %d", set->n_keys,
-		             KEYSET_MAX);
-	for (size_t i = 0; e == TAO_OK && i < set->n_keys; i++)
-		e = take_key(&set->keys[i], out);
-	if (e == TAO_OK && out->signer == NULL)
-		e = tao_fail(TAO_EFORMAT, "a keyset holds no signing key");
-	if (e != TAO_OK)
-		tao_keyset_clear(out);
+		tao_anykey_clear(out);
 	tao_pb_free(&pa, pb);
 	return e;
 }
 
-/* Files */
-
-enum tao_err tao_keyset_save(const char *path, const struct tao_keyset *ks, const void *pass,
-                             size_t pass_n)
+static enum tao_err generate(const char *type, struct tao_anykey *out)
 {
-	struct tao_buf plain = TAO_BUF_INIT, file = TAO_BUF_INIT;
-	enum tao_err e = tao_keyset_encode(ks, &plain);
+	if (tao_crypter_type(type) != NULL) {
+		out->purpose = TAO_CRYPTING;
+		return tao_crypter_generate(type, &out->crypter);
+	}
+	if (tao_deriver_type(type) != NULL) {
+		out->purpose = TAO_DERIVING;
+		return tao_deriver_generate(type, &out->deriver);
+	}
+	out->purpose = TAO_SIGNING;
+	return tao_key_generate(type, &out->pkey);
+}
 
+enum tao_err tao_anykey_generate(const char *type, const char *name, struct tao_anykey *out)
+{
+	enum tao_err e = TAO_OK;
+
+	memset(out, 0, sizeof *out);
+	out->epoch = 1;
+	out->name = strdup(name);
+	if (out->name == NULL)
+		e = tao_fail_nomem();
 	if (e == TAO_OK)
-		e = tao_pbe_seal(pass, pass_n, plain.p, plain.n, &file);
+		e = generate(type, out);
 	if (e != TAO_OK)
-		e = tao_fail(e, "cannot make the key file %s: %s", path, tao_why());
-	else
-		e = tao_file_write(path, file.p, file.n, 0600, TAO_FILE_NEW);
-	tao_buf_free(&plain);
-	tao_buf_free(&file);
+		tao_anykey_clear(out);
 	return e;
 }
 
-enum tao_err tao_keyset_load(const char *path, const void *pass, size_t pass_n,
-                             struct tao_keyset *out)
+enum tao_err tao_anykey_encode(const struct tao_anykey *k, struct tao_buf *out)
 {
-	struct tao_buf plain = TAO_BUF_INIT, file = TAO_BUF_INIT;
-	enum tao_err e;
+	if (tao_anykey_type(k) == NULL)
+		return tao_fail(TAO_EINVAL, "no key is in the place of a key: generate or read one first");
+	switch (k->purpose) {
+	case TAO_CRYPTING:
+		return tao_crypter_pack(&k->crypter, k->name, k->epoch, out);
+	case TAO_DERIVING:
+		return tao_deriver_pack(&k->deriver, k->name, k->epoch, out);
+	default:
+		return tao_pkey_pack(k->pkey, k->name, k->epoch, k->purpose == TAO_SIGNING, out);
+	}
+}
 
-	memset(out, 0, sizeof *out);
-	e = tao_file_read(path, TAO_KEYFILE_MAX, &file);
-	if (e != TAO_OK)
-		goto out;
-	e = tao_pbe_open(pass, pass_n, file.p, file.n, &plain);
-	if (e == TAO_OK)
-		e = tao_keyset_decode(plain.p, plain.n, out);
-	if (e != TAO_OK)
-		e = tao_fail(e, "key file %s: %s", path, tao_why());
-out:
-	tao_buf_free(&plain);
-	tao_buf_free(&file);
-	return e;
+const char *tao_anykey_type(const struct tao_anykey *k)
+{
+	const struct tao_keytype *t = k->pkey != NULL ? tao_keytype_of(k->pkey) : NULL;
+
+	if (k->crypter.type != NULL)
+		return k->crypter.type->name;
+	if (k->deriver.type != NULL)
+		return k->deriver.type->name;
+	if (t == NULL)
+		return NULL;
+	return k->purpose == TAO_SIGNING ? t->name : t->public_name;
+}
+
+void tao_anykey_clear(struct tao_anykey *k)
+{
+	EVP_PKEY_free(k->pkey); /* libcrypto wipes private halves */
+	free(k->name);
+	OPENSSL_cleanse(k, sizeof *k);
 }

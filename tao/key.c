@@ -1,14 +1,10 @@
 #include "key.h"
 
-#include <limits.h>
-#include <stdio.h>
 #include <string.h>
 
 #include <openssl/core_names.h>
 #include <openssl/ec.h>
 #include <openssl/err.h>
-#include <openssl/kdf.h>
-#include <openssl/params.h>
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
@@ -19,15 +15,21 @@
 #define SIGNED_DATA_MEMORY 16384 /* bytes it may unpack to */
 #define SIGNED_KEY_NAME "tao"
 #define RSA_EXPONENT_BITS 32     /* a huge exponent makes verifying slow */
-#define HKDF_MAX (255 * TAO_HASH_LEN)
+#define RSA_BITS_MIN 2048
+#define WEAK_TYPE "rsa1024"      /* CloudProxy has it */
+#define TYPE_NAMES "ecdsap256, ecdsap384, ecdsap521, ed25519, rsa2048, rsa3072 or rsa4096"
+
+#define NAMED(type) type, type TAO_KEYTYPE_PUBLIC
 
 static const struct tao_keytype types[] = {
-	{ "ecdsap256", "prime256v1", 256, "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", 10, 91 },
-	{ "ecdsap384", "secp384r1", 384, "\x06\x05\x2b\x81\x04\x00\x22", 7, 120 },
-	{ "ecdsap521", "secp521r1", 521, "\x06\x05\x2b\x81\x04\x00\x23", 7, 158 },
-	{ "rsa2048", NULL, 2048, NULL, 0, 0 },
-	{ "rsa3072", NULL, 3072, NULL, 0, 0 },
-	{ "rsa4096", NULL, 4096, NULL, 0, 0 },
+	{ NAMED("ecdsap256"), TAO_KEY_EC, "prime256v1", 256,
+	  "\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07", 10, 91 },
+	{ NAMED("ecdsap384"), TAO_KEY_EC, "secp384r1", 384, "\x06\x05\x2b\x81\x04\x00\x22", 7, 120 },
+	{ NAMED("ecdsap521"), TAO_KEY_EC, "secp521r1", 521, "\x06\x05\x2b\x81\x04\x00\x23", 7, 158 },
+	{ NAMED("rsa2048"), TAO_KEY_RSA, NULL, 2048, NULL, 0, 0 },
+	{ NAMED("rsa3072"), TAO_KEY_RSA, NULL, 3072, NULL, 0, 0 },
+	{ NAMED("rsa4096"), TAO_KEY_RSA, NULL, 4096, NULL, 0, 0 },
+	{ NAMED("ed25519"), TAO_KEY_ED25519, NULL, 256, NULL, 0, 44 },
 };
 
 #define N_TYPES (sizeof types / sizeof types[0])
@@ -35,12 +37,8 @@ static const struct tao_keytype types[] = {
 const struct tao_keytype *tao_keytype_named(const char *name, int *is_public)
 {
 	for (size_t i = 0; i < N_TYPES; i++) {
-		size_t n = strlen(types[i].name);
-
-		if (strncmp(name, types[i].name, n) != 0)
-			continue;
-		*is_public = strcmp(name + n, TAO_KEYTYPE_PUBLIC) == 0;
-		if (*is_public || name[n] == 0)
+		*is_public = strcmp(name, types[i].public_name) == 0;
+		if (*is_public || strcmp(name, types[i].name) == 0)
 			return &types[i];
 	}
 	return NULL;
@@ -51,7 +49,9 @@ static int matches(const struct tao_keytype *t, EVP_PKEY *key)
 	char group[64];
 	size_t n;
 
-	if (t->group == NULL)
+	if (t->kind == TAO_KEY_ED25519)
+		return EVP_PKEY_is_a(key, "ED25519");
+	if (t->kind == TAO_KEY_RSA)
 		return EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_bits(key) == t->bits;
 	return EVP_PKEY_is_a(key, "EC") &&
 	       EVP_PKEY_get_group_name(key, group, sizeof group, &n) == 1 &&
@@ -71,6 +71,31 @@ const struct tao_keytype *tao_keytype_of(EVP_PKEY *key)
 	return found;
 }
 
+static enum tao_err weak(enum tao_err e)
+{
+	return tao_fail(e, "RSA of 1024 bits is too weak to be trusted: make a new key, of type "
+	                   "ecdsap256, or rsa2048 and above");
+}
+
+enum tao_err tao_keytype_none(enum tao_err e, const char *name)
+{
+	size_t n = sizeof WEAK_TYPE - 1;
+
+	if (strncmp(name, WEAK_TYPE, n) == 0 &&
+	    (name[n] == 0 || strcmp(name + n, TAO_KEYTYPE_PUBLIC) == 0))
+		return weak(e);
+	return tao_fail(e, "no key type '%.40s' that signs: use " TYPE_NAMES, name);
+}
+
+static EVP_PKEY *generate(const struct tao_keytype *t)
+{
+	if (t->kind == TAO_KEY_EC)
+		return EVP_EC_gen(t->group);
+	if (t->kind == TAO_KEY_RSA)
+		return EVP_RSA_gen((unsigned int)t->bits);
+	return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519");
+}
+
 enum tao_err tao_key_generate(const char *type, EVP_PKEY **out)
 {
 	int is_public = 0;
@@ -78,8 +103,8 @@ enum tao_err tao_key_generate(const char *type, EVP_PKEY **out)
 
 	*out = NULL;
 	if (t == NULL || is_public)
-		return tao_fail(TAO_EINVAL, "no key type '%s': use ecdsap256", type);
-	*out = t->group != NULL ? EVP_EC_gen(t->group) : EVP_RSA_gen((unsigned int)t->bits);
+		return tao_keytype_none(TAO_EINVAL, type);
+	*out = generate(t);
 	return *out != NULL ? TAO_OK : tao_fail_crypto("cannot generate a key of type %s", type);
 }
 
@@ -101,7 +126,7 @@ static int exponent_ok(EVP_PKEY *key, const struct tao_keytype *t)
 	BIGNUM *e = NULL;
 	int good;
 
-	if (t->group != NULL)
+	if (t->kind != TAO_KEY_RSA)
 		return 1;
 	good = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) == 1 && BN_is_odd(e) &&
 	       !BN_is_one(e) && BN_num_bits(e) <= RSA_EXPONENT_BITS;
@@ -120,12 +145,20 @@ static int canonical(EVP_PKEY *key, const void *der, size_t n)
 	return same;
 }
 
+static enum tao_err refuse_spki(int is_weak)
+{
+	if (is_weak)
+		return weak(TAO_EFORMAT);
+	return tao_fail(TAO_EFORMAT, "not a public key of a kind that is accepted here: P-256, "
+	                             "P-384, P-521, Ed25519, or RSA of 2048, 3072 or 4096 bits");
+}
+
 enum tao_err tao_key_from_spki(const void *der, size_t n, EVP_PKEY **out)
 {
 	const unsigned char *p = der;
 	const struct tao_keytype *t = NULL;
 	EVP_PKEY *key;
-	int good;
+	int good, is_weak;
 
 	*out = NULL;
 	if (n == 0 || n > TAO_SPKI_MAX)
@@ -137,11 +170,11 @@ enum tao_err tao_key_from_spki(const void *der, size_t n, EVP_PKEY **out)
 		t = tao_keytype_of(key);
 	good = t != NULL && (t->spki_n == 0 || t->spki_n == n) && exponent_ok(key, t) &&
 	       canonical(key, der, n);
+	is_weak = key != NULL && EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_bits(key) < RSA_BITS_MIN;
 	ERR_pop_to_mark();
 	if (!good) {
 		EVP_PKEY_free(key);
-		return tao_fail(TAO_EFORMAT, "not a public key of a kind that is accepted here: "
-		                             "P-256, P-384, P-521, or RSA of 2048, 3072 or 4096 bits");
+		return refuse_spki(is_weak);
 	}
 	*out = key;
 	return TAO_OK;
@@ -165,7 +198,6 @@ enum tao_err tao_key_hash(EVP_PKEY *key, uint8_t hash[TAO_HASH_LEN])
 	return e;
 }
 
-/* What is really signed. */
 static enum tao_err contextualize(const char *context, const void *data, size_t n,
                                   struct tao_buf *out)
 {
@@ -177,6 +209,27 @@ static enum tao_err contextualize(const char *context, const void *data, size_t 
 	cd.data.len = n;
 	tao_pb_pack(&cd.base, out);
 	return tao_buf_err(out);
+}
+
+/* What the algorithm gets: for Ed25519 the hash is the message, the others
+ * make it themselves. */
+static enum tao_err to_sign(const struct tao_keytype *t, const char *context, const void *data,
+                            size_t n, struct tao_buf *out)
+{
+	uint8_t hash[TAO_HASH_LEN];
+	enum tao_err e = contextualize(context, data, n, out);
+
+	if (e != TAO_OK || t->kind != TAO_KEY_ED25519)
+		return e;
+	e = tao_sha256(out->p, out->n, hash);
+	tao_buf_reset(out);
+	tao_buf_put(out, hash, sizeof hash);
+	return e != TAO_OK ? e : tao_buf_err(out);
+}
+
+static const char *digest_of(const struct tao_keytype *t)
+{
+	return t->kind == TAO_KEY_ED25519 ? NULL : "SHA256";
 }
 
 void tao_cryptoheader_fill(Tao__CryptoHeader *h, const char *name, const char *type,
@@ -201,6 +254,8 @@ enum tao_err tao_cryptoheader_check(const Tao__CryptoHeader *h)
 	if (version != TAO__CRYPTO_VERSION__CRYPTO_VERSION_2)
 		return tao_fail(TAO_EFORMAT, "a key header has version %d, which is not read: "
 		                             "only 2 is", version);
+	if (h->base.n_unknown_fields != 0)
+		return tao_fail(TAO_EFORMAT, "a key header has fields that are not known");
 	if (h->key_type == NULL || h->key_purpose == NULL)
 		return tao_fail(TAO_EFORMAT, "a key header lacks its type or purpose");
 	if (h->key_status == NULL || strcmp(h->key_status, "active") != 0)
@@ -208,13 +263,14 @@ enum tao_err tao_cryptoheader_check(const Tao__CryptoHeader *h)
 	return TAO_OK;
 }
 
-static enum tao_err sign_bytes(EVP_PKEY *key, const struct tao_buf *m, struct tao_buf *sig)
+static enum tao_err sign_bytes(EVP_PKEY *key, const char *md, const struct tao_buf *m,
+                               struct tao_buf *sig)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	enum tao_err e = TAO_OK;
 	size_t n = 0;
 
-	if (ctx == NULL || EVP_DigestSignInit_ex(ctx, NULL, "SHA256", NULL, NULL, key, NULL) != 1 ||
+	if (ctx == NULL || EVP_DigestSignInit_ex(ctx, NULL, md, NULL, NULL, key, NULL) != 1 ||
 	    EVP_DigestSign(ctx, NULL, &n, m->p, m->n) != 1) {
 		e = tao_fail_crypto("cannot sign");
 		goto out;
@@ -238,19 +294,17 @@ enum tao_err tao_key_sign(EVP_PKEY *key, const char *context, const void *data, 
 	Tao__CryptoHeader h = TAO__CRYPTO_HEADER__INIT;
 	Tao__SignedData sd = TAO__SIGNED_DATA__INIT;
 	const struct tao_keytype *t = tao_keytype_of(key);
-	char type[32];
 	enum tao_err e;
 
 	if (t == NULL)
-		return tao_fail(TAO_EINVAL, "cannot sign with a key of this kind: use ecdsap256");
-	e = contextualize(context, data, n, &m);
+		return tao_fail(TAO_EINVAL, "cannot sign with a key of this kind: use " TYPE_NAMES);
+	e = to_sign(t, context, data, n, &m);
 	if (e == TAO_OK)
-		e = sign_bytes(key, &m, &sig);
+		e = sign_bytes(key, digest_of(t), &m, &sig);
 	if (e != TAO_OK)
 		goto out;
-	snprintf(type, sizeof type, "%s" TAO_KEYTYPE_PUBLIC, t->name);
 	/* CloudProxy leaves the signer's purpose in this header. */
-	tao_cryptoheader_fill(&h, SIGNED_KEY_NAME, type, "signing");
+	tao_cryptoheader_fill(&h, SIGNED_KEY_NAME, t->public_name, "signing");
 	sd.header = &h;
 	sd.has_signature = 1;
 	sd.signature.data = sig.p;
@@ -264,7 +318,7 @@ out:
 }
 
 /* The header is not signed; it must at least be of one mind with the key. */
-static enum tao_err check_signed_header(EVP_PKEY *key, const Tao__SignedData *sd)
+static enum tao_err check_signed_header(const struct tao_keytype *want, const Tao__SignedData *sd)
 {
 	const struct tao_keytype *t;
 	int is_public = 0;
@@ -276,7 +330,7 @@ static enum tao_err check_signed_header(EVP_PKEY *key, const Tao__SignedData *sd
 	if (e != TAO_OK)
 		return e;
 	t = tao_keytype_named(sd->header->key_type, &is_public);
-	if (t == NULL || !is_public || t != tao_keytype_of(key))
+	if (t == NULL || !is_public || t != want)
 		return tao_fail(TAO_ESIGNATURE, "a signature says that it is of type '%.40s', "
 		                                "which is not the signer key's", sd->header->key_type);
 	if (strcmp(sd->header->key_purpose, "signing") != 0)
@@ -285,16 +339,16 @@ static enum tao_err check_signed_header(EVP_PKEY *key, const Tao__SignedData *sd
 	return TAO_OK;
 }
 
-static enum tao_err verify_bytes(EVP_PKEY *key, const struct tao_buf *m,
-                                 const ProtobufCBinaryData *sig)
+enum tao_err tao_signature_verify(EVP_PKEY *key, const char *md, const void *p, size_t n,
+                                  const void *sig, size_t sig_n)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	enum tao_err e = TAO_OK;
 
 	ERR_set_mark();
-	if (ctx == NULL || EVP_DigestVerifyInit_ex(ctx, NULL, "SHA256", NULL, NULL, key, NULL) != 1)
+	if (ctx == NULL || EVP_DigestVerifyInit_ex(ctx, NULL, md, NULL, NULL, key, NULL) != 1)
 		e = tao_fail_crypto("cannot verify with this key");
-	else if (EVP_DigestVerify(ctx, sig->data, sig->len, m->p, m->n) != 1)
+	else if (EVP_DigestVerify(ctx, sig, sig_n, p, n) != 1)
 		e = tao_fail(TAO_ESIGNATURE, "a signature does not verify: the data was altered, or "
 		                             "another key signed it");
 	ERR_pop_to_mark();
@@ -309,8 +363,11 @@ enum tao_err tao_key_verify(EVP_PKEY *key, const char *context, const void *data
 	struct tao_pb_alloc pa;
 	ProtobufCMessage *pb = NULL;
 	const Tao__SignedData *sd;
+	const struct tao_keytype *t = tao_keytype_of(key);
 	enum tao_err e;
 
+	if (t == NULL)
+		return tao_fail(TAO_EINVAL, "cannot verify with a key of this kind: use " TYPE_NAMES);
 	if (sig_n > SIGNED_DATA_MAX)
 		return tao_fail(TAO_EFORMAT, "a signature of %zu bytes is not one", sig_n);
 	tao_pb_alloc_init(&pa, SIGNED_DATA_MEMORY);
@@ -318,11 +375,12 @@ enum tao_err tao_key_verify(EVP_PKEY *key, const char *context, const void *data
 	if (e != TAO_OK)
 		return e == TAO_ELIMIT ? tao_fail(TAO_EFORMAT, "%s", tao_why()) : e;
 	sd = (const Tao__SignedData *)pb;
-	e = check_signed_header(key, sd);
+	e = check_signed_header(t, sd);
 	if (e == TAO_OK)
-		e = contextualize(context, data, n, &m);
+		e = to_sign(t, context, data, n, &m);
 	if (e == TAO_OK)
-		e = verify_bytes(key, &m, &sd->signature);
+		e = tao_signature_verify(key, digest_of(t), m.p, m.n, sd->signature.data,
+		                         sd->signature.len);
 	tao_buf_free(&m);
 	tao_pb_free(&pa, pb);
 	return e;
@@ -331,23 +389,5 @@ enum tao_err tao_key_verify(EVP_PKEY *key, const char *context, const void *data
 enum tao_err tao_hkdf(const void *secret, size_t secret_n, const void *salt, size_t salt_n,
                       const void *info, size_t info_n, void *out, size_t out_n)
 {
-	EVP_KDF *kdf = EVP_KDF_fetch(NULL, "HKDF", NULL);
-	EVP_KDF_CTX *ctx = kdf != NULL ? EVP_KDF_CTX_new(kdf) : NULL;
-	OSSL_PARAM params[5], *p = params;
-	enum tao_err e = TAO_OK;
-
-	*p++ = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)"SHA256", 0);
-	*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, (void *)secret, secret_n);
-	if (salt_n > 0)
-		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SALT, (void *)salt, salt_n);
-	if (info_n > 0)
-		*p++ = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_INFO, (void *)info, info_n);
-	*p = OSSL_PARAM_construct_end();
-	if (secret_n == 0 || out_n == 0 || out_n > HKDF_MAX)
-		e = tao_fail(TAO_EINVAL, "HKDF: a secret, and 1 to %d bytes of output", HKDF_MAX);
-	else if (ctx == NULL || EVP_KDF_derive(ctx, out, out_n, params) != 1)
-		e = tao_fail_crypto("HKDF failed");
-	EVP_KDF_CTX_free(ctx);
-	EVP_KDF_free(kdf);
-	return e;
+	return tao_hkdf_with("SHA256", secret, secret_n, salt, salt_n, info, info_n, out, out_n);
 }

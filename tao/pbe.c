@@ -1,11 +1,8 @@
 #include "key.h"
 
-#include <limits.h>
 #include <string.h>
 
-#include <openssl/err.h>
-#include <openssl/hmac.h>
-#include <openssl/kdf.h>
+#include <openssl/evp.h>
 #include <openssl/rand.h>
 
 #include "keytype.h"
@@ -16,7 +13,6 @@
 #define SCRYPT_R 8
 #define SCRYPT_P 1
 #define SCRYPT_SALT 32
-#define IV_LEN 16
 #define KEY_LEN 32
 #define MAC_LEN 32
 #define MAC_LABEL "tao pbe v1"
@@ -30,8 +26,7 @@
 
 #define PASS_MAX 65536
 #define OLD_SALT 16        /* CloudProxy's: half for each key */
-#define OLD_KEY_MAX 64
-#define OLD_MEMORY (64u << 20)
+#define NAME_MAX_OLD 16    /* bytes of its names of algorithms */
 
 /* PBEData. Read and written here and not by protobuf-c: CloudProxy's version
  * is an enum, and fields twice or unknown ones are not for a key file. */
@@ -126,35 +121,6 @@ static enum tao_err wrong(void)
 	                           "passphrase again, then restore the file from a copy");
 }
 
-static enum tao_err aes_ctr(const EVP_CIPHER *cipher, const uint8_t *key, const uint8_t *iv,
-                            const uint8_t *p, size_t n, struct tao_buf *out)
-{
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	uint8_t *to = tao_buf_room(out, n);
-	enum tao_err e = tao_buf_err(out);
-	int len = 0;
-
-	if (e == TAO_OK && (n > INT_MAX || ctx == NULL ||
-	                    EVP_EncryptInit_ex2(ctx, cipher, key, iv, NULL) != 1 ||
-	                    EVP_EncryptUpdate(ctx, to, &len, p, (int)n) != 1)) {
-		OPENSSL_cleanse(to, n);
-		out->n -= n;
-		e = tao_fail_crypto("AES failed");
-	}
-	EVP_CIPHER_CTX_free(ctx);
-	return e;
-}
-
-static enum tao_err hmac(const EVP_MD *md, const uint8_t *key, size_t key_n,
-                         const struct tao_buf *input, uint8_t *mac)
-{
-	enum tao_err e = tao_buf_err(input);
-
-	if (e == TAO_OK && HMAC(md, key, (int)key_n, input->p, input->n, mac, NULL) == NULL)
-		e = tao_fail_crypto("HMAC failed");
-	return e;
-}
-
 /* Ours: scrypt */
 
 struct cost {
@@ -178,19 +144,23 @@ static enum tao_err scrypt(const struct pass *pass, const uint8_t *salt, const s
 
 static enum tao_err scrypt_mac(const struct cost *c, const uint8_t *iv, const uint8_t *salt,
                                const uint8_t *ciphertext, size_t n, const uint8_t *key,
-                               uint8_t mac[MAC_LEN])
+                               uint8_t mac[TAO_MAC_MAX])
 {
 	struct tao_buf m = TAO_BUF_INIT;
+	struct tao_rd part[2];
 	enum tao_err e;
 
 	tao_buf_str(&m, MAC_LABEL);
 	tao_buf_u32(&m, (uint32_t)c->log_n);
 	tao_buf_u32(&m, (uint32_t)c->r);
 	tao_buf_u32(&m, (uint32_t)c->p);
-	tao_buf_put(&m, iv, IV_LEN);
+	tao_buf_put(&m, iv, TAO_IV_LEN);
 	tao_buf_put(&m, salt, SCRYPT_SALT);
-	tao_buf_put(&m, ciphertext, n);
-	e = hmac(EVP_sha256(), key, MAC_LEN, &m, mac);
+	part[0] = tao_rd_of(m.p, m.n);
+	part[1] = tao_rd_of(ciphertext, n);
+	e = tao_buf_err(&m);
+	if (e == TAO_OK)
+		e = tao_hmac("SHA256", key, MAC_LEN, part, 2, mac);
 	tao_buf_free(&m);
 	return e;
 }
@@ -215,7 +185,7 @@ static void put_all(struct tao_buf *b, const struct cost *c, const uint8_t *iv,
 	put_bytes(b, F_CIPHER, "aes256-ctr", strlen("aes256-ctr"));
 	put_bytes(b, F_HMAC, "sha256", strlen("sha256"));
 	put_num(b, F_ITERATIONS, 1);
-	put_bytes(b, F_IV, iv, IV_LEN);
+	put_bytes(b, F_IV, iv, TAO_IV_LEN);
 	put_bytes(b, F_CIPHERTEXT, ciphertext->p, ciphertext->n);
 	put_bytes(b, F_SALT, salt, SCRYPT_SALT);
 	put_bytes(b, F_KDF, "scrypt", strlen("scrypt"));
@@ -230,7 +200,7 @@ enum tao_err tao_pbe_seal(const void *pass, size_t pass_n, const void *p, size_t
 	static const struct cost cost = { SCRYPT_LOG_N, SCRYPT_R, SCRYPT_P };
 	struct pass ph = { pass, pass_n };
 	struct tao_buf text = TAO_BUF_INIT;
-	uint8_t key[KEY_LEN + MAC_LEN], mac[MAC_LEN], iv[IV_LEN], salt[SCRYPT_SALT];
+	uint8_t key[KEY_LEN + MAC_LEN], mac[TAO_MAC_MAX], iv[TAO_IV_LEN], salt[SCRYPT_SALT];
 	enum tao_err e = check_pass(&ph);
 
 	if (e != TAO_OK)
@@ -239,12 +209,12 @@ enum tao_err tao_pbe_seal(const void *pass, size_t pass_n, const void *p, size_t
 		return tao_fail_crypto("no random bytes");
 	e = scrypt(&ph, salt, &cost, key);
 	if (e == TAO_OK)
-		e = aes_ctr(EVP_aes_256_ctr(), key, iv, p, n, &text);
+		e = tao_aes_ctr(key, KEY_LEN, iv, p, n, &text);
 	if (e == TAO_OK)
 		e = scrypt_mac(&cost, iv, salt, text.p, text.n, key + KEY_LEN, mac);
 	if (e != TAO_OK)
 		goto out;
-	tao_buf_put(&text, mac, sizeof mac);
+	tao_buf_put(&text, mac, MAC_LEN);
 	e = tao_buf_err(&text);
 	if (e != TAO_OK)
 		goto out;
@@ -273,13 +243,13 @@ static enum tao_err open_scrypt(const struct pass *pass, const struct pbe *m, st
 	const uint8_t *iv = m->bytes[F_IV].p, *salt = m->bytes[F_SALT].p;
 	const uint8_t *text = m->bytes[F_CIPHERTEXT].p;
 	size_t n = m->bytes[F_CIPHERTEXT].n;
-	uint8_t key[KEY_LEN + MAC_LEN], mac[MAC_LEN];
+	uint8_t key[KEY_LEN + MAC_LEN], mac[TAO_MAC_MAX];
 	enum tao_err e;
 
 	if (!is(m, F_CIPHER, "aes256-ctr") || !is(m, F_HMAC, "sha256"))
 		return newer("algorithms");
 	if ((m->seen & SCRYPT_NEEDED) != SCRYPT_NEEDED || m->num[F_ITERATIONS] != 1 ||
-	    m->bytes[F_IV].n != IV_LEN || m->bytes[F_SALT].n != SCRYPT_SALT || n < MAC_LEN)
+	    m->bytes[F_IV].n != TAO_IV_LEN || m->bytes[F_SALT].n != SCRYPT_SALT || n < MAC_LEN)
 		return malformed();
 	n -= MAC_LEN;
 	e = check_cost(&c);
@@ -291,92 +261,60 @@ static enum tao_err open_scrypt(const struct pass *pass, const struct pbe *m, st
 	if (e == TAO_OK && CRYPTO_memcmp(mac, text + n, MAC_LEN) != 0)
 		e = wrong();
 	if (e == TAO_OK)
-		e = aes_ctr(EVP_aes_256_ctr(), key, iv, text, n, out);
+		e = tao_aes_ctr(key, KEY_LEN, iv, text, n, out);
 	OPENSSL_cleanse(key, sizeof key);
 	return e;
 }
 
 /* CloudProxy's: PBKDF2 */
 
-static const struct suite {
-	const char *cipher, *hmac, *type;
-	const EVP_CIPHER *(*evp)(void);
-	const EVP_MD *(*md)(void);
-	size_t key_n, mac_n;
-} suites[] = {
-	{ "aes128-ctr", "sha256", "aes128-ctr-hmacsha256", EVP_aes_128_ctr, EVP_sha256, 16, 32 },
-	{ "aes256-ctr", "sha384", "aes256-ctr-hmacsha384", EVP_aes_256_ctr, EVP_sha384, 32, 48 },
-	{ "aes256-ctr", "sha512", "aes256-ctr-hmacsha512", EVP_aes_256_ctr, EVP_sha512, 32, 64 },
-};
-
-static const struct suite *suite_of(const struct pbe *m)
+static const struct tao_crypter_type *suite_of(const struct pbe *m)
 {
-	for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++) {
-		if (is(m, F_CIPHER, suites[i].cipher) && is(m, F_HMAC, suites[i].hmac))
-			return &suites[i];
+	char name[2][NAME_MAX_OLD + 1] = { "", "" };
+
+	for (size_t i = 0; i < 2; i++) {
+		const struct tao_rd *r = &m->bytes[i == 0 ? F_CIPHER : F_HMAC];
+
+		if (r->n > NAME_MAX_OLD || memchr(r->p, 0, r->n) != NULL)
+			return NULL;
+		memcpy(name[i], r->p, r->n);
 	}
-	return NULL;
+	return tao_crypter_suite(name[0], name[1]);
 }
 
 static enum tao_err pbkdf2(const struct pass *pass, const uint8_t *half_salt, uint64_t iterations,
-                           const EVP_MD *md, uint8_t *key, size_t n)
+                           const char *md, uint8_t *key, size_t n)
 {
-	if (PKCS5_PBKDF2_HMAC(pass->p, (int)pass->n, half_salt, OLD_SALT / 2, (int)iterations, md,
-	                      (int)n, key) != 1)
+	if (PKCS5_PBKDF2_HMAC(pass->p, (int)pass->n, half_salt, OLD_SALT / 2, (int)iterations,
+	                      EVP_get_digestbyname(md), (int)n, key) != 1)
 		return tao_fail_crypto("PBKDF2 failed");
 	return TAO_OK;
 }
 
-static enum tao_err check_encrypted(const struct suite *s, const Tao__EncryptedData *d)
-{
-	enum tao_err e;
-
-	if (d->header == NULL || !d->has_iv || !d->has_mac || !d->has_ciphertext)
-		return malformed();
-	e = tao_cryptoheader_check(d->header);
-	if (e != TAO_OK)
-		return e;
-	if (strcmp(d->header->key_type, s->type) != 0 ||
-	    strcmp(d->header->key_purpose, "crypting") != 0 || d->iv.len != IV_LEN ||
-	    d->mac.len != s->mac_n)
-		return malformed();
-	return TAO_OK;
-}
-
 static enum tao_err decrypt_old(const struct pass *pass, const struct pbe *m,
-                                const struct suite *s, const Tao__EncryptedData *d,
-                                struct tao_buf *out)
+                                const struct tao_crypter_type *t, struct tao_buf *out)
 {
-	uint8_t key[OLD_KEY_MAX], mac[EVP_MAX_MD_SIZE];
 	const uint8_t *salt = m->bytes[F_SALT].p;
 	uint64_t work = m->num[F_ITERATIONS];
-	struct tao_buf input = TAO_BUF_INIT;
+	struct tao_crypter c = { .type = t };
 	enum tao_err e;
 
-	e = pbkdf2(pass, salt + OLD_SALT / 2, work, s->md(), key, s->mac_n);
-	tao_buf_put(&input, d->iv.data, d->iv.len);
-	tao_buf_put(&input, d->ciphertext.data, d->ciphertext.len);
+	e = pbkdf2(pass, salt, work, t->md, c.aes, t->aes_n);
 	if (e == TAO_OK)
-		e = hmac(s->md(), key, s->mac_n, &input, mac);
-	if (e == TAO_OK && CRYPTO_memcmp(mac, d->mac.data, s->mac_n) != 0)
-		e = wrong();
+		e = pbkdf2(pass, salt + OLD_SALT / 2, work, t->md, c.mac, t->mac_n);
 	if (e == TAO_OK)
-		e = pbkdf2(pass, salt, work, s->md(), key, s->key_n);
-	if (e == TAO_OK)
-		e = aes_ctr(s->evp(), key, d->iv.data, d->ciphertext.data, d->ciphertext.len, out);
-	OPENSSL_cleanse(key, sizeof key);
-	tao_buf_free(&input);
-	return e;
+		e = tao_crypter_decrypt(&c, m->bytes[F_CIPHERTEXT].p, m->bytes[F_CIPHERTEXT].n, out);
+	tao_crypter_clear(&c);
+	if (e == TAO_EALTERED)
+		return wrong();
+	return e == TAO_EFORMAT ? malformed() : e;
 }
 
 static enum tao_err open_old(const struct pass *pass, const struct pbe *m, struct tao_buf *out)
 {
-	const struct suite *s = suite_of(m);
-	struct tao_pb_alloc pa;
-	ProtobufCMessage *pb;
-	enum tao_err e;
+	const struct tao_crypter_type *t = suite_of(m);
 
-	if (s == NULL)
+	if (t == NULL)
 		return newer("algorithms");
 	if (m->bytes[F_SALT].n != OLD_SALT || m->num[F_ITERATIONS] == 0 ||
 	    (m->seen & SCRYPT_NEEDED) != 0)
@@ -385,15 +323,7 @@ static enum tao_err open_old(const struct pass *pass, const struct pbe *m, struc
 		return tao_fail(TAO_ELIMIT, "opening it would take more work than is allowed (%d "
 		                            "iterations of PBKDF2): use the original file",
 		                ITERATIONS_MAX);
-	tao_pb_alloc_init(&pa, OLD_MEMORY);
-	e = tao_pb_unpack_strict(&pa, &tao__encrypted_data__descriptor, m->bytes[F_CIPHERTEXT].p,
-	                  m->bytes[F_CIPHERTEXT].n, "protected key", &pb);
-	if (e == TAO_OK)
-		e = check_encrypted(s, (Tao__EncryptedData *)pb);
-	if (e == TAO_OK)
-		e = decrypt_old(pass, m, s, (Tao__EncryptedData *)pb, out);
-	tao_pb_free(&pa, pb);
-	return e;
+	return decrypt_old(pass, m, t, out);
 }
 
 enum tao_err tao_pbe_open(const void *pass, size_t pass_n, const void *p, size_t n,

@@ -3,16 +3,15 @@
 #include <string.h>
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
 #include <openssl/rand.h>
+
+#include "gcm.h"
 
 #define MAGIC "TaoS"
 #define MAGIC_LEN 4
 #define FORMAT 1
 #define SALT_LEN 32
 #define FIXED (TAO_SEAL_HEADER - SALT_LEN) /* header in front of the salt */
-#define KEY_LEN 32
-#define NONCE_LEN 12
 #define LABEL "tao seal v1"
 #define SECRET_LABEL "tao seal secret v1"
 #define AAD_MAX (1u << 20)
@@ -47,27 +46,16 @@ void tao_sealer_clear(struct tao_sealer *s)
 	OPENSSL_cleanse(s, sizeof *s);
 }
 
-/* AES-256-GCM set up for one blob: key, nonce and all associated data are in. */
-static EVP_CIPHER_CTX *start(const struct tao_sealer *s, const uint8_t header[TAO_SEAL_HEADER],
-                             const void *aad, size_t aad_n, int encrypt)
+/* For one blob: key, then nonce. */
+static enum tao_err blob_key(const struct tao_sealer *s, const uint8_t header[TAO_SEAL_HEADER],
+                             uint8_t key[TAO_GCM_KEY + TAO_GCM_NONCE])
 {
-	uint8_t info[sizeof LABEL - 1 + FIXED], key[KEY_LEN + NONCE_LEN];
-	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	int len, good = ctx != NULL && aad_n <= AAD_MAX;
+	uint8_t info[sizeof LABEL - 1 + FIXED];
 
 	memcpy(info, LABEL, sizeof LABEL - 1);
 	memcpy(info + sizeof LABEL - 1, header, FIXED);
-	good = good && tao_hkdf(s->secret, sizeof s->secret, header + FIXED, SALT_LEN, info,
-	                        sizeof info, key, sizeof key) == TAO_OK &&
-	       EVP_CipherInit_ex2(ctx, EVP_aes_256_gcm(), key, key + KEY_LEN, encrypt, NULL) == 1 &&
-	       (aad_n == 0 || EVP_CipherUpdate(ctx, NULL, &len, aad, (int)aad_n) == 1) &&
-	       EVP_CipherUpdate(ctx, NULL, &len, header, TAO_SEAL_HEADER) == 1;
-	OPENSSL_cleanse(key, sizeof key);
-	if (!good) {
-		EVP_CIPHER_CTX_free(ctx);
-		return NULL;
-	}
-	return ctx;
+	return tao_hkdf(s->secret, sizeof s->secret, header + FIXED, SALT_LEN, info, sizeof info, key,
+	                TAO_GCM_KEY + TAO_GCM_NONCE);
 }
 
 static enum tao_err make_header(const struct tao_sealer *s, enum tao_seal_kind kind,
@@ -89,19 +77,15 @@ static enum tao_err make_header(const struct tao_sealer *s, enum tao_seal_kind k
 static enum tao_err encrypt(const struct tao_sealer *s, const void *aad, size_t aad_n,
                             const void *p, size_t n, struct tao_buf *b)
 {
-	EVP_CIPHER_CTX *ctx = start(s, b->p, aad, aad_n, 1);
-	uint8_t *text = tao_buf_room(b, n), *tag = tao_buf_room(b, TAO_SEAL_TAG);
-	enum tao_err e = tao_buf_err(b);
-	int len = 0;
+	uint8_t key[TAO_GCM_KEY + TAO_GCM_NONCE], header[TAO_SEAL_HEADER];
+	struct tao_rd part[] = { tao_rd_of(aad, aad_n), tao_rd_of(header, sizeof header) };
+	enum tao_err e;
 
-	if (e == TAO_OK) {
-		text = tag - n; /* the second room may have moved the first */
-		if (ctx == NULL || (n > 0 && EVP_EncryptUpdate(ctx, text, &len, p, (int)n) != 1) ||
-		    EVP_EncryptFinal_ex(ctx, tag, &len) != 1 ||
-		    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, TAO_SEAL_TAG, tag) != 1)
-			e = tao_fail_crypto("cannot seal");
-	}
-	EVP_CIPHER_CTX_free(ctx);
+	memcpy(header, b->p, sizeof header); /* b grows below */
+	e = blob_key(s, header, key);
+	if (e == TAO_OK)
+		e = tao_gcm_seal(key, key + TAO_GCM_KEY, part, 2, p, n, b);
+	OPENSSL_cleanse(key, sizeof key);
 	return e;
 }
 
@@ -161,42 +145,28 @@ static enum tao_err check_header(const struct tao_sealer *s, enum tao_seal_kind 
 }
 
 static enum tao_err decrypt(const struct tao_sealer *s, const void *aad, size_t aad_n,
-                            const uint8_t *blob, size_t blob_n, struct tao_buf *plain)
+                            const uint8_t *blob, size_t blob_n, struct tao_buf *out)
 {
-	EVP_CIPHER_CTX *ctx = start(s, blob, aad, aad_n, 0);
-	const uint8_t *text = blob + TAO_SEAL_HEADER;
-	size_t n = blob_n - TAO_SEAL_HEADER - TAO_SEAL_TAG;
-	uint8_t *to = tao_buf_room(plain, n);
-	enum tao_err e = tao_buf_err(plain);
-	uint8_t end[TAO_SEAL_TAG];
-	int len = 0;
+	struct tao_rd part[] = { tao_rd_of(aad, aad_n), tao_rd_of(blob, TAO_SEAL_HEADER) };
+	uint8_t key[TAO_GCM_KEY + TAO_GCM_NONCE];
+	enum tao_err e = blob_key(s, blob, key);
 
-	if (e == TAO_OK && ctx == NULL)
-		e = tao_fail_crypto("cannot unseal");
-	if (e == TAO_OK && ((n > 0 && EVP_DecryptUpdate(ctx, to, &len, text, (int)n) != 1) ||
-	                    EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_SET_TAG, TAO_SEAL_TAG,
-	                                        (void *)(text + n)) != 1 ||
-	                    EVP_DecryptFinal_ex(ctx, end, &len) != 1))
+	if (e == TAO_OK)
+		e = tao_gcm_open(key, key + TAO_GCM_KEY, part, 2, blob + TAO_SEAL_HEADER,
+		                 blob_n - TAO_SEAL_HEADER, out);
+	if (e == TAO_EALTERED)
 		e = tao_fail(TAO_EALTERED, "a sealed blob, or what surrounds it, was altered: write the "
 		                           "stub again with 'tao key pem', or restore a copy");
-	EVP_CIPHER_CTX_free(ctx);
+	OPENSSL_cleanse(key, sizeof key);
 	return e;
 }
 
 enum tao_err tao_unseal(const struct tao_sealer *s, enum tao_seal_kind kind, const void *aad,
                         size_t aad_n, const void *blob, size_t blob_n, struct tao_buf *out)
 {
-	struct tao_buf plain = TAO_BUF_INIT; /* out gets nothing that is not authentic */
 	enum tao_err e = check_header(s, kind, blob, blob_n);
 
 	if (e == TAO_OK && aad_n > AAD_MAX)
 		e = tao_fail(TAO_ELIMIT, "more than %u bytes of associated data", AAD_MAX);
-	if (e == TAO_OK)
-		e = decrypt(s, aad, aad_n, blob, blob_n, &plain);
-	if (e == TAO_OK) {
-		tao_buf_put(out, plain.p, plain.n);
-		e = tao_buf_err(out);
-	}
-	tao_buf_free(&plain);
-	return e;
+	return e == TAO_OK ? decrypt(s, aad, aad_n, blob, blob_n, out) : e;
 }

@@ -127,11 +127,15 @@ static void public_keys(void)
 	longer_length();
 	refuse_spki(EVP_EC_gen("secp256k1"), "another curve of 256 bits");
 	refuse_spki(EVP_EC_gen("P-224"), "a smaller curve");
-	refuse_spki(EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"), "Ed25519");
+	refuse_spki(EVP_PKEY_Q_keygen(NULL, NULL, "ED448"), "Ed448");
+	refuse_spki(EVP_PKEY_Q_keygen(NULL, NULL, "X25519"), "X25519, which does not sign");
 	refuse_spki(EVP_RSA_gen(1024), "RSA of 1024 bits");
 	refuse_spki(compressed(), "a compressed point");
 	refuse_spki(large_exponent(), "RSA with a huge exponent");
 	ok_err(tao_key_generate("rsa1024", &key), TAO_EINVAL, "rsa1024 is not generated");
+	ok(strstr(tao_why(), "too weak") != NULL, "the sentence says that it is weak: %s", tao_why());
+	ok_err(tao_key_generate("aes128-ctr-hmacsha256", &key), TAO_EINVAL, "nor a type that encrypts");
+	ok_err(tao_key_generate("ed25519x", &key), TAO_EINVAL, "nor one with something behind it");
 	ok_err(tao_key_generate("ecdsap256-public", &key), TAO_EINVAL, "nor a public type");
 }
 
@@ -214,7 +218,119 @@ static void signatures(void)
 	tao_buf_free(&sd);
 }
 
+/* What key.h says is signed, put together without key.c: SHA-256 of the message
+ * {1: "ctx", 2: "data"}, whatever the type. */
+static int signed_as_documented(EVP_PKEY *key, const char *md, const struct tao_buf *sd)
+{
+	static const uint8_t context[] = { 0x0a, 3, 'c', 't', 'x', 0x12, 4, 'd', 'a', 't', 'a' };
+	Tao__SignedData *m = (Tao__SignedData *)unpack(&tao__signed_data__descriptor, sd);
+	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
+	uint8_t hash[TAO_HASH_LEN];
+	int good;
+
+	EVP_Digest(context, sizeof context, hash, NULL, EVP_sha256(), NULL);
+	EVP_DigestVerifyInit_ex(ctx, NULL, md, NULL, NULL, key, NULL);
+	good = EVP_DigestVerify(ctx, m->signature.data, m->signature.len,
+	                        md != NULL ? context : hash,
+	                        md != NULL ? sizeof context : sizeof hash) == 1;
+	EVP_MD_CTX_free(ctx);
+	protobuf_c_message_free_unpacked(&m->base, NULL);
+	return good;
+}
+
+#define N_MIXED 7
+
+/* All types side by side in one process: each verifies its own and no other's. */
+static void mixed(void)
+{
+	static const struct {
+		const char *type, *md;
+	} kinds[N_MIXED] = {
+		{ "ecdsap256", "SHA256" }, { "ecdsap384", "SHA256" }, { "ecdsap521", "SHA256" },
+		{ "rsa2048", "SHA256" },   { "rsa3072", "SHA256" },   { "rsa4096", "SHA256" },
+		{ "ed25519", NULL },
+	};
+	EVP_PKEY *key[N_MIXED];
+	struct tao_buf sd[N_MIXED];
+	size_t strangers = 0;
+
+	for (size_t i = 0; i < N_MIXED; i++) {
+		sd[i] = (struct tao_buf)TAO_BUF_INIT;
+		tao_key_generate(kinds[i].type, &key[i]);
+		ok(tao_key_sign(key[i], "ctx", "data", 4, &sd[i]) == TAO_OK &&
+		           signed_as_documented(key[i], kinds[i].md, &sd[i]),
+		   "%s: signs what is documented", kinds[i].type);
+	}
+	for (size_t i = 0; i < N_MIXED; i++) {
+		ok_err(tao_key_verify(key[i], "ctx", "data", 4, sd[i].p, sd[i].n), TAO_OK,
+		       "%s: verifies among others", kinds[i].type);
+		for (size_t k = 0; k < N_MIXED; k++)
+			strangers += i != k && tao_key_verify(key[i], "ctx", "data", 4, sd[k].p,
+			                                      sd[k].n) != TAO_ESIGNATURE;
+	}
+	ok(strangers == 0, "no type verifies another's signature");
+	for (size_t i = 0; i < N_MIXED; i++) {
+		EVP_PKEY_free(key[i]);
+		tao_buf_free(&sd[i]);
+	}
+}
+
 /* CryptoKey */
+
+static const char *type_in(const struct tao_buf *stored_key, char out[64])
+{
+	Tao__CryptoKey *k = (Tao__CryptoKey *)unpack(&tao__crypto_key__descriptor, stored_key);
+
+	snprintf(out, 64, "%s", k->key_header->key_type);
+	protobuf_c_message_free_unpacked(&k->base, NULL);
+	return out;
+}
+
+/* CloudProxy typed the P-521 key of a certificate as P-384. */
+static void from_certificate(const char *type)
+{
+	X509 *cert = X509_new();
+	EVP_PKEY *key, *public;
+	struct tao_buf b = TAO_BUF_INIT;
+	char want[64], got[64];
+
+	tao_key_generate(type, &key);
+	X509_set_pubkey(cert, key);
+	public = X509_get_pubkey(cert);
+	snprintf(want, sizeof want, "%s-public", type);
+	ok(tao_cryptokey_encode(public, "k", 0, &b) == TAO_OK, "%s: stored from a certificate", type);
+	ok_str(type_in(&b, got), want, "%s: as what it is", type);
+	EVP_PKEY_free(key);
+	EVP_PKEY_free(public);
+	X509_free(cert);
+	tao_buf_free(&b);
+}
+
+/* RFC 8032, 7.1, test 1: the seed is the private key there. */
+static void seed(void)
+{
+	static const char secret[] = "9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60",
+	                  public[] = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+	struct tao_buf b = TAO_BUF_INIT, hex = TAO_BUF_INIT;
+	uint8_t raw[32], pub[32];
+	size_t n = sizeof pub;
+	EVP_PKEY *key, *back = NULL;
+
+	tao_unhex(secret, 64, raw, sizeof raw);
+	key = EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, NULL, raw, sizeof raw);
+	ok(tao_cryptokey_encode(key, "k", 1, &b) == TAO_OK && b.n > 34 && b.p[b.n - 34] == 0x12 &&
+	           b.p[b.n - 33] == 32 && memcmp(b.p + b.n - 32, raw, 32) == 0,
+	   "ed25519: the part is the seed");
+	ok(tao_cryptokey_decode(b.p, b.n, &back) == TAO_OK &&
+	           EVP_PKEY_get_raw_public_key(back, pub, &n) == 1,
+	   "ed25519: reads");
+	tao_buf_hex(&hex, pub, n);
+	ok_str(tao_buf_cstr(&hex), public, "ed25519: RFC 8032's public key");
+	EVP_PKEY_free(key);
+	EVP_PKEY_free(back);
+	tao_buf_free(&b);
+	tao_buf_free(&hex);
+}
 
 static void stored(const char *type, int with_private)
 {
@@ -306,6 +422,11 @@ static void padded_exponent(Tao__CryptoKey *k)
 	c->data[0] = 0;
 }
 
+static void shorter_part(Tao__CryptoKey *k)
+{
+	k->key_components[0].len--;
+}
+
 static void refuse_key(const struct tao_buf *good, void (*edit)(Tao__CryptoKey *),
                        const struct change *c)
 {
@@ -329,13 +450,14 @@ static void stored_refusals(void)
 	static const struct {
 		void (*edit)(Tao__CryptoKey *);
 		struct change c;
-		int rsa;
+		int which;
 	} cases[] = {
 		{ NULL, { "unchanged", 0, NULL, NULL, NULL, TAO_OK }, 0 },
 		{ NULL, { "a newer version", 3, NULL, NULL, NULL, TAO_EVERSION }, 0 },
 		{ NULL, { "version 1", 1, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
 		{ NULL, { "of another curve", 0, "ecdsap384", NULL, NULL, TAO_EFORMAT }, 0 },
 		{ NULL, { "said to be public", 0, "ecdsap256-public", "verifying", NULL, TAO_EFORMAT }, 0 },
+		{ NULL, { "of Ed25519", 0, "ed25519", NULL, NULL, TAO_EFORMAT }, 0 },
 		{ NULL, { "an encryption key", 0, "aes128-ctr-hmacsha256", NULL, NULL, TAO_EFORMAT }, 0 },
 		{ NULL, { "another purpose", 0, NULL, "verifying", NULL, TAO_EFORMAT }, 0 },
 		{ NULL, { "not active", 0, NULL, NULL, "revoked", TAO_EFORMAT }, 0 },
@@ -347,21 +469,31 @@ static void stored_refusals(void)
 		{ other_curve, { "another curve's name", 0, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
 		{ pkcs8, { "in PKCS#8", 0, NULL, NULL, NULL, TAO_EFORMAT }, 0 },
 		{ NULL, { "RSA unchanged", 0, NULL, NULL, NULL, TAO_OK }, 1 },
+		{ NULL, { "RSA too weak", 0, "rsa1024", NULL, NULL, TAO_EFORMAT }, 1 },
 		{ NULL, { "RSA of another size", 0, "rsa3072", NULL, NULL, TAO_EFORMAT }, 1 },
 		{ other_prime, { "RSA with another prime", 0, NULL, NULL, NULL, TAO_EFORMAT }, 1 },
 		{ padded_exponent, { "RSA, not minimal", 0, NULL, NULL, NULL, TAO_EFORMAT }, 1 },
+		{ NULL, { "Ed25519 unchanged", 0, NULL, NULL, NULL, TAO_OK }, 2 },
+		{ NULL, { "Ed25519 as a curve's", 0, "ecdsap256", NULL, NULL, TAO_EFORMAT }, 2 },
+		{ NULL, { "Ed25519 as public", 0, "ed25519-public", "verifying", NULL, TAO_EFORMAT }, 2 },
+		{ add_part, { "Ed25519, two parts", 0, NULL, NULL, NULL, TAO_EFORMAT }, 2 },
+		{ longer_part, { "Ed25519, a longer seed", 0, NULL, NULL, NULL, TAO_EFORMAT }, 2 },
+		{ shorter_part, { "Ed25519, a shorter seed", 0, NULL, NULL, NULL, TAO_EFORMAT }, 2 },
 	};
-	struct tao_buf good[2] = { TAO_BUF_INIT, TAO_BUF_INIT };
-	EVP_PKEY *rsa;
+	struct tao_buf good[3] = { TAO_BUF_INIT, TAO_BUF_INIT, TAO_BUF_INIT };
+	EVP_PKEY *rsa, *ed;
 
 	tao_key_generate("rsa2048", &rsa);
 	tao_cryptokey_encode(p256, "k", 1, &good[0]);
 	tao_cryptokey_encode(rsa, "k", 1, &good[1]);
+	tao_key_generate("ed25519", &ed);
+	tao_cryptokey_encode(ed, "k", 1, &good[2]);
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
-		refuse_key(&good[cases[i].rsa], cases[i].edit, &cases[i].c);
+		refuse_key(&good[cases[i].which], cases[i].edit, &cases[i].c);
 	EVP_PKEY_free(rsa);
-	tao_buf_free(&good[0]);
-	tao_buf_free(&good[1]);
+	EVP_PKEY_free(ed);
+	for (size_t i = 0; i < 3; i++)
+		tao_buf_free(&good[i]);
 }
 
 /* CloudProxy's */
@@ -683,6 +815,141 @@ static void keysets(void)
 	tao_buf_free(&pub);
 }
 
+/* Many keys of all kinds, and what else a set holds. */
+static const char *const others[] = {
+	"ecdsap384", "ed25519", "rsa2048", "aes128-ctr-hmacsha256", "aes256-ctr-hmacsha384",
+	"aes256-ctr-hmacsha512", "hdkf-sha384", "hdkf-sha512", "hdkf-sha256", "ecdsap521",
+};
+
+#define N_OTHERS (sizeof others / sizeof others[0])
+
+static void fill(struct tao_keyset *ks)
+{
+	struct tao_anykey k;
+
+	for (size_t i = 0; i < N_OTHERS; i++) {
+		ok(tao_anykey_generate(others[i], others[i], &k) == TAO_OK, "keyset: %s made", others[i]);
+		k.epoch = (int32_t)i;
+		ok(tao_keyset_add(ks, &k) == TAO_OK && k.name == NULL && k.pkey == NULL,
+		   "keyset: %s added", others[i]);
+	}
+	ks->cert = ks->delegation = ks->chain[0] = ks->chain[1] = (struct tao_buf)TAO_BUF_INIT;
+	tao_buf_str(&ks->cert, "a certificate");
+	tao_buf_str(&ks->delegation, "a delegation");
+	tao_buf_str(&ks->chain[0], "one");
+	tao_buf_str(&ks->chain[1], "two");
+	ks->n_chain = 2;
+}
+
+static void look(const struct tao_keyset *ks)
+{
+	const struct tao_crypter *c = tao_keyset_crypter(ks, NULL);
+	struct tao_deriver d;
+
+	ok(c != NULL && strcmp(c->type->name, "aes128-ctr-hmacsha256") == 0, "keyset: a crypter");
+	c = tao_keyset_crypter(ks, "aes256-ctr-hmacsha512");
+	ok(c != NULL && strcmp(c->type->name, "aes256-ctr-hmacsha512") == 0, "keyset: a certain one");
+	ok(tao_keyset_crypter(ks, "aes128-ctr") == NULL, "keyset: none of that type");
+	ok(tao_keyset_deriver(ks, NULL, &d) == TAO_OK &&
+	           memcmp(d.secret, ks->deriver, sizeof ks->deriver) == 0,
+	   "keyset: the deriver");
+	ok(tao_keyset_deriver(ks, "hdkf-sha512", &d) == TAO_OK && d.type->secret_n == 64,
+	   "keyset: a certain one");
+	tao_deriver_clear(&d);
+}
+
+static void large_sets(void)
+{
+	struct tao_buf a = TAO_BUF_INIT, b = TAO_BUF_INIT;
+	struct tao_keyset ks, back;
+	size_t same = 0;
+
+	tao_keyset_generate(&ks);
+	fill(&ks);
+	look(&ks);
+	ok_err(tao_keyset_encode(&ks, &a), TAO_OK, "keyset: with everything, stored");
+	ok_err(tao_keyset_decode(a.p, a.n, &back), TAO_OK, "keyset: read");
+	for (size_t i = 0; i < N_OTHERS && i < back.n_more; i++) {
+		const char *type = tao_anykey_type(&back.more[i]);
+
+		same += strcmp(type, others[i]) == 0 && strcmp(back.more[i].name, others[i]) == 0 &&
+		        back.more[i].epoch == (int32_t)i;
+	}
+	ok(back.n_more == N_OTHERS && same == N_OTHERS, "keyset: all keys, in order, with names");
+	ok(back.n_chain == 2 && back.cert.n == 13 && back.delegation.n == 12 &&
+	           memcmp(back.chain[1].p, "two", 3) == 0,
+	   "keyset: certificates and delegation");
+	ok(EVP_PKEY_eq(ks.signer, back.signer) == 1, "keyset: the first signing key is the signer");
+	look(&back);
+	ok(tao_keyset_encode(&back, &b) == TAO_OK && a.n == b.n && memcmp(a.p, b.p, a.n) == 0,
+	   "keyset: stored again, byte for byte");
+	tao_keyset_clear(&ks);
+	tao_keyset_clear(&back);
+	ok(back.more == NULL && back.n_more == 0 && back.cert.p == NULL, "keyset: cleared");
+	tao_buf_free(&a);
+	tao_buf_free(&b);
+}
+
+static void copy_of(const struct tao_anykey *k, struct tao_anykey *out)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+
+	if (tao_anykey_encode(k, &b) != TAO_OK || tao_anykey_decode(b.p, b.n, out) != TAO_OK)
+		exit(1);
+	tao_buf_free(&b);
+}
+
+static void adding(void)
+{
+	static const char *const each[] = { "ecdsap256", "aes128-ctr-hmacsha256", "hdkf-sha256" };
+	struct tao_keyset ks = { 0 };
+	struct tao_anykey k, again;
+	struct tao_buf b = TAO_BUF_INIT;
+
+	ok_err(tao_keyset_encode(&ks, &b), TAO_EINVAL, "keyset: none to store");
+	for (size_t i = 0; i < 3; i++) {
+		tao_anykey_generate(each[i], "k", &k);
+		copy_of(&k, &again);
+		ok_err(tao_keyset_add(&ks, &k), TAO_OK, "keyset: %s", each[i]);
+		ok_err(tao_keyset_add(&ks, &again), TAO_EEXIST, "keyset: %s, not twice", each[i]);
+		ok(again.name == NULL && again.pkey == NULL, "keyset: and the argument is empty");
+	}
+	ok(ks.signer != NULL && ks.has_deriver && ks.n_more == 1, "keyset: each in its place");
+	ok_err(tao_keyset_add(&ks, &again), TAO_EINVAL, "keyset: no key to add");
+	for (size_t i = 3; i < TAO_KEYSET_MAX; i++) {
+		tao_anykey_generate("hdkf-sha512", "k", &k);
+		tao_keyset_add(&ks, &k);
+	}
+	tao_anykey_generate("hdkf-sha512", "k", &k);
+	ok_err(tao_keyset_add(&ks, &k), TAO_ELIMIT, "keyset: not more than there may be");
+	ok(tao_keyset_encode(&ks, &b) == TAO_OK, "keyset: a full one is stored");
+	tao_keyset_clear(&ks);
+	ok_err(tao_keyset_decode(b.p, b.n, &ks), TAO_OK, "keyset: and read");
+	tao_keyset_clear(&ks);
+	tao_buf_free(&b);
+}
+
+/* A crypting key alone: for those who look, not for those who speak. */
+static void set_without_signer(void)
+{
+	struct tao_keyset ks = { 0 }, back;
+	struct tao_anykey k;
+	struct tao_buf b = TAO_BUF_INIT;
+
+	tao_anykey_generate("aes128-ctr-hmacsha256", "k", &k);
+	tao_keyset_add(&ks, &k);
+	tao_keyset_encode(&ks, &b);
+	ok_err(tao_keyset_decode(b.p, b.n, &back), TAO_EFORMAT, "keyset: only a crypting key");
+	ok(back.n_more == 0 && back.more == NULL, "keyset: nothing comes back");
+	ok(tao_keyset_decode_any(b.p, b.n, &back) == TAO_OK && tao_keyset_crypter(&back, NULL) != NULL,
+	   "keyset: it can be looked at");
+	ok_err(tao_anykey_generate("aes128-raw", "k", &k), TAO_EINVAL, "an unknown type of key");
+	ok(tao_anykey_type(&k) == NULL && tao_anykey_encode(&k, &b) == TAO_EINVAL, "is none");
+	tao_keyset_clear(&ks);
+	tao_keyset_clear(&back);
+	tao_buf_free(&b);
+}
+
 static void files(void)
 {
 	char dir[] = "/tmp/t_key.XXXXXX", path[64];
@@ -724,14 +991,26 @@ int main(void)
 	generated("ecdsap384", 120);
 	generated("ecdsap521", 158);
 	generated("rsa2048", 294);
+	generated("ed25519", 44);
 	public_keys();
 	signatures();
+	mixed();
+	seed();
+	from_certificate("ecdsap384");
+	from_certificate("ecdsap521");
+	from_certificate("ed25519");
 	stored("ecdsap256", 1);
 	stored("ecdsap256", 0);
 	stored("ecdsap384", 1);
+	stored("ecdsap384", 0);
 	stored("ecdsap521", 1);
+	stored("ecdsap521", 0);
+	stored("ed25519", 1);
+	stored("ed25519", 0);
 	stored("rsa2048", 1);
 	stored("rsa2048", 0);
+	stored("rsa3072", 1);
+	stored("rsa4096", 1);
 	stored_refusals();
 	vectors();
 	hkdf();
@@ -739,6 +1018,9 @@ int main(void)
 	pbe_altered();
 	pbe();
 	keysets();
+	large_sets();
+	adding();
+	set_without_signer();
 	files();
 	EVP_PKEY_free(p256);
 	return done();
