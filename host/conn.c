@@ -174,10 +174,12 @@ static void attach_fds(struct conn *c, struct msghdr *m, char *space, size_t spa
 /* Wipes; keeps a buffer of ordinary size. */
 static void empty(struct tao_buf *b)
 {
-	if (b->cap > KEEP_MAX)
+	if (b->cap > KEEP_MAX || b->err != TAO_OK) {
 		tao_buf_free(b);
-	else
-		tao_buf_reset(b);
+	} else if (b->n > 0) {
+		OPENSSL_cleanse(b->p, b->n); /* all of it would cost as much as a system call */
+		b->n = 0;
+	}
 }
 
 /* 1: all sent; 0: the reader is slow; -1: the reader is gone. */
@@ -279,6 +281,7 @@ static int answer_some(struct host *h, struct conn *c)
 			break;
 		at += used;
 		c->behind = c->in.n - at;
+		loop_follow(h, &c->source, m.cpu);
 		answer(h, c, &m);
 	}
 	if (at == c->in.n) {
@@ -303,20 +306,33 @@ static int answer_or_read(struct host *h, struct conn *c)
 	return c->in.n > 0 ? answer_some(h, c) : 0;
 }
 
+/* A program may be idle for ever; everything else is somebody's turn. */
+static void set_deadline(struct conn *c, int sent)
+{
+	int idle = c->state == CONN_PROGRAM && c->in.n == 0 && sent == 1;
+
+	atomic_store(&c->source.deadline, idle ? 0 : loop_now() + CONN_SECONDS);
+}
+
 static void conn_ready(struct host *h, struct source *s, uint32_t events)
 {
 	struct conn *c = (struct conn *)s;
-	int did = 0, sent = conn_flush(c);
+	int did = 0, sent;
 
 	(void)events;
+	atomic_store(&s->deadline, 0); /* our turn */
+	sent = conn_flush(c);
 	if (sent == 1) {
 		did = answer_or_read(h, c);
 		if (did >= 0)
 			sent = conn_flush(c);
 	}
-	if (did < 0 || sent < 0)
+	if (did < 0 || sent < 0) {
 		loop_remove(h, s);
-	else if (sent == 0)
+		return;
+	}
+	set_deadline(c, sent);
+	if (sent == 0)
 		loop_arm(h, s, EPOLLOUT); /* not EPOLLIN: what waits there would wake us for nothing */
 	else /* Requests that are here already: EPOLLOUT is true at once. */
 		loop_arm(h, s, did == 1 && c->in.n >= 4 ? EPOLLIN | EPOLLOUT : EPOLLIN);
@@ -398,6 +414,7 @@ enum tao_err conn_add(struct host *h, int fd, struct instance *via)
 	c->pidfd = c->passed_fd = -1;
 	c->via = via != NULL ? instance_ref(via) : NULL;
 	c->in = c->out = empty_buf;
+	set_deadline(c, 1);
 	return loop_add(h, &c->source, EPOLLIN);
 }
 
@@ -509,14 +526,15 @@ static void door_destroy(struct host *h, struct source *s)
 	free(d);
 }
 
-/* Only a local stream socket is served: the host writes to what comes here. */
+/* Only a local stream connection is served: the host writes to what comes here. */
 static int is_local_stream(int fd)
 {
-	int domain = 0, type = 0;
-	socklen_t n = sizeof domain, m = sizeof type;
+	int domain = 0, type = 0, listens = 0;
+	socklen_t n = sizeof domain, m = sizeof type, l = sizeof listens;
 
 	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && domain == AF_UNIX &&
-	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &m) == 0 && type == SOCK_STREAM;
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &m) == 0 && type == SOCK_STREAM &&
+	       getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &l) == 0 && !listens;
 }
 
 /* Takes one descriptor from the door: 1 served, 0 nothing there, -1 the end. */
@@ -537,7 +555,7 @@ static int door_take(struct host *h, struct door *d)
 		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
 	take_control(&m, &fd); /* an empty message may bring one as well */
 	if (fd >= 0 && !is_local_stream(fd)) {
-		host_log("warning", "%s sent something else than a socket through its door",
+		host_log("warning", "%s sent something else than a connection through its door",
 		         d->inst->program);
 		close_foreign(fd);
 	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK) {

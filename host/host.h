@@ -2,12 +2,14 @@
  * The keeper: the process of taod that has the keys and answers programs.
  *
  * One struct host, made once at start, then only read; what changes has a
- * lock of its own inside its module. One epoll set; a worker thread per CPU
- * waits on it, and each event goes to one worker, which answers in place: a
- * signature costs no hand-over between threads. Sources are one-shot, so one
- * connection is never in two workers.
+ * lock of its own inside its module. Each CPU has its workers and their epoll
+ * set, a connection is with those of its caller's CPU, and each event goes to
+ * one worker, which answers in place: a signature costs no hand-over between
+ * threads or cores. Sources are one-shot, so one connection is never in two
+ * workers.
  *
  *   loop.c      sources, workers, accepting
+ *   cpus.c      which workers serve which CPU
  *   conn.c      connections: framing, state, challenge
  *   ops.c       table of operations, with the states that allow them
  *   op_tao.c    name, extend, random, attest, seal, unseal
@@ -66,6 +68,7 @@ struct host {
 #define INSTANCE_MAX_LABEL 64     /* bytes of its label */
 #define INSTANCE_MAX_AGAIN 16     /* registrations of one process */
 #define USER_MAX_CONNS 256        /* connections of one user that are no program's */
+#define CONN_SECONDS 60           /* to identify, to finish a request, to read answers */
 
 /* One registered start of a program with its forked children. Fixed once
  * registered, but for what is atomic. Reference-counted: the registry, its
@@ -126,13 +129,18 @@ struct source {
 	int fd;
 	void (*ready)(struct host *h, struct source *s, uint32_t events);
 	void (*destroy)(struct host *h, struct source *s); /* frees it; closes fd */
+	_Atomic int64_t deadline; /* loop_now() after which it is shut down; 0: none */
 	struct source *prev, *next;
+	uint32_t set, next_set; /* of workers: where it is armed, and where next */
 };
 
 enum tao_err loop_new(struct host *h, struct loop **out);
 enum tao_err loop_add(struct host *h, struct source *s, uint32_t events);
 void loop_arm(struct host *h, struct source *s, uint32_t events);
 void loop_remove(struct host *h, struct source *s); /* destroys it */
+/* From its next arming on, the workers of that CPU have it (cpus.h). */
+void loop_follow(struct host *h, struct source *s, int cpu);
+int64_t loop_now(void); /* seconds, monotonic */
 enum tao_err loop_listen(struct host *h); /* binds the socket */
 /* Counts a user's connections that are no program's: TAO_ELIMIT above USER_MAX_CONNS. */
 enum tao_err loop_admit(struct host *h, uid_t uid);

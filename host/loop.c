@@ -7,14 +7,19 @@
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "cpus.h"
 #include "host.h"
 
 #define BACKLOG 1024
+#define SET_THREADS 2         /* of one set: a second for when the first is at something slow */
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_US 10000 /* when descriptors have run out */
+#define SWEEP_SECONDS 5       /* between looks at deadlines */
 
 /* How many connections a user has that are no program's. */
 struct user {
@@ -23,14 +28,22 @@ struct user {
 	struct user *next;
 };
 
+struct worker {
+	struct host *h;
+	uint32_t set;
+	pthread_t thread;
+};
+
 struct loop {
-	int epoll, wake;
-	struct source listener;
+	struct cpus cpus;
+	int *epoll;           /* one for each set of workers */
+	int wake;
+	struct source listener, sweeper;
 	pthread_mutex_t lock; /* the lists */
 	struct source *first;
 	struct user *users;   /* those with connections */
 	atomic_int stopping;
-	pthread_t *workers;
+	struct worker *workers;
 	uint32_t n_workers;
 };
 
@@ -41,13 +54,21 @@ enum tao_err loop_new(struct host *h, struct loop **out)
 
 	if (l == NULL)
 		return tao_fail_nomem();
+	cpus_read(&l->cpus, h->conf.workers);
+	l->epoll = calloc(l->cpus.n_sets, sizeof *l->epoll);
+	if (l->epoll == NULL) {
+		free(l);
+		return tao_fail_nomem();
+	}
 	pthread_mutex_init(&l->lock, NULL);
-	l->listener.fd = -1;
-	l->epoll = epoll_create1(EPOLL_CLOEXEC);
+	l->listener.fd = l->sweeper.fd = -1;
 	l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	*out = h->loop = l;
-	if (l->epoll < 0 || l->wake < 0 || epoll_ctl(l->epoll, EPOLL_CTL_ADD, l->wake, &ev) != 0)
-		return tao_fail_sys("making the event loop");
+	for (uint32_t i = 0; i < l->cpus.n_sets; i++) {
+		l->epoll[i] = epoll_create1(EPOLL_CLOEXEC);
+		if (epoll_ctl(l->epoll[i], EPOLL_CTL_ADD, l->wake, &ev) != 0)
+			return tao_fail_sys("making the event loop");
+	}
 	return TAO_OK;
 }
 
@@ -63,7 +84,7 @@ enum tao_err loop_add(struct host *h, struct source *s, uint32_t events)
 		l->first->prev = s;
 	l->first = s;
 	pthread_mutex_unlock(&l->lock);
-	if (epoll_ctl(l->epoll, EPOLL_CTL_ADD, s->fd, &ev) == 0)
+	if (epoll_ctl(l->epoll[s->set], EPOLL_CTL_ADD, s->fd, &ev) == 0)
 		return TAO_OK;
 	tao_fail_sys("watching a descriptor");
 	loop_remove(h, s);
@@ -73,15 +94,28 @@ enum tao_err loop_add(struct host *h, struct source *s, uint32_t events)
 void loop_arm(struct host *h, struct source *s, uint32_t events)
 {
 	struct epoll_event ev = { .events = events | EPOLLONESHOT, .data.ptr = s };
+	int *epoll = h->loop->epoll;
 
-	epoll_ctl(h->loop->epoll, EPOLL_CTL_MOD, s->fd, &ev);
+	if (s->next_set == s->set) {
+		epoll_ctl(epoll[s->set], EPOLL_CTL_MOD, s->fd, &ev);
+		return;
+	}
+	epoll_ctl(epoll[s->set], EPOLL_CTL_DEL, s->fd, NULL);
+	s->set = s->next_set; /* before it is armed: then it is another worker's */
+	if (epoll_ctl(epoll[s->set], EPOLL_CTL_ADD, s->fd, &ev) != 0)
+		shutdown(s->fd, SHUT_RDWR); /* out of memory: the caller tries again */
+}
+
+void loop_follow(struct host *h, struct source *s, int cpu)
+{
+	s->next_set = cpus_set(&h->loop->cpus, cpu);
 }
 
 void loop_remove(struct host *h, struct source *s)
 {
 	struct loop *l = h->loop;
 
-	epoll_ctl(l->epoll, EPOLL_CTL_DEL, s->fd, NULL);
+	epoll_ctl(l->epoll[s->set], EPOLL_CTL_DEL, s->fd, NULL);
 	pthread_mutex_lock(&l->lock);
 	if (s->prev != NULL)
 		s->prev->next = s->next;
@@ -158,12 +192,62 @@ static void accept_ready(struct host *h, struct source *s, uint32_t events)
 	loop_arm(h, s, EPOLLIN);
 }
 
-static void accept_destroy(struct host *h, struct source *s)
+static void own_destroy(struct host *h, struct source *s)
 {
 	(void)h;
 	close(s->fd);
 	s->fd = -1;
 }
+
+/* ---- deadlines ---- */
+
+int64_t loop_now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
+/* Another worker may have the source: it is only shut down, and ends by itself
+ * when that makes it ready. While it is in the list its descriptor is open. */
+static void sweep_ready(struct host *h, struct source *s, uint32_t events)
+{
+	struct loop *l = h->loop;
+	int64_t now = loop_now(), at;
+	uint64_t ticks;
+
+	(void)events;
+	if (read(s->fd, &ticks, sizeof ticks) < 0 && errno != EAGAIN)
+		host_log("error", "reading the timer: %s", strerror(errno));
+	pthread_mutex_lock(&l->lock);
+	for (struct source *o = l->first; o != NULL; o = o->next) {
+		at = atomic_load(&o->deadline);
+		if (at != 0 && now > at)
+			shutdown(o->fd, SHUT_RDWR);
+	}
+	pthread_mutex_unlock(&l->lock);
+	loop_arm(h, s, EPOLLIN);
+}
+
+static enum tao_err start_sweeper(struct host *h)
+{
+	static const struct itimerspec every = { { SWEEP_SECONDS, 0 }, { SWEEP_SECONDS, 0 } };
+	struct source *s = &h->loop->sweeper;
+
+	s->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	s->ready = sweep_ready;
+	s->destroy = own_destroy;
+	if (s->fd < 0)
+		return tao_fail_sys("making a timer");
+	if (timerfd_settime(s->fd, 0, &every, NULL) != 0) {
+		own_destroy(h, s);
+		return tao_fail_sys("setting a timer");
+	}
+	return loop_add(h, s, EPOLLIN);
+}
+
+/* ---- the socket ---- */
 
 static enum tao_err bind_socket(struct host *h, int fd)
 {
@@ -201,24 +285,26 @@ enum tao_err loop_listen(struct host *h)
 	}
 	l->listener.fd = fd;
 	l->listener.ready = accept_ready;
-	l->listener.destroy = accept_destroy;
-	return loop_add(h, &l->listener, EPOLLIN);
+	l->listener.destroy = own_destroy;
+	e = loop_add(h, &l->listener, EPOLLIN);
+	return e == TAO_OK ? start_sweeper(h) : e;
 }
 
 static void *work(void *arg)
 {
-	struct host *h = arg;
-	struct loop *l = h->loop;
+	struct worker *w = arg;
+	struct loop *l = w->h->loop;
 
+	cpus_pin(&l->cpus, w->set);
 	while (!atomic_load(&l->stopping)) {
 		struct epoll_event ev;
 		struct source *s;
 
-		if (epoll_wait(l->epoll, &ev, 1, -1) != 1)
+		if (epoll_wait(l->epoll[w->set], &ev, 1, -1) != 1)
 			continue;
 		s = ev.data.ptr;
 		if (s != NULL) /* NULL: woken to stop */
-			s->ready(h, s, ev.events);
+			s->ready(w->h, s, ev.events);
 	}
 	return NULL;
 }
@@ -226,12 +312,17 @@ static void *work(void *arg)
 enum tao_err loop_run(struct host *h)
 {
 	struct loop *l = h->loop;
+	uint32_t n = l->cpus.n_sets * SET_THREADS;
 
-	l->workers = calloc(h->conf.workers, sizeof *l->workers);
+	l->workers = calloc(n, sizeof *l->workers);
 	if (l->workers == NULL)
 		return tao_fail_nomem();
-	for (; l->n_workers < h->conf.workers; l->n_workers++) {
-		errno = pthread_create(&l->workers[l->n_workers], NULL, work, h);
+	for (; l->n_workers < n; l->n_workers++) {
+		struct worker *w = &l->workers[l->n_workers];
+
+		w->h = h;
+		w->set = l->n_workers % l->cpus.n_sets;
+		errno = pthread_create(&w->thread, NULL, work, w);
 		if (errno != 0)
 			return tao_fail_sys("starting a worker");
 	}
@@ -249,10 +340,12 @@ void loop_stop(struct host *h)
 	if (write(l->wake, &one, sizeof one) < 0)
 		host_log("error", "cannot wake the workers: %s", strerror(errno));
 	for (uint32_t i = 0; i < l->n_workers; i++)
-		pthread_join(l->workers[i], NULL);
+		pthread_join(l->workers[i].thread, NULL);
 	while (l->first != NULL)
 		loop_remove(h, l->first);
-	close(l->epoll);
+	for (uint32_t i = 0; i < l->cpus.n_sets; i++)
+		close(l->epoll[i]);
+	free(l->epoll);
 	close(l->wake);
 	free(l->workers);
 	pthread_mutex_destroy(&l->lock);
