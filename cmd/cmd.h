@@ -20,6 +20,7 @@
 #include "../host/conf.h"
 #include "../tao/client.h"
 #include "../tao/json.h"
+#include "../tao/tao.h"
 
 struct cmd;
 
@@ -61,6 +62,17 @@ int cmd_policy_remove(struct cmd_env *env, int argc, char **argv);
 int cmd_conf_print(struct cmd_env *env, int argc, char **argv);
 int cmd_conf_check(struct cmd_env *env, int argc, char **argv);
 int cmd_doctor(struct cmd_env *env, int argc, char **argv);
+int cmd_name(struct cmd_env *env, int argc, char **argv);
+int cmd_extend(struct cmd_env *env, int argc, char **argv);
+int cmd_random(struct cmd_env *env, int argc, char **argv);
+int cmd_secret(struct cmd_env *env, int argc, char **argv);
+int cmd_attest(struct cmd_env *env, int argc, char **argv);
+int cmd_verify(struct cmd_env *env, int argc, char **argv);
+int cmd_seal(struct cmd_env *env, int argc, char **argv);
+int cmd_unseal(struct cmd_env *env, int argc, char **argv);
+int cmd_protect(struct cmd_env *env, int argc, char **argv);
+int cmd_logic_encode(struct cmd_env *env, int argc, char **argv);
+int cmd_logic_decode(struct cmd_env *env, int argc, char **argv);
 
 /* ---- main.c: usage ---- */
 
@@ -106,6 +118,21 @@ enum tao_err cmd_call(struct tao_conn *c, const char *op, const ProtobufCMessage
 /* Connects, calls, closes. */
 enum tao_err cmd_ask(struct cmd_env *env, const char *op, const ProtobufCMessage *rq, int fd,
                      const ProtobufCMessageDescriptor *type, ProtobufCMessage **out);
+
+/* ---- parent.c: the commands of scripts, inside tao run ---- */
+
+/* The host of the program that this runs in: by the environment, or that of -d DIR. NULL on
+ * failure. */
+enum tao_err cmd_parent(const struct cmd_env *env, struct tao_parent **out);
+/* A file, or standard input for NULL and "-". */
+enum tao_err cmd_input(const char *file, size_t max, struct tao_buf *out);
+/* To a file, atomically, or to standard output for NULL. */
+enum tao_err cmd_output(const char *file, const void *p, size_t n, mode_t mode);
+/* In hex with a newline on standard output, or as they are. */
+enum tao_err cmd_output_hex(const void *p, size_t n, int raw);
+/* A decimal number; if it is none of that range, explains as wrong usage and returns 0. */
+int cmd_number(struct cmd_env *env, const char *what, const char *text, int64_t least,
+               int64_t most, int64_t *out);
 
 /* ---- program.c: programs and users as people name them ---- */
 

@@ -12,6 +12,14 @@
 #define PASS_DETAILS \
 	"  --passphrase-file FILE  the passphrase is the first line of FILE\n" \
 	"  --passphrase-fd N       ... of the descriptor N\n"
+#define LOGIC_DETAILS \
+	"  --term                  a line is a term, not a formula\n" \
+	"  --principal             ... a principal\n" \
+	"A line that is wrong gives 'error: LINE: why' in its place, and exit status 1 at the end.\n"
+#define POLICY_DETAILS \
+	"  --policy exact          for exactly this name (the default)\n" \
+	"  --policy program        for this executable and its successors, as this user\n" \
+	"  --policy host           for any program of this host\n"
 
 const struct cmd cmd_table[] = {
 	{ "init", NULL, "[--domain NAME] " PASS_ARGS, "makes a host and its domain", cmd_init,
@@ -66,6 +74,41 @@ const struct cmd cmd_table[] = {
 	{ "conf", "check", "FILE", "says what is wrong in an openssl.cnf", cmd_conf_check, NULL },
 	{ "doctor", NULL, "[PID]", "says whether a process really uses the Tao, or whether all is well",
 	  cmd_doctor, NULL },
+	{ "logic", "encode", "[--term | --principal] < TEXT", "encodes formulas, a line each, in hex",
+	  cmd_logic_encode, LOGIC_DETAILS },
+	{ "logic", "decode", "[--term | --principal] < HEX", "prints the text of encoded formulas",
+	  cmd_logic_decode, LOGIC_DETAILS },
+	{ "name", NULL, "", "prints the name of the program that it runs in", cmd_name, NULL },
+	{ "extend", NULL, "EXTENSION", "puts more behind that name, for good", cmd_extend, NULL },
+	{ "random", NULL, "[--raw] N", "prints random bytes of the host", cmd_random,
+	  "  --raw                   the bytes themselves, not hex\n" },
+	{ "secret", NULL, "[--raw] [--policy POLICY] N",
+	  "prints a secret that the program gets again next time", cmd_secret,
+	  "  --raw                   the bytes themselves, not hex\n"
+	  POLICY_DETAILS },
+	{ "attest", NULL, "[OPTION]... FORMULA", "has the host sign what the program says",
+	  cmd_attest,
+	  "  --issuer PRINCIPAL      a subprincipal of the program says it\n"
+	  "  --from NS               from when it holds, nanoseconds since 1970 [now]\n"
+	  "  --until NS              until when [a year later]\n"
+	  "  --out FILE              writes the attestation there\n" },
+	{ "verify", NULL, "[--trust PRINCIPAL] [--at NS] [FILE]",
+	  "verifies an attestation, prints what it says", cmd_verify,
+	  "  --trust PRINCIPAL       the key at its root [that of the program's own host]\n"
+	  "  --at NS                 the time for which it must hold [now]\n" },
+	{ "seal", NULL, "[--policy POLICY] [--out FILE] [FILE]",
+	  "has the host encrypt data for the program", cmd_seal,
+	  POLICY_DETAILS
+	  "  --out FILE              writes it there\n" },
+	{ "unseal", NULL, "[--show-policy | --out FILE] [FILE]", "has the host decrypt it again", cmd_unseal,
+	  "  --show-policy           prints the policy that it was sealed with, not the data\n"
+	  "  --out FILE              writes the data there, for this user only\n" },
+	{ "protect", NULL, "--key FILE [--undo] [OPTION]... [FILE]",
+	  "encrypts longer data, with a key that is sealed", cmd_protect,
+	  "  --key FILE              the sealed key; it is made if it is not there\n"
+	  "  --undo                  decrypts\n"
+	  POLICY_DETAILS
+	  "  --out FILE              writes it there, for this user only\n" },
 	{ NULL, NULL, NULL, NULL, NULL, NULL },
 };
 

@@ -14,6 +14,7 @@
  *   pair                through the door, keeping the host's end as well
  *   hello               Tao.Hello; keeps the challenge
  *   prove [HEX]         Tao.Prove with it, or with that
+ *   provewith OP        Tao.Prove and another request in one piece; no answer is read
  *   identify            hello and prove
  *   call OP HEX         a request and its answer: "ok OP HEX", "err OP CODE SENTENCE", "closed"
  *   send OP HEX         a request only; recv: an answer only
@@ -413,6 +414,16 @@ static void cmd_prove(struct client *cl, char *args)
 	print_answer(cl, 0);
 }
 
+static void cmd_provewith(struct client *cl, char *args)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+
+	put_prove(cl, NULL, &b);
+	send_request(cl, args, "-", &b);
+	puts(send_all(cl, cl->c->fd, b.p, b.n) ? "ok" : "closed");
+	tao_buf_free(&b);
+}
+
 static void cmd_identify(struct client *cl, char *args)
 {
 	(void)args;
@@ -516,14 +527,11 @@ static void cmd_burst(struct client *cl, char *args)
 		send_request(cl, op, args != NULL ? args : "-", &b);
 	fcntl(cl->c->fd, F_SETFL, flags | O_NONBLOCK);
 	for (size_t at = 0; good < n;) {
-		struct pollfd p = { cl->c->fd, (short)(POLLIN | (at < b.n ? POLLOUT : 0)), 0 };
-		ssize_t done;
+		struct pollfd p = { cl->c->fd, POLLIN | POLLOUT, 0 };
+		ssize_t done = at < b.n ? send(cl->c->fd, b.p + at, b.n - at, MSG_NOSIGNAL) : 0;
 
-		if (poll(&p, 1, ANSWER_MS) <= 0)
-			break;
-		done = at < b.n ? send(cl->c->fd, b.p + at, b.n - at, MSG_NOSIGNAL) : 0;
 		at += done > 0 ? (size_t)done : 0;
-		if ((p.revents & POLLIN) == 0 && cl->c->in.n < 8)
+		if (at < b.n && (poll(&p, 1, ANSWER_MS) <= 0 || (p.revents & POLLIN) == 0))
 			continue;
 		if (receive(cl, &m, &used) != 1 || m.seq != seq + (uint64_t)good || m.code != TAO_OK)
 			break;
@@ -863,7 +871,8 @@ static const struct {
 	command_fn *fn;
 } commands[] = {
 	{ "use", cmd_use }, { "connect", cmd_connect }, { "door", cmd_door }, { "pair", cmd_pair },
-	{ "hello", cmd_hello }, { "prove", cmd_prove }, { "identify", cmd_identify },
+	{ "hello", cmd_hello }, { "prove", cmd_prove }, { "provewith", cmd_provewith },
+	{ "identify", cmd_identify },
 	{ "call", cmd_call }, { "send", cmd_send }, { "recv", cmd_recv }, { "recvlen", cmd_recvlen },
 	{ "bytewise", cmd_bytewise }, { "raw", cmd_raw }, { "flood", cmd_flood },
 	{ "burst", cmd_burst }, { "fd", cmd_fd }, { "fds", cmd_fds }, { "doorsend", cmd_doorsend },
