@@ -8,6 +8,8 @@
 
 #include <openssl/crypto.h>
 
+#define CMD_NAME_MAX 32 /* bytes of "key new" and the like */
+
 #define PASS_ARGS "[--passphrase-file FILE | --passphrase-fd N]"
 #define PASS_DETAILS \
 	"  --passphrase-file FILE  the passphrase is the first line of FILE\n" \
@@ -100,7 +102,8 @@ const struct cmd cmd_table[] = {
 	  "has the host encrypt data for the program", cmd_seal,
 	  POLICY_DETAILS
 	  "  --out FILE              writes it there\n" },
-	{ "unseal", NULL, "[--show-policy | --out FILE] [FILE]", "has the host decrypt it again", cmd_unseal,
+	{ "unseal", NULL, "[--show-policy | --out FILE] [FILE]", "has the host decrypt it again",
+	  cmd_unseal,
 	  "  --show-policy           prints the policy that it was sealed with, not the data\n"
 	  "  --out FILE              writes the data there, for this user only\n" },
 	{ "protect", NULL, "--key FILE [--undo] [OPTION]... [FILE]",
@@ -198,9 +201,9 @@ static const struct cmd *find(int argc, char **argv, int *words)
 	return NULL;
 }
 
-static int dispatch(struct cmd_env *env, int argc, char **argv)
+/* name: room for the whole name, which env keeps. */
+static int dispatch(struct cmd_env *env, int argc, char **argv, char name[CMD_NAME_MAX])
 {
-	char name[32];
 	int words;
 
 	if (argc == 0) {
@@ -209,7 +212,7 @@ static int dispatch(struct cmd_env *env, int argc, char **argv)
 	}
 	env->cmd = find(argc, argv, &words);
 	if (env->cmd != NULL) {
-		full_name(env->cmd, name, sizeof name);
+		full_name(env->cmd, name, CMD_NAME_MAX);
 		env->name = name;
 		optind = 0; /* glibc: start afresh */
 		return env->cmd->fn(env, argc - words + 1, argv + words - 1);
@@ -239,6 +242,7 @@ static void fill_standard_descriptors(void)
 int main(int argc, char **argv)
 {
 	struct cmd_env env = { .self = argv[0], .name = "", .in_order = 1 };
+	char name[CMD_NAME_MAX];
 	int status;
 
 	fill_standard_descriptors();
@@ -248,7 +252,7 @@ int main(int argc, char **argv)
 		status = env.status;
 	} else {
 		env.in_order = 0;
-		status = dispatch(&env, argc - optind, argv + optind);
+		status = dispatch(&env, argc - optind, argv + optind, name);
 	}
 	if (fflush(stdout) != 0 || ferror(stdout)) {
 		tao_fail_sys("the output could not be written");
