@@ -6,11 +6,11 @@
 
 #include "../tao/file.h"
 
-#define KEY_LEN 96           /* AES-256 and HMAC-SHA-512 (tao_key_protect) */
-#define MAX_SEALED_KEY 65536 /* bytes of a key file */
-#define PROTECTED_EXTRA 80   /* MAC and IV */
-#define KEY_MODE 0600        /* sealed, but nobody else has use for it */
-#define DATA_MODE 0600
+#define KEY_LEN         96    /* AES-256 and HMAC-SHA-512 (tao_key_protect) */
+#define MAX_SEALED_KEY  65536 /* bytes of a key file */
+#define PROTECTED_EXTRA 80    /* MAC and IV */
+#define KEY_MODE        0600  /* sealed, but nobody else has use for it */
+#define DATA_MODE       0600
 
 enum { OPT_KEY = 1, OPT_POLICY, OPT_OUT, OPT_UNDO };
 
@@ -75,7 +75,8 @@ static enum tao_err key_get(struct tao_parent *p, const struct wanted *w, struct
 	if (e == TAO_OK)
 		e = tao_parent_unseal(p, blob.p, blob.n, key, NULL);
 	if (e == TAO_OK && key->n != KEY_LEN)
-		e = tao_fail(TAO_EFORMAT, "%s holds sealed data, but no key of 'tao protect'", w->key);
+		e = tao_fail(TAO_EFORMAT, "%s holds sealed data, but no key of 'tao protect'",
+		             w->key);
 	tao_buf_free(&blob);
 	return e;
 }

@@ -4,8 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#define MAX_BLOB (1u << 20) /* more than a host makes */
-#define BLOB_MODE 0644      /* sealed: no secret */
+#define MAX_BLOB  (1u << 20) /* more than a host makes */
+#define BLOB_MODE 0644       /* sealed: no secret */
 #define DATA_MODE 0600
 
 enum { OPT_POLICY = 1, OPT_OUT, OPT_SHOW };

@@ -37,7 +37,8 @@ static enum tao_err verify(struct cmd_env *env, const char *file, const char *tr
 	enum tao_err e = cmd_input(file, TAO_ATTEST_MAX, &att);
 
 	if (e == TAO_OK)
-		e = trust != NULL ? tao_prin_parse(trust, strlen(trust), &root) : own_root(env, &root);
+		e = trust != NULL ? tao_prin_parse(trust, strlen(trust), &root)
+		                  : own_root(env, &root);
 	if (e == TAO_OK)
 		e = tao_attestation_verify(att.p, att.n, at, root, said);
 	tao_node_free(root);
@@ -71,8 +72,8 @@ static int put_json(struct cmd_env *env, const struct tao_attested *a)
 
 static int put_text(struct cmd_env *env, const struct tao_attested *a)
 {
-	struct tao_node *says = tao_says(tao_node_dup(a->speaker), a->from, a->until,
-	                                 tao_node_dup(a->message));
+	struct tao_node *says =
+	    tao_says(tao_node_dup(a->speaker), a->from, a->until, tao_node_dup(a->message));
 	char *text = says != NULL ? tao_node_text(says) : NULL;
 	int status = 0;
 

@@ -16,9 +16,9 @@
 
 #include "stub.h"
 
-#define OPERATION "Connect"
-#define LINGER_MS 500    /* for a refused peer to read why */
-#define LINGER_MAX 65536 /* bytes of it that are thrown away */
+#define OPERATION      "Connect"
+#define LINGER_MS      500   /* for a refused peer to read why */
+#define LINGER_MAX     65536 /* bytes of it that are thrown away */
 #define NAME_MAX_SHOWN 512
 
 struct tao_channel {
@@ -28,11 +28,10 @@ struct tao_channel {
 	struct tao_node *peer;
 	char address[TAO_CHANNEL_ADDRESS_MAX];
 	int timeout_ms;
-	int64_t deadline;  /* of the call in progress */
-	int timed_out;     /* in the call in progress */
-	int sys;           /* errno of a lost connection */
-	int eof;
-	int failed;        /* only good for closing */
+	int64_t deadline; /* of the call in progress */
+	int timed_out;    /* in the call in progress */
+	int sys;          /* errno of a lost connection */
+	int failed;       /* only good for closing */
 	/* During the handshake only. */
 	const struct tao_channel_conf *conf;
 	pthread_mutex_t *asking;
@@ -112,10 +111,8 @@ static int bio_read(BIO *b, char *p, int n)
 	BIO_clear_retry_flags(b);
 	do {
 		r = recv(c->fd, p, (size_t)n, MSG_DONTWAIT);
-		if (r >= 0) {
-			c->eof = r == 0;
+		if (r >= 0)
 			return (int)r;
-		}
 	} while (io_again(c, b, POLLIN));
 	return -1;
 }
@@ -134,13 +131,13 @@ static int bio_write(BIO *b, const char *p, int n)
 	return -1;
 }
 
+/* It does not tell an end of file: openssl.cnf can have libssl take that for a proper close. */
 static long bio_ctrl(BIO *b, int cmd, long num, void *ptr)
 {
-	struct tao_channel *c = BIO_get_data(b);
-
+	(void)b;
 	(void)num;
 	(void)ptr;
-	return cmd == BIO_CTRL_FLUSH ? 1 : cmd == BIO_CTRL_EOF ? c->eof : 0;
+	return cmd == BIO_CTRL_FLUSH;
 }
 
 static int bio_create(BIO *b)
@@ -183,8 +180,8 @@ static int is_refusal(unsigned long error)
 
 static enum tao_err cut(struct tao_channel *c)
 {
-	return tao_fail(TAO_EPROTO, "%s cut the connection%s%s", c->address, c->sys != 0 ? ": " : "",
-	                c->sys != 0 ? strerror(c->sys) : "");
+	return tao_fail(TAO_EPROTO, "%s cut the connection%s%s", c->address,
+	                c->sys != 0 ? ": " : "", c->sys != 0 ? strerror(c->sys) : "");
 }
 
 /* r: what the call of libssl returned. */
@@ -201,10 +198,8 @@ static enum tao_err io_error(struct tao_channel *c, int r)
 	if (is_refusal(error))
 		return tao_fail(TAO_EDENIED,
 		                "%s refused this program (%s): its guard or its domain does not "
-		                "know it", c->address, reason);
-	if (ERR_GET_LIB(error) == ERR_LIB_SSL &&
-	    ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING)
-		return cut(c);
+		                "know it",
+		                c->address, reason);
 	if (kind == SSL_ERROR_SSL)
 		return tao_fail(TAO_EPROTO, "TLS with %s failed: %s", c->address,
 		                reason != NULL ? reason : "libssl gave no reason");
@@ -221,7 +216,8 @@ static enum tao_err handshake_error(struct tao_channel *c, int r)
 	}
 	if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
 		ERR_clear_error();
-		return tao_fail(TAO_EDENIED, "%s shows no certificate: it must be a program of the domain",
+		return tao_fail(TAO_EDENIED,
+		                "%s shows no certificate: it must be a program of the domain",
 		                c->address);
 	}
 	if (verify == X509_V_OK)
@@ -299,7 +295,8 @@ static enum tao_err judge_late(struct tao_channel *c)
 	if (c->judged)
 		return c->verdict;
 	if (cert == NULL)
-		return tao_fail(TAO_EDENIED, "%s shows no certificate: it must be a program of the domain",
+		return tao_fail(TAO_EDENIED,
+		                "%s shows no certificate: it must be a program of the domain",
 		                c->address);
 	return judge(c, cert);
 }
@@ -311,7 +308,8 @@ enum tao_err tao_channel_conf_check(const struct tao_channel_conf *conf)
 	if (conf->guard == NULL && conf->authorise == NULL)
 		return tao_fail(TAO_EINVAL, "say who the peer may be: set .guard or .authorise");
 	if (conf->timeout_ms < 0)
-		return tao_fail(TAO_EINVAL, "a deadline of %d ms: give 0 or more", conf->timeout_ms);
+		return tao_fail(TAO_EINVAL, "a deadline of %d ms: give 0 or more",
+		                conf->timeout_ms);
 	return tao_key_name_check(conf->key, strlen(conf->key));
 }
 
@@ -328,7 +326,8 @@ void tao_channel_address(int fd, char out[TAO_CHANNEL_ADDRESS_MAX])
 	                NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		snprintf(out, TAO_CHANNEL_ADDRESS_MAX, "the peer");
 	else
-		snprintf(out, TAO_CHANNEL_ADDRESS_MAX, strchr(host, ':') != NULL ? "[%.*s]:%s" : "%.*s:%s",
+		snprintf(out, TAO_CHANNEL_ADDRESS_MAX,
+		         strchr(host, ':') != NULL ? "[%.*s]:%s" : "%.*s:%s",
 		         TAO_CHANNEL_ADDRESS_MAX - 16, host, port);
 }
 
@@ -342,7 +341,8 @@ static void linger(int fd)
 	shutdown(fd, SHUT_WR);
 	for (size_t n = 0; r > 0 && n < LINGER_MAX; n += (size_t)r)
 		r = tao_channel_wait(fd, POLLIN, deadline) > 0
-		    ? recv(fd, junk, sizeof junk, MSG_DONTWAIT) : 0;
+		        ? recv(fd, junk, sizeof junk, MSG_DONTWAIT)
+		        : 0;
 }
 
 static void channel_free(struct tao_channel *c)
@@ -420,7 +420,8 @@ enum tao_err tao_channel_shake(const struct tao_channel_conf *conf, SSL_CTX *ctx
 
 static int connect_one(const struct addrinfo *a, int64_t deadline)
 {
-	int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+	int fd =
+	    socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
 	int err = 0;
 	socklen_t n = sizeof err;
 
@@ -487,8 +488,8 @@ enum tao_err tao_channel_dial(const struct tao_channel_conf *conf, const char *h
 	if (e == TAO_OK)
 		e = connect_to(host, port, deadline, &fd);
 	if (e == TAO_OK)
-		e = tao_channel_shake(conf, ctx, fd, 0, is_address(host) ? NULL : host, deadline, NULL,
-		                      out);
+		e = tao_channel_shake(conf, ctx, fd, 0, is_address(host) ? NULL : host, deadline,
+		                      NULL, out);
 	SSL_CTX_free(ctx);
 	return e;
 }
@@ -518,7 +519,8 @@ void tao_channel_set_timeout(struct tao_channel *c, int timeout_ms)
 static enum tao_err begin(struct tao_channel *c)
 {
 	if (c->failed)
-		return tao_fail(TAO_EPROTO, "the channel to %s has failed before: close it", c->address);
+		return tao_fail(TAO_EPROTO, "the channel to %s has failed before: close it",
+		                c->address);
 	ERR_clear_error();
 	c->timed_out = 0;
 	c->deadline = tao_channel_now_ms() + c->timeout_ms;

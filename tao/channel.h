@@ -8,20 +8,23 @@
  * urn:tao: URI of the certificate, which must be the same as the OU. Whoever it
  * is, it must be authorised before the channel is handed out.
  *
- * TLS 1.3 only, without resumption. There is nothing of ours on the wire: any TLS 1.3
- * peer with a program certificate can be at the other end.
+ * TLS 1.3 only, without resumption. There is nothing of ours on the wire: any
+ * TLS 1.3 peer with a program certificate can be at the other end.
  *
- * A TLS 1.3 client is done before the server has judged it: a refused one learns
- * so from its first read (TAO_EDENIED).
+ * A TLS 1.3 client is done before the server has judged it: a refused one
+ * learns so from its first read (TAO_EDENIED).
  *
- * Channels block, up to a deadline; no SIGPIPE is raised. A channel is used by one thread at a
- * time, a listener by any number.
+ * Channels block, up to a deadline; looking up a host's name is outside it. No
+ * SIGPIPE is raised. A channel is used by one thread at a time, a listener by
+ * any number.
  *
  * Errors: TAO_EDENIED (the peer is not of the domain, not authorised, or has
- * refused this program), TAO_EEXPIRED (a certificate, often because of the clock),
- * TAO_ETIMEOUT, TAO_EPROTO (no TLS, or the connection was cut), TAO_ENOTFOUND (no such host, key or
- * certificate), TAO_ENOTRUN (OpenSSL has no Tao provider here), what the host says about the key, TAO_EINVAL, TAO_ECRYPTO, TAO_ESYS, TAO_ENOMEM. Sentences name the peer's
- * address, and its principal once it is known.
+ * refused this program), TAO_EEXPIRED (a certificate, often because of the
+ * clock), TAO_ETIMEOUT, TAO_EPROTO (no TLS, or the connection was cut),
+ * TAO_ENOTFOUND (no such host, key or certificate), TAO_ENOTRUN (OpenSSL has no
+ * Tao provider here), what the host says about the key, TAO_EINVAL,
+ * TAO_ECRYPTO, TAO_ESYS, TAO_ENOMEM. Sentences name the peer's address, and its
+ * principal once it is known.
  */
 #ifndef TAO_CHANNEL_H
 #define TAO_CHANNEL_H
@@ -35,8 +38,8 @@
 #include "logic.h"
 
 #define TAO_CHANNEL_TIMEOUT_MS 10000
-#define TAO_CHANNEL_BACKLOG 128    /* connections that wait to be accepted */
-#define TAO_CHANNEL_PIECE   65536
+#define TAO_CHANNEL_BACKLOG    128 /* connections that wait to be accepted */
+#define TAO_CHANNEL_PIECE      65536
 
 /* Zeroed but for what is set. Dial and listen copy it, with its strings; guard and arg
  * must live as long as a listener. */
@@ -81,7 +84,7 @@ enum tao_err tao_channel_serve(struct tao_listener *l, int fd, struct tao_channe
 
 /* The peer's principal; it is the channel's. */
 const struct tao_node *tao_channel_peer(const struct tao_channel *c);
-int tao_channel_fd(const struct tao_channel *c); /* for poll(2), if nothing is pending */
+int tao_channel_fd(const struct tao_channel *c);         /* for poll(2), if nothing is pending */
 size_t tao_channel_pending(const struct tao_channel *c); /* bytes that were read ahead */
 void tao_channel_set_timeout(struct tao_channel *c, int timeout_ms);
 

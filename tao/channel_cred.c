@@ -9,12 +9,12 @@
 #include "stub.h"
 
 #define CHAIN_DEPTH 3 /* certificates between a program's and the policy certificate */
-#define URI_MAX (sizeof "tao:" + TAO_KEY_NAME_MAX)
+#define URI_MAX     (sizeof "tao:" + TAO_KEY_NAME_MAX)
 
 /* What a tao: URI holds. */
 struct found {
 	EVP_PKEY *key;
-	STACK_OF(X509) *certs;
+	STACK_OF(X509) * certs;
 };
 
 static void found_clear(struct found *f)
@@ -128,8 +128,8 @@ static enum tao_err use_own(SSL_CTX *ctx, const char *key, time_t *renew)
 	if (e == TAO_OK && f.key == NULL)
 		e = tao_fail(TAO_ENOTFOUND, "%s has no key: see 'tao key list'", uri);
 	if (e == TAO_OK && sk_X509_num(f.certs) == 0)
-		e = tao_fail(TAO_ENOTFOUND,
-		             "%s has no certificate: 'tao cert show %s' says why", uri, key);
+		e = tao_fail(TAO_ENOTFOUND, "%s has no certificate: 'tao cert show %s' says why",
+		             uri, key);
 	if (e == TAO_OK && (SSL_CTX_use_certificate(ctx, sk_X509_value(f.certs, 0)) != 1 ||
 	                    SSL_CTX_use_PrivateKey(ctx, f.key) != 1 || !use_chain(ctx, &f)))
 		e = tao_fail_crypto("key and certificate of %s cannot be used for TLS", uri);
@@ -139,7 +139,7 @@ static enum tao_err use_own(SSL_CTX *ctx, const char *key, time_t *renew)
 	return e;
 }
 
-/* A store of its own: whatever openssl.cnf put into the context's is not trusted here. */
+/* A store of its own: whatever else was put into the context's is not trusted here. */
 static enum tao_err use_trust(SSL_CTX *ctx)
 {
 	X509_STORE *store = X509_STORE_new();
@@ -152,8 +152,9 @@ static enum tao_err use_trust(SSL_CTX *ctx)
 	}
 	SSL_CTX_set_cert_store(ctx, store);
 	if (e == TAO_OK && sk_X509_num(f.certs) == 0)
-		e = tao_fail(TAO_ENOTFOUND, "the Tao host gave no policy certificate for tao:ca: see "
-		                            "'tao doctor'");
+		e = tao_fail(TAO_ENOTFOUND,
+		             "the Tao host gave no policy certificate for tao:ca: see "
+		             "'tao doctor'");
 	for (int i = 0; e == TAO_OK && i < sk_X509_num(f.certs); i++) {
 		X509 *ca = sk_X509_value(f.certs, i);
 
@@ -168,7 +169,8 @@ int tao_channel_rules(SSL_CTX *ctx)
 {
 	SSL_CTX_set_options(ctx, SSL_OP_NO_TICKET);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
-	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, tao_channel_verify);
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+	                   tao_channel_verify);
 	SSL_CTX_set_verify_depth(ctx, CHAIN_DEPTH);
 	return SSL_CTX_set_num_tickets(ctx, 0) &&
 	       SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) &&

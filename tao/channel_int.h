@@ -33,8 +33,8 @@ int tao_channel_wait(int fd, short events, int64_t deadline);
 /* The other end's, for sentences. */
 void tao_channel_address(int fd, char out[TAO_CHANNEL_ADDRESS_MAX]);
 
-/* Does the handshake on fd and takes it, also when that fails. asking: held while guard and callback
- * are asked; may be NULL. */
+/* Does the handshake on fd and takes it, also when that fails. asking: held while
+ * guard and callback are asked; may be NULL. */
 enum tao_err tao_channel_shake(const struct tao_channel_conf *conf, SSL_CTX *ctx, int fd,
                                int is_server, const char *server_name, int64_t deadline,
                                pthread_mutex_t *asking, struct tao_channel **out);

@@ -14,9 +14,9 @@
 struct tao_listener {
 	struct tao_channel_conf conf; /* key and operation: its own copies */
 	int fd;
-	pthread_mutex_t asking;  /* guard and callback are asked one at a time */
+	pthread_mutex_t asking; /* guard and callback are asked one at a time */
 	pthread_mutex_t renewing;
-	SSL_CTX *ctx;            /* by renewing */
+	SSL_CTX *ctx; /* by renewing */
 	time_t renew;
 };
 
@@ -24,7 +24,8 @@ struct tao_listener {
 
 static int bind_one(const struct addrinfo *a)
 {
-	int fd = socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+	int fd =
+	    socket(a->ai_family, a->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
 	int on = 1, off = 0, err;
 
 	if (fd < 0)
@@ -56,12 +57,13 @@ static int bind_first(const struct addrinfo *list)
 
 static enum tao_err bind_to(const char *host, const char *port, int *fd)
 {
-	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *list = NULL;
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE },
+			*list = NULL;
 	int r = getaddrinfo(host, port, &hints, &list);
 
 	if (r != 0)
-		return tao_fail(TAO_ENOTFOUND, "%s port %s: %s", host != NULL ? host : "all addresses", port,
-		                gai_strerror(r));
+		return tao_fail(TAO_ENOTFOUND, "%s port %s: %s",
+		                host != NULL ? host : "all addresses", port, gai_strerror(r));
 	*fd = bind_first(list);
 	r = errno;
 	freeaddrinfo(list);

@@ -12,11 +12,11 @@
 #include "tao.h"
 #include "tao.pb-c.h"
 
-#define SOCKET_ENV "TAO_SOCKET"
+#define SOCKET_ENV     "TAO_SOCKET"
 #define SOCKET_DEFAULT TAO_LOCALSTATEDIR "/lib/tao/run/tao.sock"
-#define RANDOM_PIECE (256 << 10) /* bytes of one request */
-#define REPLY_SLACK 4096         /* what unpacking a reply needs above its own size */
-#define BLOB_GROWTH 32768        /* a blob is longer than its data: header, policy, name */
+#define RANDOM_PIECE   (256 << 10) /* bytes of one request */
+#define REPLY_SLACK    4096        /* what unpacking a reply needs above its own size */
+#define BLOB_GROWTH    32768       /* a blob is longer than its data: header, policy, name */
 
 /* What is sealed comes back in one request, too. */
 _Static_assert(TAO_PARENT_SEAL_MAX + BLOB_GROWTH <= TAO_RPC_MAX_REQUEST, "blobs fit");
@@ -71,9 +71,9 @@ void tao_parent_close(struct tao_parent *p)
 
 /* A reply's data and what else it may hold. */
 struct answer {
-	struct tao_buf *data;                /* appended to; NULL: not wanted */
-	char *policy;                        /* TAO_PARENT_POLICY_MAX bytes; NULL: not wanted */
-	int64_t *counter;                    /* NULL: not wanted */
+	struct tao_buf *data; /* appended to; NULL: not wanted */
+	char *policy;         /* TAO_PARENT_POLICY_MAX bytes; NULL: not wanted */
+	int64_t *counter;     /* NULL: not wanted */
 };
 
 static enum tao_err malformed(const char *op, const char *what)
@@ -116,7 +116,8 @@ static enum tao_err ask(struct tao_parent *p, const char *op, const Tao__RPCRequ
 	if (e == TAO_OK)
 		e = tao_client_call(p->client, op, body.p, body.n, &reply);
 	tao_pb_alloc_init(&pa, reply.n + REPLY_SLACK);
-	if (e == TAO_OK && tao_pb_unpack(&pa, &tao__rpcresponse__descriptor, reply.p, reply.n, op, &m))
+	if (e == TAO_OK &&
+	    tao_pb_unpack(&pa, &tao__rpcresponse__descriptor, reply.p, reply.n, op, &m))
 		e = malformed(op, "form that is known");
 	if (e == TAO_OK)
 		e = take(op, (Tao__RPCResponse *)m, a);
@@ -157,7 +158,8 @@ enum tao_err tao_parent_extend(struct tao_parent *p, const struct tao_node *sub)
 	enum tao_err e;
 
 	if (sub == NULL || sub->tag != TAO_SUBPRIN)
-		return tao_fail(TAO_EINVAL, "a name is extended by a subprincipal, such as .Worker(3)");
+		return tao_fail(TAO_EINVAL,
+		                "a name is extended by a subprincipal, such as .Worker(3)");
 	tao_node_encode(sub, &b);
 	set_data(&rq, b.p, b.n);
 	e = tao_buf_err(&b);
@@ -249,7 +251,8 @@ static enum tao_err check_label(const char *label)
 	size_t n = label != NULL ? strlen(label) : 0;
 
 	if (n == 0 || n > TAO_PARENT_LABEL_MAX)
-		return tao_fail(TAO_EINVAL, "a label has 1 to %d bytes, not %zu", TAO_PARENT_LABEL_MAX, n);
+		return tao_fail(TAO_EINVAL, "a label has 1 to %d bytes, not %zu",
+		                TAO_PARENT_LABEL_MAX, n);
 	return TAO_OK;
 }
 
@@ -265,7 +268,8 @@ static enum tao_err seal(struct tao_parent *p, const char *op, const char *label
 		                "%zu bytes with it (tao protect)",
 		                TAO_PARENT_SEAL_MAX, n);
 	if (policy != NULL && strlen(policy) >= TAO_PARENT_POLICY_MAX)
-		return tao_fail(TAO_EINVAL, "'%.40s...' is not a seal policy: use exact, program or host",
+		return tao_fail(TAO_EINVAL,
+		                "'%.40s...' is not a seal policy: use exact, program or host",
 		                policy);
 	set_data(&rq, data, n);
 	rq.policy = (char *)policy;
@@ -297,13 +301,13 @@ enum tao_err tao_parent_unseal(struct tao_parent *p, const void *blob, size_t n,
 	return unseal(p, "Tao.Unseal", blob, n, data, policy);
 }
 
-enum tao_err tao_parent_shared_secret(struct tao_parent *p, const char *policy, void *out,
-                                      size_t n)
+enum tao_err tao_parent_shared_secret(struct tao_parent *p, const char *policy, void *out, size_t n)
 {
 	Tao__RPCRequest rq = TAO__RPCREQUEST__INIT;
 
 	if (n == 0 || n > TAO_PARENT_SECRET_MAX)
-		return tao_fail(TAO_ELIMIT, "a shared secret has 1 to %d bytes", TAO_PARENT_SECRET_MAX);
+		return tao_fail(TAO_ELIMIT, "a shared secret has 1 to %d bytes",
+		                TAO_PARENT_SECRET_MAX);
 	rq.policy = (char *)policy;
 	return ask_bytes(p, "Tao.GetSharedSecret", &rq, out, n);
 }

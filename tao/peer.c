@@ -7,7 +7,7 @@
 
 #include "channel.h"
 
-#define URN "urn:tao:"
+#define URN   "urn:tao:"
 #define URN_N (sizeof URN - 1)
 
 /* Percent-decoding, RFC 3986: an escape that is cut or malformed fails. */
@@ -21,8 +21,10 @@ static enum tao_err unescape(const uint8_t *p, size_t n, struct tao_buf *out)
 			continue;
 		}
 		if (n - i < 3 || tao_unhex((const char *)p + i + 1, 2, &byte, 1) != TAO_OK)
-			return tao_fail(TAO_EFORMAT, "the %s name in a certificate is cut or wrongly "
-			                             "escaped", URN);
+			return tao_fail(TAO_EFORMAT,
+			                "the %s name in a certificate is cut or wrongly "
+			                "escaped",
+			                URN);
 		tao_buf_u8(out, byte);
 		i += 2;
 	}
@@ -54,8 +56,10 @@ static enum tao_err urn_text(const X509 *cert, struct tao_buf *text)
 	enum tao_err e;
 
 	if (urn == NULL)
-		e = tao_fail(TAO_EFORMAT, "the certificate names no program, or several: there must be "
-		                          "exactly one %s URI", URN);
+		e = tao_fail(TAO_EFORMAT,
+		             "the certificate names no program, or several: there must be "
+		             "exactly one %s URI",
+		             URN);
 	else
 		e = unescape(ASN1_STRING_get0_data(urn) + URN_N,
 		             (size_t)ASN1_STRING_length(urn) - URN_N, text);
@@ -72,13 +76,15 @@ static enum tao_err check_unit(const X509 *cert, const char *text, size_t n)
 
 	if (at >= 0 &&
 	    X509_NAME_get_index_by_NID((X509_NAME *)subject, NID_organizationalUnitName, at) < 0)
-		len = ASN1_STRING_to_UTF8(&unit, X509_NAME_ENTRY_get_data(
-		                                     X509_NAME_get_entry(subject, at)));
+		len = ASN1_STRING_to_UTF8(
+		    &unit, X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)));
 	same = len >= 0 && (size_t)len == n && memcmp(unit, text, n) == 0;
 	OPENSSL_free(unit);
 	if (!same)
-		return tao_fail(TAO_EFORMAT, "the certificate's subject does not name the same program "
-		                             "as its %s URI", URN);
+		return tao_fail(TAO_EFORMAT,
+		                "the certificate's subject does not name the same program "
+		                "as its %s URI",
+		                URN);
 	return TAO_OK;
 }
 

@@ -45,8 +45,8 @@
 
 #define TAO_PARENT_RANDOM_MAX (16u << 20) /* random bytes of one call */
 #define TAO_PARENT_SECRET_MAX 4096        /* bytes of a shared secret */
-#define TAO_PARENT_SEAL_MAX 1000000       /* bytes that are sealed: a blob fits into a request */
-#define TAO_PARENT_LABEL_MAX 256          /* bytes of a counter's label */
+#define TAO_PARENT_SEAL_MAX   1000000     /* bytes that are sealed: a blob fits into a request */
+#define TAO_PARENT_LABEL_MAX  256         /* bytes of a counter's label */
 #define TAO_PARENT_POLICY_MAX 32          /* bytes of a policy's word, with its NUL */
 
 struct tao_parent;

@@ -63,6 +63,10 @@ spew("$dir/one.c", "#include <tao/tao.h>\nvoid tao_conn_init(void *);\n"
 my $r = run($cc, "$dir/one.c", '-o', "$dir/one", @flags);
 ok($r->{status} != 0 && $r->{err} =~ /tao_conn_init/, 'what is not in the headers cannot be linked');
 
+my ($in_manual) = slurp(srctop() . '/man/libtao.3') =~ /^\.Bd -literal\n(#include.*?)^\.Ed$/ms;
+spew("$dir/manual.c", ($in_manual // '') =~ s/\\e/\\/gr);
+compile("$dir/manual.c", "$dir/manual");
+
 my $examples = srctop() . '/examples';
 compile("$examples/$_.c", "$dir/$_") for qw(statement channel);
 # The same program for another key, which makes it another program.
@@ -76,6 +80,7 @@ $r = ok_run([ $host->cmd('run', "$dir/statement") ], 'tao run ./statement');
 like($r->{out}, qr/^I am key\(\[[0-9a-f]{64}\]\)\..*\.Measured\(/m, 'knows its name');
 like($r->{out}, qr/^\d+ bytes sealed, and back: attack at dawn$/m, 'keeps its secret');
 like($r->{out}, qr/^\d+ bytes of attestation: the program says Ready\(1\)$/m, 'and makes a statement');
+like(ok_run([ $host->cmd('run', "$dir/manual") ], 'the manual\'s example')->{out}, qr/^I am key\(/, 'too');
 fails_with([ "$dir/statement" ], qr/^statement: .*tao run/, 'alone, it says what is missing',
 	{ env => { TAO_SOCKET => $host->dir . '/run/tao.sock' } });
 fails_with([ "$dir/statement" ], qr/^statement: .*tao up/, 'and where there is no host',
@@ -123,17 +128,14 @@ ok(defined $refused, 'another program of the domain is refused') or diag($server
 like($refused // '', qr/127\.0\.0\.1:\d+ is key\(.*\.Measured\(.*\.PolicyKey\(.*\): that is another program/,
 	'by name');
 
-# The policy certificate alone counts, also where openssl.cnf trusts more.
 my $away = start_host();
 prepare($away, "$dir/channel", 'talk');
 fails_with([ $away->cmd('run', "$dir/channel", 'say', $port, 'hello') ], qr/not a program of this domain/,
 	'a program of another domain refuses');
-my $conf = slurp($away->dir . '/openssl.cnf') =~ s/^(\[openssl_init\]\n)/$1ssl_conf = ssl\n/mr;
-$conf .= "\n[ssl]\nsystem_default = everywhere\n[everywhere]\nVerifyCAFile = " . $host->dir . "/policy.pem\n"
-	. "MinProtocol = TLSv1.2\n";
-spew("$dir/openssl.cnf", $conf);
-fails_with([ $away->cmd('run', '--openssl-conf', "$dir/openssl.cnf", "$dir/channel", 'say', $port, 'hello') ],
-	qr/not a program of this domain/, 'also if openssl.cnf trusts the other domain');
+my $conf = slurp($host->dir . '/openssl.cnf') =~ s/^(\[openssl_init\]\n)/$1ssl_conf = ssl\n/mr;
+spew("$dir/openssl.cnf", "$conf\n[ssl]\nsystem_default = old\n[old]\nMaxProtocol = TLSv1.2\n");
+is(ok_run([ $host->cmd('run', '--openssl-conf', "$dir/openssl.cnf", "$dir/channel", 'say', $port, 'hello') ],
+	'what openssl.cnf says of protocols')->{out}, "answer: hello\n", 'is not for channels');
 ok_run([ $host->cmd('run', "$dir/channel", 'say', $port, 'again') ], 'the server goes on after all this');
 $server->stop;
 fails_with([ $host->cmd('run', "$dir/channel", 'say', $port, 'hello') ], qr/cannot be reached: Connection refused/,

@@ -15,11 +15,11 @@
 #include "../../tao/channel_int.h"
 #include "../../tao/tao.h"
 
-#define HEX64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define HEX64  "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 #define SERVER "key([" HEX64 "]).Measured([aa], [bb], 0)"
 #define CLIENT "key([" HEX64 "]).Measured([cc], [dd], 1000)"
-#define LIFE 3600 /* seconds */
-#define QUICK 400 /* milliseconds */
+#define LIFE   3600 /* seconds */
+#define QUICK  400  /* milliseconds */
 
 /* ---- names in certificates ---- */
 
@@ -30,7 +30,8 @@ static X509 *with_names(const char *const *units, const char *const *uris)
 
 	for (; *units != NULL; units++)
 		X509_NAME_add_entry_by_NID(X509_get_subject_name(x), NID_organizationalUnitName,
-		                           V_ASN1_UTF8STRING, (const unsigned char *)*units, -1, -1, 0);
+		                           V_ASN1_UTF8STRING, (const unsigned char *)*units, -1, -1,
+		                           0);
 	for (; *uris != NULL; uris++) {
 		GENERAL_NAME *g = GENERAL_NAME_new();
 		ASN1_IA5STRING *s = ASN1_IA5STRING_new();
@@ -44,8 +45,16 @@ static X509 *with_names(const char *const *units, const char *const *uris)
 	return x;
 }
 
-#define LIST(...) (const char *const[]){ __VA_ARGS__, NULL }
-#define NONE (const char *const[]){ NULL }
+#define LIST(...)                                                                                  \
+	(const char *const[])                                                                      \
+	{                                                                                          \
+		__VA_ARGS__, NULL                                                                  \
+	}
+#define NONE                                                                                       \
+	(const char *const[])                                                                      \
+	{                                                                                          \
+		NULL                                                                               \
+	}
 
 static void name_is(X509 *x, const char *want, const char *what)
 {
@@ -91,12 +100,18 @@ static void names(void)
 	name_is(with_names(NONE, LIST("urn:tao:key(%5B00%5D)")), NULL, "no OU");
 	name_is(with_names(LIST("key([00])", "key([01])"), LIST("urn:tao:key(%5B00%5D)")), NULL,
 	        "two OUs");
-	name_is(with_names(LIST("key([00])"),
-	                   LIST("urn:tao:key(%5B00%5D)", "urn:tao:key(%5B01%5D)")), NULL, "two names");
-	name_is(with_names(LIST("key([00])"), LIST("urn:tao:key(%5B00%5D)", "urn:TAO:key(%5B01%5D)")),
-	        NULL, "two names, one in capitals");
-	name_is(with_names(LIST("key([00])"), LIST("https://example.org/", "urn:tao:key(%5B00%5D)")),
-	        "key([00])", "another URI beside the name");
+	name_is(
+	    with_names(LIST("key([00])"), LIST("urn:tao:key(%5B00%5D)", "urn:tao:key(%5B01%5D)")),
+	    NULL, "two names");
+	name_is(
+	    with_names(LIST("key([00])"), LIST("urn:tao:key(%5B00%5D)", "urn:TAO:key(%5B01%5D)")),
+	    NULL, "two names, one in capitals");
+	name_is(
+	    with_names(LIST("key([01])"), LIST("urn:tao:key(%5B00%5D)", "urn:tao:key(%5B01%5D)")),
+	    NULL, "two names, the last one fitting");
+	name_is(
+	    with_names(LIST("key([00])"), LIST("https://example.org/", "urn:tao:key(%5B00%5D)")),
+	    "key([00])", "another URI beside the name");
 }
 
 /* ---- two ends ---- */
@@ -148,7 +163,8 @@ static SSL_CTX *make_ctx(const struct ca *own, const struct ca *trusted, const c
 
 static void tcp_pair(int fd[2])
 {
-	struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+		                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 	socklen_t n = sizeof sa;
 	int l = socket(AF_INET, SOCK_STREAM, 0);
 
@@ -190,7 +206,8 @@ static enum tao_err let_in(const struct tao_node *peer, void *arg)
 	return same ? TAO_OK : tao_fail(TAO_EDENIED, "not on the list");
 }
 
-static const struct tao_channel_conf anybody = { .key = "k", .authorise = let_in,
+static const struct tao_channel_conf anybody = { .key = "k",
+	                                         .authorise = let_in,
 	                                         .timeout_ms = 5000 };
 
 /* Both handshakes at once; contexts are taken. */
@@ -231,7 +248,8 @@ static enum tao_err first_read(struct end *x)
 static void connected(const struct ca *ca, struct end *client, struct end *server)
 {
 	*client = *server = (struct end){ .conf = anybody };
-	connect_ends(client, server, make_ctx(ca, ca, CLIENT, LIFE), make_ctx(ca, ca, SERVER, LIFE));
+	connect_ends(client, server, make_ctx(ca, ca, CLIENT, LIFE),
+	             make_ctx(ca, ca, SERVER, LIFE));
 	if (client->c == NULL || server->c == NULL)
 		printf("Bail out! no channel: %s; %s\n", client->why, server->why), exit(1);
 }
@@ -283,7 +301,8 @@ static void bytes(const struct ca *ca)
 
 	ok_err(tao_channel_write(server.c, "xyz", 3), TAO_OK, "and an answer");
 	ok(tao_channel_read(client.c, back, 1, &n) == TAO_OK && n == 1 && back[0] == 'x' &&
-	       tao_channel_pending(client.c) == 2, "of which two bytes are pending");
+	       tao_channel_pending(client.c) == 2,
+	   "of which two bytes are pending");
 	tao_channel_close(client.c);
 	client.c = NULL;
 	ok(tao_channel_read(server.c, back, 1, &n) == TAO_OK && n == 0, "a proper end is one");
@@ -304,13 +323,48 @@ static void ends(const struct ca *ca)
 	before = tao_channel_now_ms() - before;
 	ok(before >= QUICK - 50 && before < QUICK + 2000, "is waited for as long as was said");
 	tao_channel_write(server.c, "z", 1);
-	ok(tao_channel_read(client.c, &byte, 1, &n) == TAO_OK && byte == 'z', "and may speak later");
+	ok(tao_channel_read(client.c, &byte, 1, &n) == TAO_OK && byte == 'z',
+	   "and may speak later");
 	shutdown(tao_channel_fd(server.c), SHUT_RDWR);
-	ok_err(tao_channel_read(client.c, &byte, 1, &n), TAO_EPROTO, "a connection that is cut is no end");
+	ok_err(tao_channel_read(client.c, &byte, 1, &n), TAO_EPROTO,
+	       "a connection that is cut is no end");
 	ok(n == 0, "and gives nothing");
 	ok_err(tao_channel_read(client.c, &byte, 1, &n), TAO_EPROTO, "nor later");
-	ok_err(tao_channel_write(server.c, "z", 1), TAO_EPROTO,
-	       "writing into a closed connection fails, without SIGPIPE");
+	ok_err(tao_channel_write(client.c, "z", 1), TAO_EPROTO, "nor does writing work");
+	close_ends(&client, &server);
+}
+
+static void broken_pipe(const struct ca *ca)
+{
+	struct end client, server;
+	enum tao_err e = TAO_OK;
+
+	connected(ca, &client, &server);
+	tao_channel_close(server.c);
+	server.c = NULL;
+	for (int i = 0; e == TAO_OK && i < 100; i++) {
+		e = tao_channel_write(client.c, "z", 1);
+		usleep(1000);
+	}
+	ok_err(e, TAO_EPROTO, "writing to a peer that is gone fails, without SIGPIPE");
+	close_ends(&client, &server);
+}
+
+/* A setting of openssl.cnf that would let an attacker shorten what is read. */
+static void cut_short(const struct ca *ca)
+{
+	struct end client, server;
+	SSL_CTX *lax = make_ctx(ca, ca, CLIENT, LIFE);
+	char byte;
+	size_t n;
+
+	client = server = (struct end){ .conf = anybody };
+	SSL_CTX_set_options(lax, SSL_OP_IGNORE_UNEXPECTED_EOF);
+	connect_ends(&client, &server, lax, make_ctx(ca, ca, SERVER, LIFE));
+	if (client.c != NULL && server.c != NULL)
+		shutdown(tao_channel_fd(server.c), SHUT_RDWR);
+	ok(client.c != NULL && tao_channel_read(client.c, &byte, 1, &n) == TAO_EPROTO,
+	   "a cut is no end, whatever openssl.cnf says");
 	close_ends(&client, &server);
 }
 
@@ -321,8 +375,10 @@ static void slow_reader(const struct ca *ca)
 
 	connected(ca, &client, &server);
 	tao_channel_set_timeout(client.c, QUICK);
-	ok_err(tao_channel_write(client.c, big, sizeof big), TAO_ETIMEOUT, "a peer that reads nothing");
-	ok_err(tao_channel_write(client.c, big, 1), TAO_EPROTO, "after which nothing can be written");
+	ok_err(tao_channel_write(client.c, big, sizeof big), TAO_ETIMEOUT,
+	       "a peer that reads nothing");
+	ok_err(tao_channel_write(client.c, big, 1), TAO_EPROTO,
+	       "after which nothing can be written");
 	close_ends(&client, &server);
 }
 
@@ -335,16 +391,19 @@ static void refused_by_rules(const struct ca *ca)
 
 	client = server = (struct end){ .conf = anybody };
 	server.conf.arg = SERVER; /* the client is another */
-	connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE), make_ctx(ca, ca, SERVER, LIFE));
+	connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE),
+	             make_ctx(ca, ca, SERVER, LIFE));
 	ok_err(server.e, TAO_EDENIED, "the server's callback refuses");
-	ok(strstr(server.why, "not on the list") != NULL && strstr(server.why, "127.0.0.1:") != NULL &&
-	       strstr(server.why, "Measured") != NULL, "with its words, address and name: %s", server.why);
+	ok(strstr(server.why, "not on the list") != NULL &&
+	       strstr(server.why, "127.0.0.1:") != NULL && strstr(server.why, "Measured") != NULL,
+	   "with its words, address and name: %s", server.why);
 	ok_err(first_read(&client), TAO_EDENIED, "the client hears so");
 	close_ends(&client, &server);
 
 	client = server = (struct end){ .conf = anybody };
 	client.conf.arg = CLIENT;
-	connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE), make_ctx(ca, ca, SERVER, LIFE));
+	connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE),
+	             make_ctx(ca, ca, SERVER, LIFE));
 	ok(client.e == TAO_EDENIED && client.c == NULL, "the client's callback refuses");
 	ok_err(server.e, TAO_EDENIED, "and the server hears so");
 	close_ends(&client, &server);
@@ -352,7 +411,8 @@ static void refused_by_rules(const struct ca *ca)
 	tao_guard_conservative(&guard);
 	client = server = (struct end){ .conf = anybody };
 	server.conf.guard = guard;
-	connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE), make_ctx(ca, ca, SERVER, LIFE));
+	connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE),
+	             make_ctx(ca, ca, SERVER, LIFE));
 	ok_err(server.e, TAO_EDENIED, "a guard refuses, whatever the callback says");
 	close_ends(&client, &server);
 	tao_guard_free(guard);
@@ -373,8 +433,10 @@ static void guard_allows(const struct ca *ca)
 		server.conf.guard = guard;
 		server.conf.authorise = NULL;
 		server.conf.operation = operations[i];
-		connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE), make_ctx(ca, ca, SERVER, LIFE));
-		ok_err(server.e, i == 0 ? TAO_OK : TAO_EDENIED, "a list that allows Connect, asked for %s",
+		connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE),
+		             make_ctx(ca, ca, SERVER, LIFE));
+		ok_err(server.e, i == 0 ? TAO_OK : TAO_EDENIED,
+		       "a list that allows Connect, asked for %s",
 		       i == 0 ? "that" : "another operation");
 		close_ends(&client, &server);
 	}
@@ -388,18 +450,21 @@ static void refused_by_chain(const struct ca *ca, const struct ca *other)
 	SSL_CTX *stale;
 
 	client = server = (struct end){ .conf = anybody };
-	connect_ends(&client, &server, make_ctx(other, ca, CLIENT, LIFE), make_ctx(ca, ca, SERVER, LIFE));
+	connect_ends(&client, &server, make_ctx(other, ca, CLIENT, LIFE),
+	             make_ctx(ca, ca, SERVER, LIFE));
 	ok_err(server.e, TAO_EDENIED, "a client of another domain");
 	ok_err(first_read(&client), TAO_EDENIED, "which hears so");
 	close_ends(&client, &server);
 
 	client = server = (struct end){ .conf = anybody };
-	connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE), make_ctx(other, ca, SERVER, LIFE));
+	connect_ends(&client, &server, make_ctx(ca, ca, CLIENT, LIFE),
+	             make_ctx(other, ca, SERVER, LIFE));
 	ok(client.e == TAO_EDENIED && client.c == NULL, "a server of another domain");
 	close_ends(&client, &server);
 
 	client = server = (struct end){ .conf = anybody };
-	connect_ends(&client, &server, make_ctx(NULL, ca, CLIENT, LIFE), make_ctx(ca, ca, SERVER, LIFE));
+	connect_ends(&client, &server, make_ctx(NULL, ca, CLIENT, LIFE),
+	             make_ctx(ca, ca, SERVER, LIFE));
 	ok_err(server.e, TAO_EDENIED, "a client without certificate");
 	close_ends(&client, &server);
 
@@ -461,7 +526,8 @@ static void arguments(void)
 	struct tao_channel *c;
 	struct tao_listener *l;
 
-	ok_err(tao_channel_dial(&conf, "127.0.0.1", "1", &c), TAO_EINVAL, "nobody to say who may be it");
+	ok_err(tao_channel_dial(&conf, "127.0.0.1", "1", &c), TAO_EINVAL,
+	       "nobody to say who may be it");
 	ok_err(tao_channel_listen(&conf, "127.0.0.1", "0", &l), TAO_EINVAL, "nor at a listener");
 	conf = anybody;
 	conf.key = NULL;
@@ -485,6 +551,8 @@ int main(void)
 	arguments();
 	bytes(&ca);
 	ends(&ca);
+	broken_pipe(&ca);
+	cut_short(&ca);
 	slow_reader(&ca);
 	refused_by_rules(&ca);
 	guard_allows(&ca);
