@@ -283,7 +283,11 @@ static struct provider find_provider(struct check *c, const char *list, const ch
 			continue;
 		p.section = v->value;
 		p.place = i;
-		if (has_section(c, v->value))
+		if (strcmp(v->value, "default") == 0)
+			cmd_found(c->f, CMD_BAD, line_of(c, list, v->name), "%s = default: OpenSSL keeps what "
+			          "stands before the first section in one of that name, and then activates no "
+			          "provider at all: call it [default_sect]", v->name);
+		else if (has_section(c, v->value))
 			p.active = check_active(c, v->value, name);
 		else
 			cmd_found(c->f, CMD_BAD, line_of(c, list, v->name), "%s = %s, but there is no section "

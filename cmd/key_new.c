@@ -21,8 +21,8 @@ static const struct option options[] = {
 
 static const char *const policies[] = { "program", "exact", "host", "policy", NULL };
 static const char *const types[] = { "p256", NULL };
-static const char *const purposes[] = { "any", "tls", "tls13", "sign", "decrypt", NULL };
-static const char *const custodies[] = { "host", "program", NULL };
+static const char *const purposes[] = { "any", "tls", "sign", NULL };
+static const char *const custodies[] = { "host", NULL };
 
 struct key_new {
 	const char *name, *program, *user, *policy, *type, *purpose, *custody;

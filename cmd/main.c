@@ -56,9 +56,8 @@ const struct cmd cmd_table[] = {
 	  "  --policy host           any program of this host\n"
 	  "  --policy policy         whoever the domain's rules authorise\n"
 	  "  --type p256             ECDSA on P-256 (the default)\n"
-	  "  --purpose PURPOSE       any (the default), tls, tls13, sign, decrypt\n"
-	  "  --custody host          the host signs (the default)\n"
-	  "  --custody program       the program gets the key into its secure heap\n" },
+	  "  --purpose PURPOSE       any (the default), tls, sign\n"
+	  "  --custody host          the host signs (the default)\n" },
 	{ "key", "list", "", "lists sealed keys", cmd_key_list, NULL },
 	{ "key", "pem", "NAME [--out FILE]", "prints a key's stub, to use as a key file", cmd_key_pem,
 	  "  --out FILE              writes it there\n" },

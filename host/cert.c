@@ -12,6 +12,7 @@
 
 #define MAX_CERT 65536
 #define MAX_WHY 4096
+#define RENEW_PART 3 /* a certificate with less than this part of its life left is renewed */
 #define STATEMENT_NS (600LL * 1000000000) /* the domain answers at once */
 #define BACKDATE_NS (60LL * 1000000000)   /* clocks of one machine, set back a little */
 
@@ -107,8 +108,9 @@ enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct ta
 	return e;
 }
 
-/* 1 if the certificate names this principal (its URI) and key, and is valid now. */
-static int fits(X509 *x, const char *urn, const struct key_facts *f)
+/* 1 if the certificate names this principal (its URI) and key, and a good part of its life is left:
+ * a program that starts now may run for long. */
+static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts *f)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
 	uint8_t hash[TAO_HASH_LEN];
@@ -122,7 +124,7 @@ static int fits(X509 *x, const char *urn, const struct key_facts *f)
 			named = 1;
 	}
 	GENERAL_NAMES_free(names);
-	return named && X509_cmp_current_time(X509_get0_notAfter(x)) > 0 &&
+	return named && not_after_of(x) - time(NULL) > h->conf.cert_seconds / RENEW_PART &&
 	       tao_key_hash(X509_get0_pubkey(x), hash) == TAO_OK &&
 	       memcmp(hash, f->spki_hash, sizeof hash) == 0;
 }
@@ -180,7 +182,7 @@ static enum tao_err reuse(struct host *h, const struct tao_node *name, const str
 
 	if (e == TAO_OK)
 		e = read_pem(path, &x);
-	if (e == TAO_OK && !fits(x, tao_buf_cstr(&urn), f))
+	if (e == TAO_OK && !fits(h, x, tao_buf_cstr(&urn), f))
 		e = TAO_ENOTFOUND;
 	if (e == TAO_OK)
 		e = to_der(x, der);

@@ -3,7 +3,7 @@
  * binary.
  *
  * The text and the binary form are CloudProxy's (go/tao/auth; the binary form
- * is documented with its vectors in man/tao-formats.7): what is parsed,
+ * is documented with its vectors in man/tao-logic.7): what is parsed,
  * printed, encoded and decoded here reads the same there. Deliberately not
  * followed: spaces inside [hex], non-canonical encodings (non-minimal
  * varints, booleans other than 0 and 1, an empty principal tail, an unknown
