@@ -17,6 +17,7 @@
 #define REQUESTS_A_TURN 16    /* then another connection has its turn */
 #define PAUSE_OUT (1u << 20)  /* bytes of unsent replies at which no more requests are answered */
 #define KEEP_MAX 65536        /* bytes that a buffer of an idle connection may keep */
+#define LATER 2               /* answer_some(): see there */
 #define MAX_FDS 253           /* descriptors with one message: Linux's SCM_MAX_FD */
 
 #ifndef SCM_PIDFD
@@ -33,13 +34,24 @@ union control {
 
 /* ---- reading ---- */
 
-/* Closes what somebody sent. A socket that lingers would hold up this thread. */
+/* Closes what somebody sent. A socket that lingers would hold up this thread;
+ * one that is not connected has nothing to wait for. */
 static void close_foreign(int fd)
 {
 	static const struct linger none = { 0, 0 };
+	static const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+	connect(fd, &nobody, sizeof nobody);
 	close(fd);
+}
+
+static int is_socket(int fd)
+{
+	int type;
+	socklen_t n = sizeof type;
+
+	return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &n) == 0;
 }
 
 /* Keeps the first descriptor in *keep if there is none yet, closes the others. */
@@ -119,6 +131,10 @@ static int conn_read(struct conn *c)
 	if (n < 0)
 		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
 	sender = take_control(&m, &c->passed_fd);
+	if (c->passed_fd >= 0 && is_socket(c->passed_fd)) { /* requests come with files only */
+		close_foreign(c->passed_fd);
+		c->passed_fd = -1;
+	}
 	if (n == 0)
 		return -1;
 	if (check_sender(c, sender, had) != TAO_OK) {
@@ -221,10 +237,9 @@ static enum tao_err wrong_state(const char *op, enum conn_state state)
 	return tao_fail(TAO_EPROTO, "%s is not allowed on a program's connection", op);
 }
 
-static enum tao_err run_op(struct host *h, struct conn *c, const struct tao_rpc_msg *m,
-                           struct tao_buf *body)
+static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
+                           const struct tao_rpc_msg *m, struct tao_buf *body)
 {
-	const struct op *op = op_find(m->op);
 	struct request r = { h, c, c->inst, m, body };
 	enum tao_err e;
 
@@ -244,10 +259,11 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct tao_rpc_
 	return e == TAO_OK ? tao_buf_err(body) : e;
 }
 
-static void answer(struct host *h, struct conn *c, const struct tao_rpc_msg *m)
+static void answer(struct host *h, struct conn *c, const struct op *op,
+                   const struct tao_rpc_msg *m)
 {
 	struct tao_buf body = TAO_BUF_INIT;
-	enum tao_err e = run_op(h, c, m, &body);
+	enum tao_err e = run_op(h, c, op, m, &body);
 
 	if (e == TAO_OK && body.n > TAO_RPC_MAX_REPLY)
 		e = tao_fail(TAO_ELIMIT, "the answer to %s would exceed %u bytes", m->op,
@@ -263,13 +279,16 @@ static void answer(struct host *h, struct conn *c, const struct tao_rpc_msg *m)
 	}
 }
 
-/* Answers whole requests in c->in: 1 some, 0 there was none, -1 it is not the protocol. */
-static int answer_some(struct host *h, struct conn *c)
+/* Answers whole requests in c->in: 1 some, 0 there was none, -1 it is not the
+ * protocol, LATER: the next one is slow, which only some threads may be. */
+static int answer_some(struct host *h, struct conn *c, int may_be_slow)
 {
 	size_t at = 0;
+	int later = 0;
 
 	for (int n = 0; n < REQUESTS_A_TURN && c->out.n < PAUSE_OUT; n++) {
 		struct tao_rpc_msg m;
+		const struct op *op;
 		size_t used;
 
 		if (tao_rpc_parse_request(c->in.p + at, c->in.n - at, TAO_RPC_MAX_REQUEST, &m, &used) !=
@@ -279,10 +298,14 @@ static int answer_some(struct host *h, struct conn *c)
 		}
 		if (used == 0)
 			break;
+		op = op_find(m.op);
+		later = op != NULL && op->slow && !may_be_slow;
+		if (later)
+			break;
 		at += used;
 		c->behind = c->in.n - at;
 		loop_follow(h, &c->source, m.cpu);
-		answer(h, c, &m);
+		answer(h, c, op, &m);
 	}
 	if (at == c->in.n) {
 		empty(&c->in);
@@ -291,19 +314,21 @@ static int answer_some(struct host *h, struct conn *c)
 		memmove(c->in.p, c->in.p + at, c->in.n - at);
 		c->in.n -= at;
 	}
-	return c->out.err == TAO_OK ? at > 0 : -1;
+	if (c->out.err != TAO_OK)
+		return -1;
+	return later ? LATER : at > 0;
 }
 
 /* Reads only when no whole request is left: what a client may leave here is one. */
-static int answer_or_read(struct host *h, struct conn *c)
+static int answer_or_read(struct host *h, struct conn *c, int may_be_slow)
 {
-	int did = c->in.n > 0 ? answer_some(h, c) : 0;
+	int did = c->in.n > 0 ? answer_some(h, c, may_be_slow) : 0;
 
 	if (did != 0)
 		return did;
 	if (conn_read(c) < 0)
 		return -1;
-	return c->in.n > 0 ? answer_some(h, c) : 0;
+	return c->in.n > 0 ? answer_some(h, c, may_be_slow) : 0;
 }
 
 /* A program may be idle for ever; everything else is somebody's turn. */
@@ -319,16 +344,19 @@ static void conn_ready(struct host *h, struct source *s, uint32_t events)
 	struct conn *c = (struct conn *)s;
 	int did = 0, sent;
 
-	(void)events;
 	atomic_store(&s->deadline, 0); /* our turn */
 	sent = conn_flush(c);
 	if (sent == 1) {
-		did = answer_or_read(h, c);
+		did = answer_or_read(h, c, events == 0);
 		if (did >= 0)
 			sent = conn_flush(c);
 	}
 	if (did < 0 || sent < 0) {
 		loop_remove(h, s);
+		return;
+	}
+	if (did == LATER && sent == 1) {
+		loop_defer(h, s);
 		return;
 	}
 	set_deadline(c, sent);
@@ -458,6 +486,17 @@ static enum tao_err nothing_behind(const struct conn *c)
 	return tao_fail(TAO_EPROTO, "a request came before Tao.Prove was answered");
 }
 
+/* The installed tao, started by a program itself, speaks for that program:
+ * scripts have no other voice. */
+static int speaks_for(struct host *h, const struct instance *i, const struct process_view *v)
+{
+	struct process_view parent;
+
+	return h->has_tao && file_id_equal(&v->exe, &h->tao) &&
+	       measurer_process(h->measurer, v->ppid, &parent) == TAO_OK &&
+	       parent.start <= v->start && file_id_equal(&parent.exe, &i->file);
+}
+
 static enum tao_err identify(struct host *h, struct conn *c, struct instance **out)
 {
 	struct process_view v;
@@ -470,7 +509,7 @@ static enum tao_err identify(struct host *h, struct conn *c, struct instance **o
 		e = registry_find(h, c->pid, &i);
 	if (e == TAO_OK)
 		e = measurer_process(h->measurer, c->pid, &v);
-	if (e == TAO_OK && !file_id_equal(&v.exe, &i->file))
+	if (e == TAO_OK && !file_id_equal(&v.exe, &i->file) && !speaks_for(h, i, &v))
 		e = tao_fail(TAO_ENOTRUN, "this process runs another executable than %s, which 'tao run' "
 		             "started: give it a name of its own with 'tao run PROGRAM ARGS'", i->program);
 	if (e == TAO_OK && !still_alive(c->pidfd))

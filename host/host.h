@@ -5,8 +5,8 @@
  * lock of its own inside its module. Each CPU has its workers and their epoll
  * set, a connection is with those of its caller's CPU, and each event goes to
  * one worker, which answers in place: a signature costs no hand-over between
- * threads or cores. Sources are one-shot, so one connection is never in two
- * workers.
+ * threads or cores. Only what may take long (measuring, disks) goes to threads
+ * of its own. Sources are one-shot, so one connection is never in two threads.
  *
  *   loop.c      sources, workers, accepting
  *   cpus.c      which workers serve which CPU
@@ -53,6 +53,8 @@ struct host {
 	struct tao_sealer sealer;
 	uint8_t root[TAO_HASH_LEN];  /* hash of the root key */
 	struct tao_node *name;       /* the host's principal */
+	struct file_id tao;          /* the installed tao(1) */
+	int has_tao;
 	struct domain *domain;
 	struct measurer *measurer;
 	struct registry *registry;
@@ -124,13 +126,16 @@ enum tao_err instance_extend(struct instance *i, const struct tao_node *subprin)
 /* ---- loop (loop.c) ---- */
 
 /* Something with a descriptor in the epoll set. ready() runs in one worker; it
- * re-arms with loop_arm() or ends with loop_remove(). */
+ * re-arms with loop_arm(), ends with loop_remove(), or has itself called again
+ * with loop_defer(): by a thread that may take its time, events then being 0. */
 struct source {
 	int fd;
 	void (*ready)(struct host *h, struct source *s, uint32_t events);
 	void (*destroy)(struct host *h, struct source *s); /* frees it; closes fd */
+	atomic_uint turns;      /* given on: what one thread wrote, the next one sees */
 	_Atomic int64_t deadline; /* loop_now() after which it is shut down; 0: none */
 	struct source *prev, *next;
+	struct source *later;   /* in the queue of loop_defer() */
 	uint32_t set, next_set; /* of workers: where it is armed, and where next */
 };
 
@@ -140,6 +145,7 @@ void loop_arm(struct host *h, struct source *s, uint32_t events);
 void loop_remove(struct host *h, struct source *s); /* destroys it */
 /* From its next arming on, the workers of that CPU have it (cpus.h). */
 void loop_follow(struct host *h, struct source *s, int cpu);
+void loop_defer(struct host *h, struct source *s);
 int64_t loop_now(void); /* seconds, monotonic */
 enum tao_err loop_listen(struct host *h); /* binds the socket */
 /* Counts a user's connections that are no program's: TAO_ELIMIT above USER_MAX_CONNS. */
@@ -201,6 +207,7 @@ struct op {
 	unsigned states;          /* enum conn_state, or-ed */
 	size_t max_body;
 	op_fn *fn;
+	int slow;                 /* measures, writes files, or opens many keys */
 };
 
 const struct op *op_find(const char *name);

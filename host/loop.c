@@ -16,7 +16,8 @@
 #include "host.h"
 
 #define BACKLOG 1024
-#define SET_THREADS 2         /* of one set: a second for when the first is at something slow */
+#define SET_THREADS 2         /* of one set: a second for when the first waits for the measurer */
+#define SLOW_THREADS 4        /* for what takes long */
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_US 10000 /* when descriptors have run out */
 #define SWEEP_SECONDS 5       /* between looks at deadlines */
@@ -45,6 +46,10 @@ struct loop {
 	atomic_int stopping;
 	struct worker *workers;
 	uint32_t n_workers;
+	pthread_cond_t deferred;
+	struct source *later, **later_end; /* queue */
+	pthread_t slow[SLOW_THREADS];
+	uint32_t n_slow;
 };
 
 enum tao_err loop_new(struct host *h, struct loop **out)
@@ -61,6 +66,8 @@ enum tao_err loop_new(struct host *h, struct loop **out)
 		return tao_fail_nomem();
 	}
 	pthread_mutex_init(&l->lock, NULL);
+	pthread_cond_init(&l->deferred, NULL);
+	l->later_end = &l->later;
 	l->listener.fd = l->sweeper.fd = -1;
 	l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	*out = h->loop = l;
@@ -84,6 +91,7 @@ enum tao_err loop_add(struct host *h, struct source *s, uint32_t events)
 		l->first->prev = s;
 	l->first = s;
 	pthread_mutex_unlock(&l->lock);
+	atomic_fetch_add(&s->turns, 1);
 	if (epoll_ctl(l->epoll[s->set], EPOLL_CTL_ADD, s->fd, &ev) == 0)
 		return TAO_OK;
 	tao_fail_sys("watching a descriptor");
@@ -94,16 +102,26 @@ enum tao_err loop_add(struct host *h, struct source *s, uint32_t events)
 void loop_arm(struct host *h, struct source *s, uint32_t events)
 {
 	struct epoll_event ev = { .events = events | EPOLLONESHOT, .data.ptr = s };
-	int *epoll = h->loop->epoll;
+	int *epoll = h->loop->epoll, from = epoll[s->set], to = epoll[s->next_set], fd = s->fd;
 
-	if (s->next_set == s->set) {
-		epoll_ctl(epoll[s->set], EPOLL_CTL_MOD, s->fd, &ev);
-		return;
-	}
-	epoll_ctl(epoll[s->set], EPOLL_CTL_DEL, s->fd, NULL);
-	s->set = s->next_set; /* before it is armed: then it is another worker's */
-	if (epoll_ctl(epoll[s->set], EPOLL_CTL_ADD, s->fd, &ev) != 0)
-		shutdown(s->fd, SHUT_RDWR); /* out of memory: the caller tries again */
+	if (from != to)
+		epoll_ctl(from, EPOLL_CTL_DEL, fd, NULL);
+	s->set = s->next_set;
+	atomic_fetch_add(&s->turns, 1); /* once it is armed it is another worker's */
+	if (epoll_ctl(to, from != to ? EPOLL_CTL_ADD : EPOLL_CTL_MOD, fd, &ev) != 0)
+		loop_remove(h, s); /* out of memory: the caller tries again */
+}
+
+void loop_defer(struct host *h, struct source *s)
+{
+	struct loop *l = h->loop;
+
+	pthread_mutex_lock(&l->lock);
+	s->later = NULL;
+	*l->later_end = s;
+	l->later_end = &s->later;
+	pthread_cond_signal(&l->deferred);
+	pthread_mutex_unlock(&l->lock);
 }
 
 void loop_follow(struct host *h, struct source *s, int cpu)
@@ -303,9 +321,39 @@ static void *work(void *arg)
 		if (epoll_wait(l->epoll[w->set], &ev, 1, -1) != 1)
 			continue;
 		s = ev.data.ptr;
-		if (s != NULL) /* NULL: woken to stop */
-			s->ready(w->h, s, ev.events);
+		if (s == NULL) /* woken to stop */
+			continue;
+		atomic_load(&s->turns);
+		s->ready(w->h, s, ev.events);
 	}
+	return NULL;
+}
+
+/* The next deferred source; NULL when the host stops. */
+static struct source *next_deferred(struct loop *l)
+{
+	struct source *s;
+
+	pthread_mutex_lock(&l->lock);
+	while (l->later == NULL && !atomic_load(&l->stopping))
+		pthread_cond_wait(&l->deferred, &l->lock);
+	s = atomic_load(&l->stopping) ? NULL : l->later;
+	if (s != NULL) {
+		l->later = s->later;
+		if (l->later == NULL)
+			l->later_end = &l->later;
+	}
+	pthread_mutex_unlock(&l->lock);
+	return s;
+}
+
+static void *work_slowly(void *arg)
+{
+	struct host *h = arg;
+	struct source *s;
+
+	while ((s = next_deferred(h->loop)) != NULL)
+		s->ready(h, s, 0);
 	return NULL;
 }
 
@@ -326,6 +374,11 @@ enum tao_err loop_run(struct host *h)
 		if (errno != 0)
 			return tao_fail_sys("starting a worker");
 	}
+	for (; l->n_slow < SLOW_THREADS; l->n_slow++) {
+		errno = pthread_create(&l->slow[l->n_slow], NULL, work_slowly, h);
+		if (errno != 0)
+			return tao_fail_sys("starting a worker");
+	}
 	return TAO_OK;
 }
 
@@ -336,11 +389,16 @@ void loop_stop(struct host *h)
 
 	if (l == NULL)
 		return;
+	pthread_mutex_lock(&l->lock);
 	atomic_store(&l->stopping, 1);
+	pthread_cond_broadcast(&l->deferred);
+	pthread_mutex_unlock(&l->lock);
 	if (write(l->wake, &one, sizeof one) < 0)
 		host_log("error", "cannot wake the workers: %s", strerror(errno));
 	for (uint32_t i = 0; i < l->n_workers; i++)
 		pthread_join(l->workers[i].thread, NULL);
+	for (uint32_t i = 0; i < l->n_slow; i++)
+		pthread_join(l->slow[i], NULL);
 	while (l->first != NULL)
 		loop_remove(h, l->first);
 	for (uint32_t i = 0; i < l->cpus.n_sets; i++)
@@ -348,6 +406,7 @@ void loop_stop(struct host *h)
 	free(l->epoll);
 	close(l->wake);
 	free(l->workers);
+	pthread_cond_destroy(&l->deferred);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
 	h->loop = NULL;

@@ -20,7 +20,7 @@ enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_bu
 	if (n > MEASURE_MAX_ITEMS)
 		return tao_fail(TAO_ELIMIT, "more than %d arguments or settings", MEASURE_MAX_ITEMS);
 	for (size_t i = 0; i < n; i++) {
-		if (memchr(from[i].data, 0, from[i].len) != NULL)
+		if (from[i].len > 0 && memchr(from[i].data, 0, from[i].len) != NULL)
 			return tao_fail(TAO_EINVAL, "an argument or setting holds a NUL byte");
 		tao_buf_put(store, from[i].data, from[i].len);
 		tao_buf_u8(store, 0);

@@ -249,11 +249,33 @@ static enum tao_err write_pid(struct host *h)
 	return e;
 }
 
+/* tao(1) beside this program, or where it is installed: only if nobody else
+ * can change it. */
+static void find_tao(struct host *h)
+{
+	char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 8);
+	struct stat st;
+	char *slash;
+
+	path[n > 0 ? n : 0] = 0;
+	slash = strrchr(path, '/');
+	if (slash != NULL)
+		strcpy(slash, "/tao");
+	if (slash == NULL || stat(path, &st) != 0)
+		if (stat(TAO_BINDIR "/tao", &st) != 0)
+			return;
+	h->has_tao = S_ISREG(st.st_mode) && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
+	             (st.st_uid == 0 || st.st_uid == h->owner);
+	file_id_of(&st, &h->tao);
+}
+
 static enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 {
 	enum tao_err e = load_keys(h, pass);
 
 	h->since = time(NULL);
+	find_tao(h);
 	if (e == TAO_OK)
 		e = measurer_start("/proc/self/exe", (int)h->owner, &h->measurer);
 	if (e != TAO_OK)

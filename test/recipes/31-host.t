@@ -7,6 +7,7 @@ use File::Copy qw(copy);
 use JSON::PP;
 use Test::More;
 use TaoTest;
+use Time::HiRes qw(time);
 
 # Numbers of enum tao_err.
 use constant { OK => 0, EINVAL => 2, EFORMAT => 3, ELIMIT => 4, ENOTFOUND => 7, EEXIST => 8, EDENIED => 9,
@@ -307,6 +308,8 @@ answers(ELIMIT, 'more arguments than are measured', talk('connect', 'fd /bin/tru
 	call('Host.Run', field(1, '/bin/true'), field(2, 'a') x 1025)));
 answers(EINVAL, "a bad label", talk('connect', 'fd /bin/true',
 	call('Host.Run', field(1, '/bin/true'), field(2, 'a'), field(6, $_)))) for "\e[2J", "a\nb", 'x' x 65;
+answers(OK, 'an empty argument', talk('connect', 'fd /bin/true',
+	call('Host.Run', field(1, '/bin/true'), field(2, 'true'), field(2, ''))));
 answers(EINVAL, 'a relative path', talk('connect', 'fd /bin/true', call('Host.Run', field(1, 'true'), field(2, 'a'))));
 answers(EINVAL, 'no arguments', talk('connect', 'fd /bin/true', call('Host.Run', field(1, '/bin/true'))));
 answers(EINVAL, 'an unknown measure', talk('connect', 'fd /bin/true',
@@ -325,6 +328,49 @@ serves('after malformed bodies');
 	@l = talk('connect', @run, 'fds');
 	is($l[-1], 1, 'the door comes with the answer');
 	ok(wait_for(sub { return fds() <= $fds_before + 2 }), 'nothing of it stays') or diag(fds(), ' ', $fds_before);
+}
+
+# --- what takes for ever
+
+SKIP: {
+	skip 'connections that come to nothing: takes more than a minute, runtests --all runs it', 6 if !$ENV{TAO_TEST_ALL};
+	my $before = fds();
+	my $run = join ' ', $host->cmd('run', '--quiet', '--', $raw), $socket;
+	my @p = map { spawn('sh', '-c', "($_; echo echo up; sleep 100; echo recv) | exec $run") }
+	    'echo connect', 'echo connect; echo raw 00', 'echo door; echo identify; echo raw 00',
+	    'echo connect; echo identify; echo flood 1000000 Tao.GetRandomBytes 10808040';
+	my $idle = spawn('sh', '-c', "(echo connect; echo identify; sleep 90; echo call Tao.GetTaoName) | exec $run");
+	hosted('doorsend both'); # nobody but the host has an end of it
+	$_->wait_for_line(qr/^up$/m, 10) for @p;
+	# Each program has two descriptors at the host, for its door and for its end.
+	cmp_ok(fds(), '>=', $before + 2 * 5 + 1 + 4 + 2, 'connections where it is the program\'s turn');
+	ok(wait_for(sub { return fds() <= $before + 2 * 5 + 1 }, 80), 'are closed after a while') or diag(fds(), ' ', $before);
+	ok($idle->wait_for_line(qr/^ok Tao.GetTaoName/m, 40), 'those of programs that are only idle are not');
+	ok($_->wait_for_line(qr/^closed/m, 60), 'which their programs notice') for @p[ 0 .. 2 ];
+	finish($_) for @p, $idle;
+}
+
+# --- what takes long delays nobody
+
+{
+	my $large = "$dir/large";
+	spew($large, slurp($raw));
+	chmod 0755, $large;
+	truncate $large, 1 << 30;
+	my $measure = 'echo connect; echo fd ' . $large . '; echo ' . join '', map { s/^call/send/r }
+	    call('Host.Run', field(1, $large), field(2, 'large'));
+	my @p = map { spawn('sh', '-c', "($measure; echo recvlen) | exec $raw $socket") } 1 .. 8;
+	$_->wait_for_line(qr/^ok\nok\nok$/m, 10) for @p;
+	my $slowest = 0;
+	for (1 .. 20) {
+		my $start = time;
+		talk('connect', 'call Tao.GetPolicyCertificate');
+		$slowest = time - $start if time - $start > $slowest;
+	}
+	my $busy = grep { $_->alive } @p;
+	cmp_ok($slowest, '<', 0.5, "while $busy of 8 large programs were being measured");
+	ok(defined $_->wait_for_line(qr/^(ok|err) Host.Run/m, 60), 'which is done in the end') for $p[0];
+	finish($_) for @p;
 }
 
 # --- limits of connections
@@ -392,7 +438,7 @@ is(bytes('verify ' . hex_of(attest(field(6, encoded('prin', "$name.X(1)"))))), "
 my ($from, $until) = split ' ', bytes('times ' . hex_of(attest()));
 cmp_ok(abs($from / 1e9 - time), '<', 100, 'from now on');
 is(($until - $from) / 1e9, 365 * 86400, 'for a year');
-my $now = time * 10**9;
+my $now = int(time) * 10**9;
 is(bytes('times ' . hex_of(attest(number(4, $now - 5), number(5, $now + 3600 * 10**9)))),
 	($now - 5) . ' ' . ($now + 3600 * 10**9), 'or when it says');
 like(bytes('verify ' . hex_of(attest(number(4, 5), number(5, 6)))), qr/^err 19 /, 'what is over does not verify');

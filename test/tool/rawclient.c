@@ -26,7 +26,7 @@
  *   fd KIND             what goes with the next send: PATH, socket, lingering, two, many
  *   fds                 descriptors that came with answers: how many; closes them
  *   doorsend KIND       through the door: PATH, empty, nothing, listening, lingering, loop (the
- *                       client's end of the current connection), byte
+ *                       client's end of the current connection), both (ends of a pair), byte
  *   half                no more is sent, answers are still read
  *   shut                closes it
  *   open N              connects N more (from the current one on); how many the host keeps
@@ -603,7 +603,7 @@ static void cmd_fds(struct client *cl, char *args)
 
 static void cmd_doorsend(struct client *cl, char *args)
 {
-	int done, door = door_fd();
+	int done, pair[2], door = door_fd();
 
 	if (strcmp(args, "byte") == 0)
 		done = send(door, "", 1, MSG_NOSIGNAL) == 1;
@@ -614,6 +614,9 @@ static void cmd_doorsend(struct client *cl, char *args)
 		done = send_all(cl, door, "", 0);
 	} else if (strcmp(args, "loop") == 0)
 		done = through_door(cl, dup(cl->c->fd));
+	else if (strcmp(args, "both") == 0)
+		done = socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && through_door(cl, pair[0]) &&
+		       through_door(cl, pair[1]);
 	else
 		done = through_door(cl, fd_of_kind(args));
 	puts(done ? "ok" : "closed");
