@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -172,6 +173,19 @@ static enum tao_err issue(struct host *h, const struct tao_node *name, const str
 	return e;
 }
 
+/* 1 if the rules changed since: the program may have other DNS names by now, or no trust. */
+static int rules_are_newer(struct host *h, const char *path)
+{
+	char *rules = host_path(&h->conf, "domain/rules");
+	struct stat r, c;
+	int newer = rules == NULL || stat(rules, &r) != 0 || stat(path, &c) != 0 ||
+	            r.st_mtim.tv_sec > c.st_mtim.tv_sec ||
+	            (r.st_mtim.tv_sec == c.st_mtim.tv_sec && r.st_mtim.tv_nsec >= c.st_mtim.tv_nsec);
+
+	free(rules);
+	return newer;
+}
+
 static enum tao_err reuse(struct host *h, const struct tao_node *name, const struct key_facts *f,
                           struct tao_buf *der)
 {
@@ -182,7 +196,7 @@ static enum tao_err reuse(struct host *h, const struct tao_node *name, const str
 
 	if (e == TAO_OK)
 		e = read_pem(path, &x);
-	if (e == TAO_OK && !fits(h, x, tao_buf_cstr(&urn), f))
+	if (e == TAO_OK && (rules_are_newer(h, path) || !fits(h, x, tao_buf_cstr(&urn), f)))
 		e = TAO_ENOTFOUND;
 	if (e == TAO_OK)
 		e = to_der(x, der);
@@ -203,7 +217,11 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
 	if (reuse(h, name, &f, der) == TAO_OK)
 		return TAO_OK;
 	der->n = 0;
-	e = issue(h, name, &f, der);
+	if (strcmp(f.policy, "host") == 0)
+		e = tao_fail(TAO_EDENIED, "every program of this host may use key %s, so no certificate can "
+		             "say whose it is: make one with --policy program or exact", f.name);
+	else
+		e = issue(h, name, &f, der);
 	if (e == TAO_OK)
 		e = put(keystore_cert_path(h, f.uid, f.name), der);
 	keep_refusal(h, f.uid, f.name, e == TAO_OK ? NULL : tao_why());

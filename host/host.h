@@ -90,7 +90,7 @@ struct instance {
 	atomic_uint conns;
 	atomic_int door_open, ended;
 	atomic_int watched;       /* until its process ends */
-	int interpreter;          /* runs any script: a key for the executable alone would be every script's */
+	int interpreter;          /* a key for the executable alone would be every script's */
 	ino_t door;               /* inode of the program's end: who has it belongs here */
 	atomic_int last_pid;      /* of the process that identified itself last */
 	struct instance *next;    /* registry's */

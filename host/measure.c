@@ -368,6 +368,34 @@ static enum tao_err put_objects(const struct work *w, const char *word, unsigned
 	return TAO_OK;
 }
 
+static int may_read(const struct stat *st, uid_t uid, mode_t everybody, mode_t owner)
+{
+	return (st->st_mode & everybody) != 0 || (st->st_uid == uid && (st->st_mode & owner) != 0);
+}
+
+/* A hash in a name tells what a small file holds, so a user gets it of files that he can read.
+ * The path is stable: nobody but root changes it meanwhile. */
+static enum tao_err caller_may_read(const struct work *w, const struct stable_file *f)
+{
+	uid_t uid = w->rq->uid;
+	int good = uid == 0 || may_read(&f->st, uid, S_IROTH, S_IRUSR);
+	char *dir = strdup(f->real);
+	struct stat st;
+
+	if (dir == NULL)
+		return tao_fail_nomem();
+	for (char *slash = strrchr(dir, '/'); good && uid != 0 && slash != NULL && slash != dir;
+	     slash = strrchr(dir, '/')) {
+		*slash = 0;
+		good = stat(dir, &st) == 0 && may_read(&st, uid, S_IXOTH, S_IXUSR);
+	}
+	free(dir);
+	return good ? TAO_OK
+	            : tao_fail(TAO_EPERM, "%s is not readable for user %u, so it is not measured for "
+	                       "this user: make it readable for everybody with 'chmod a+r'", f->real,
+	                       (unsigned)uid);
+}
+
 static enum tao_err put_config(const struct work *w)
 {
 	enum tao_err e = TAO_OK;
@@ -377,6 +405,8 @@ static enum tao_err put_config(const struct work *w)
 		uint8_t hash[TAO_HASH_LEN];
 
 		e = stable_open(*p, w->rq->dev_uid, &f);
+		if (e == TAO_OK)
+			e = caller_may_read(w, &f);
 		if (e == TAO_OK)
 			e = measure_file(w->cache, f.fd, f.real, hash);
 		if (e == TAO_OK)

@@ -340,6 +340,10 @@ enum tao_err op_trust(struct request *r)
 
 		e = measurer_program(r->h->measurer, &mr, &m);
 	}
+	if (e == TAO_OK && m.is_script)
+		e = tao_fail(TAO_EDENIED, "%s is a script, and rules name executables: this would trust all "
+		             "that its interpreter runs, so give the interpreter's own path if that is meant",
+		             rq->path);
 	if (e == TAO_OK)
 		e = trust_facts(r, rq, m.exe);
 	if (e == TAO_OK)

@@ -161,9 +161,16 @@ static struct instance *by_pid(struct registry *r, pid_t pid, uint64_t start)
 	return i;
 }
 
+/* Another user's interpreter below a registered one (su, sudo) runs a script of that user's. */
+static int is_others_script(const struct instance *i, int generation, uid_t uid)
+{
+	return generation > 0 && i->interpreter && uid != i->uid;
+}
+
 enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out)
 {
 	uint64_t child_start = UINT64_MAX;
+	uid_t uid = 0;
 
 	for (int n = 0; n < MAX_ANCESTORS && pid > 1; n++) {
 		struct process_view v;
@@ -171,7 +178,14 @@ enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out)
 		/* A parent that started after its child is a reused number. */
 		if (measurer_process(h->measurer, pid, &v) != TAO_OK || v.start > child_start)
 			break;
+		if (n == 0)
+			uid = v.uid;
 		*out = by_pid(h->registry, pid, v.start);
+		if (*out != NULL && is_others_script(*out, n, uid)) {
+			instance_unref(*out);
+			*out = NULL;
+			break;
+		}
 		if (*out != NULL)
 			return TAO_OK;
 		child_start = v.start;

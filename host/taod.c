@@ -108,19 +108,25 @@ static enum tao_err read_passphrase(const struct options *o, struct tao_buf *pas
 
 /* ---- the process ---- */
 
-/* Keys stay out of core dumps, debuggers and swap. */
+/* Keys stay out of core dumps and debuggers. */
 static void guard_memory(void)
 {
-	struct rlimit none = { 0, 0 }, all = { RLIM_INFINITY, RLIM_INFINITY };
+	struct rlimit none = { 0, 0 };
 
 	prctl(PR_SET_DUMPABLE, 0);
 	setrlimit(RLIMIT_CORE, &none);
+}
+
+/* And out of swap. A child inherits no lock, so this is for the process that serves. */
+static void lock_memory(void)
+{
 #if !TAO_ASAN
-	if (geteuid() == 0 && setrlimit(RLIMIT_MEMLOCK, &all) == 0 &&
-	    mlockall(MCL_CURRENT | MCL_FUTURE) != 0)
+	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
+
+	/* root may, and whose unit says LimitMEMLOCK=infinity; a lesser limit would end in ENOMEM. */
+	if (setrlimit(RLIMIT_MEMLOCK, &all) == 0 &&
+	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
 		host_log("warning", "memory is not locked: %s", strerror(errno));
-#else
-	(void)all;
 #endif
 }
 
@@ -373,6 +379,7 @@ static int serve(struct host *h, const struct tao_buf *pass, int ready)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	lock_memory();
 	if (e == TAO_OK)
 		e = host_start(h, pass);
 	if (e == TAO_OK && ready >= 0)

@@ -29,7 +29,8 @@ static void make_host(struct host *h, const char *dir)
 
 	memset(h, 0, sizeof *h);
 	snprintf(sub, sizeof sub, "%s/domain", dir);
-	if (tao_keyset_generate(&h->keys) != TAO_OK || tao_sealer_init(&h->sealer, &h->keys) != TAO_OK ||
+	if (tao_keyset_generate(&h->keys) != TAO_OK ||
+	    tao_sealer_init(&h->sealer, &h->keys) != TAO_OK ||
 	    tao_key_hash(h->keys.signer, h->root) != TAO_OK ||
 	    (access(sub, F_OK) != 0 && domain_create(sub, "Example", PASS) != TAO_OK) ||
 	    domain_load(sub, PASS, &h->domain) != TAO_OK) {
@@ -261,7 +262,8 @@ static void good_key(Tao__SealedKey *k, uint8_t scalar[32], uint8_t id[SEALEDKEY
 static enum tao_err open_sealed(struct host *h, const struct tao_stub *as, const Tao__SealedKey *k,
                                 struct held_key **out)
 {
-	struct tao_buf plain = TAO_BUF_INIT, aad = TAO_BUF_INIT, blob = TAO_BUF_INIT, der = TAO_BUF_INIT;
+	struct tao_buf plain = TAO_BUF_INIT, aad = TAO_BUF_INIT;
+	struct tao_buf blob = TAO_BUF_INIT, der = TAO_BUF_INIT;
 	struct tao_stub st = *as;
 	enum tao_err e;
 
@@ -412,7 +414,8 @@ static void check_program(struct host *h)
 static void check_exact(struct host *h)
 {
 	struct instance *one = instance_of(h, exe_a, UID, 1), *same = instance_of(h, exe_a, UID, 1),
-	                *args = instance_of(h, exe_a, UID, 2), *user = instance_of(h, exe_a, UID + 1, 1);
+	                *args = instance_of(h, exe_a, UID, 2),
+	                *user = instance_of(h, exe_a, UID + 1, 1);
 	struct key_spec s = { .name = "e", .policy = "exact", .uid = UID, .exe = exe_a,
 	                      .principal = instance_name(one) };
 	struct key_spec bare = { .name = "e", .policy = "exact", .uid = UID, .exe = exe_a };

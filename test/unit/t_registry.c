@@ -266,14 +266,15 @@ static void check_descent(void)
 	measurer_process(h.measurer, getppid(), &v);
 	ok_err(registry_find(&h, getpid(), &found), TAO_ENOTRUN, "a process of nobody");
 	i = must_add(h.registry, getppid(), v.start);
-	ok(registry_find(&h, getpid(), &found) == TAO_OK && found == i, "a child of a registered process");
+	ok(registry_find(&h, getpid(), &found) == TAO_OK && found == i,
+	   "a child of a registered process");
 	instance_unref(found);
 	atomic_store(&i->ended, 1);
 	ok_err(registry_find(&h, getpid(), &found), TAO_ENOTRUN, "not when that has ended");
 	over(h.registry, i);
 	i = must_add(h.registry, getppid(), v.start + 1);
-	ok_err(registry_find(&h, getpid(), &found), TAO_ENOTRUN, "nor a child of a process that had the "
-	       "number before");
+	ok_err(registry_find(&h, getpid(), &found), TAO_ENOTRUN,
+	       "nor a child of a process that had the number before");
 	over(h.registry, i);
 	ok_err(registry_find(&h, 0x7ffffff0, &found), TAO_ENOTRUN, "nor a process that is not there");
 	registry_free(h.registry);
