@@ -73,6 +73,13 @@ int cmd_unseal(struct cmd_env *env, int argc, char **argv);
 int cmd_protect(struct cmd_env *env, int argc, char **argv);
 int cmd_logic_encode(struct cmd_env *env, int argc, char **argv);
 int cmd_logic_decode(struct cmd_env *env, int argc, char **argv);
+int cmd_compat_inspect(struct cmd_env *env, int argc, char **argv);
+int cmd_compat_verify(struct cmd_env *env, int argc, char **argv);
+int cmd_compat_decrypt(struct cmd_env *env, int argc, char **argv);
+int cmd_compat_unpbe(struct cmd_env *env, int argc, char **argv);
+int cmd_compat_derive(struct cmd_env *env, int argc, char **argv);
+int cmd_compat_attestation(struct cmd_env *env, int argc, char **argv);
+int cmd_compat_import(struct cmd_env *env, int argc, char **argv);
 
 /* ---- main.c: usage ---- */
 

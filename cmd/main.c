@@ -64,9 +64,11 @@ const struct cmd cmd_table[] = {
 	{ "cert", "show", "NAME [--pem]", "shows the certificate that the domain gave a key",
 	  cmd_cert_show,
 	  "  --pem                   certificate and chain, as PEM\n" },
-	{ "trust", NULL, "PROGRAM [--serves DNSNAME]... [--remove]",
+	{ "trust", NULL, "PROGRAM [--serves DNSNAME]... [--user USER | --any-user] [--remove]",
 	  "lets the domain issue certificates to a program", cmd_trust,
 	  "  --serves DNSNAME        and put this DNS name into them\n"
+	  "  --user USER             ... when this user runs it [the calling one]\n"
+	  "  --any-user              ... whoever runs it\n"
 	  "  --remove                takes it back\n" },
 	{ "policy", "show", "", "lists the domain's rules", cmd_policy_show, NULL },
 	{ "policy", "add", "FACT", "adds a rule", cmd_policy_add, NULL },
@@ -111,6 +113,27 @@ const struct cmd cmd_table[] = {
 	  "  --undo                  decrypts\n"
 	  POLICY_DETAILS
 	  "  --out FILE              writes it there, for this user only\n" },
+	{ "compat", "inspect", "FILE", "says what a file of CloudProxy's holds, but for secrets",
+	  cmd_compat_inspect, NULL },
+	{ "compat", "verify", "--context TEXT --key SPKI MESSAGE SIGNATURE",
+	  "verifies a SignedData", cmd_compat_verify,
+	  "  --context TEXT          the context that it was signed with\n"
+	  "  --key SPKI              file with the signer's SubjectPublicKeyInfo, DER\n" },
+	{ "compat", "decrypt", "--key KEY FILE", "decrypts an EncryptedData", cmd_compat_decrypt,
+	  "  --key KEY               file with a CryptoKey or CryptoKeyset\n" },
+	{ "compat", "unpbe", "--password-fd N FILE", "opens a PBEData", cmd_compat_unpbe,
+	  "  --password-fd N         the password is the first line of the descriptor N\n" },
+	{ "compat", "derive", "--key KEY --context TEXT --length N",
+	  "derives a secret, in hex", cmd_compat_derive,
+	  "  --key KEY               file with a CryptoKey or CryptoKeyset\n"
+	  "  --context TEXT          what it is for\n"
+	  "  --length N              how many bytes\n" },
+	{ "compat", "attestation", "[--at NS] [--trust PRINCIPAL] FILE",
+	  "judges an attestation", cmd_compat_attestation,
+	  "  --at NS                 the time for which it must hold, nanoseconds since 1970 [now]\n"
+	  "  --trust PRINCIPAL       the key at its root [any: it is printed]\n" },
+	{ "compat", "import", "DIR", "lists what can be taken over of a domain", cmd_compat_import,
+	  NULL },
 	{ NULL, NULL, NULL, NULL, NULL, NULL },
 };
 
@@ -136,7 +159,7 @@ static void list(FILE *to, const char *group)
 		if (group != NULL && strcmp(c->name, group) != 0)
 			continue;
 		full_name(c, name, sizeof name);
-		fprintf(to, "  %-14s %s\n", name, c->help);
+		fprintf(to, "  %-19s %s\n", name, c->help);
 	}
 	fprintf(to, "\n%s'tao COMMAND --help' says more, tao(1) everything.\n", global_details);
 }

@@ -206,6 +206,53 @@ static enum tao_err reuse(struct host *h, const struct tao_node *name, const str
 	return e;
 }
 
+/* Whether another running instance is the one that the certificate names. */
+struct holder {
+	const struct tao_node *name;
+	X509 *cert;
+	const struct key_facts *facts;
+	struct host *host;
+	int found;
+};
+
+static void is_holder(struct instance *i, void *arg)
+{
+	struct holder *w = arg;
+	struct tao_buf urn = TAO_BUF_INIT;
+	int runs = !atomic_load(&i->ended) || atomic_load(&i->door_open);
+
+	if (!w->found && runs && !tao_node_equal(instance_name(i), w->name) &&
+	    domain_principal_urn(instance_name(i), &urn) == TAO_OK)
+		w->found = fits(w->host, w->cert, tao_buf_cstr(&urn), w->facts);
+	tao_buf_free(&urn);
+}
+
+/* A server reads its file again at a reload: another start of the program, with
+ * other arguments, must not have put its own name there meanwhile. */
+static int is_held(struct host *h, const struct tao_node *name, const struct key_facts *f,
+                   const char *path)
+{
+	struct holder w = { .name = name, .facts = f, .host = h };
+
+	if (path == NULL || read_pem(path, &w.cert) != TAO_OK)
+		return 0;
+	registry_each(h->registry, is_holder, &w);
+	X509_free(w.cert);
+	return w.found;
+}
+
+static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
+                                    const struct key_facts *f, const struct tao_buf *der)
+{
+	char *path = keystore_cert_path(h, f->uid, f->name);
+
+	if (!is_held(h, name, f, path))
+		return put(path, der);
+	host_log("info", "%s stays that of the running program it names", path);
+	free(path);
+	return TAO_OK;
+}
+
 enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
                          struct tao_buf *der)
 {
@@ -223,7 +270,7 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
 	else
 		e = issue(h, name, &f, der);
 	if (e == TAO_OK)
-		e = put(keystore_cert_path(h, f.uid, f.name), der);
+		e = put_unless_held(h, name, &f, der);
 	keep_refusal(h, f.uid, f.name, e == TAO_OK ? NULL : tao_why());
 	return e;
 }

@@ -158,6 +158,13 @@ static enum tao_err parse(const char *path, const struct tao_buf *text, struct h
 		e = tao_fail(TAO_EINVAL, "%s", tao_why());
 		goto out;
 	}
+	for (const char *line = tao_buf_cstr((struct tao_buf *)text); line != NULL;
+	     line = strchr(line, '\n') != NULL ? strchr(line, '\n') + 1 : NULL)
+		if (line[strspn(line, " \t")] == '[') {
+			e = tao_fail(TAO_EINVAL, "%s has no sections: put all keys before the first line with [",
+			             path);
+			goto out;
+		}
 	values = NCONF_get_section(conf, "default");
 	for (int i = 0; e == TAO_OK && values != NULL && i < sk_CONF_VALUE_num(values); i++)
 		e = set_key(path, sk_CONF_VALUE_value(values, i), c);

@@ -475,6 +475,10 @@ static enum tao_err for_host(struct host *h, const struct held_key *k, struct in
 
 static enum tao_err for_policy(struct host *h, const struct held_key *k, struct instance *i)
 {
+	/* A label names a key of one user: another user's key of that name is another key. */
+	if (k->sealed->uid != i->uid)
+		return tao_fail(TAO_EWRONGPROG, "key %s is sealed for programs of user %u", k->name,
+		                k->sealed->uid);
 	return domain_may_unseal(h->domain, instance_name(i), k->name);
 }
 

@@ -289,32 +289,84 @@ static enum tao_err set_fact(struct request *r, const char *text, int remove)
 	return e == TAO_EEXIST || e == TAO_ENOTFOUND ? TAO_OK : e;
 }
 
-static enum tao_err trust_facts(struct request *r, const Tao__TrustRequest *rq,
-                                const uint8_t exe[TAO_HASH_LEN])
+/* Serves facts of an executable, whoever runs it. */
+struct serves {
+	const char *hash;
+	char *list[DOMAIN_MAX_FACTS];
+	size_t n;
+};
+
+static void keep_serves(const char *fact, void *arg)
 {
-	struct tao_buf hash = TAO_BUF_INIT, id = TAO_BUF_INIT, fact = TAO_BUF_INIT;
+	struct serves *s = arg;
+
+	if (s->n < DOMAIN_MAX_FACTS && strncmp(fact, "Serves(", 7) == 0 &&
+	    strstr(fact, s->hash) != NULL && (s->list[s->n] = strdup(fact)) != NULL)
+		s->n++;
+}
+
+/* What is taken back leaves nothing that a later tao trust would revive. */
+static enum tao_err remove_serves(struct request *r, const char *hash)
+{
+	struct serves *s = calloc(1, sizeof *s);
+	uint64_t version;
+	char date[32];
 	enum tao_err e;
 
-	tao_buf_hex(&hash, exe, TAO_HASH_LEN);
+	if (s == NULL)
+		return tao_fail_nomem();
+	s->hash = hash;
+	e = domain_rules(r->h->domain, &version, date, keep_serves, s);
+	for (size_t i = 0; e == TAO_OK && i < s->n; i++)
+		e = set_fact(r, s->list[i], 1);
+	while (s->n > 0)
+		free(s->list[--s->n]);
+	free(s);
+	return e;
+}
+
+static enum tao_err add_serves(struct request *r, const Tao__TrustRequest *rq, const char *hash,
+                               const char *dns)
+{
+	struct tao_buf id = TAO_BUF_INIT, user = TAO_BUF_INIT, fact = TAO_BUF_INIT;
+	enum tao_err e;
+
+	if (strpbrk(dns, "\"\\") != NULL)
+		return tao_fail(TAO_EINVAL, "%s is not a DNS name", dns);
 	tao_buf_hex(&id, domain_id(r->h->domain), TAO_HASH_LEN);
-	tao_buf_fmt(&fact, "TrustedProgram([%s])", tao_buf_cstr(&hash));
+	if (rq->has_any_user && rq->any_user)
+		tao_buf_str(&user, "_");
+	else
+		tao_buf_fmt(&user, "%u", rq->has_uid ? rq->uid : (unsigned)r->c->uid);
+	tao_buf_fmt(&fact, "Serves(key([%s]).Measured([%s], _, %s), \"%s\")", tao_buf_cstr(&id), hash,
+	            tao_buf_cstr(&user), dns);
 	e = tao_buf_err(&fact);
 	if (e == TAO_OK)
 		e = set_fact(r, tao_buf_cstr(&fact), rq->has_remove && rq->remove);
-	for (size_t i = 0; e == TAO_OK && i < rq->n_serves; i++) {
-		tao_buf_reset(&fact);
-		if (strpbrk(rq->serves[i], "\"\\") != NULL) {
-			e = tao_fail(TAO_EINVAL, "%s is not a DNS name", rq->serves[i]);
-			break;
-		}
-		tao_buf_fmt(&fact, "Serves(key([%s]).Measured([%s], _, _), \"%s\")", tao_buf_cstr(&id),
-		            tao_buf_cstr(&hash), rq->serves[i]);
-		e = tao_buf_err(&fact);
-		if (e == TAO_OK)
-			e = set_fact(r, tao_buf_cstr(&fact), rq->has_remove && rq->remove);
-	}
-	tao_buf_free(&hash);
 	tao_buf_free(&id);
+	tao_buf_free(&user);
+	tao_buf_free(&fact);
+	return e;
+}
+
+static enum tao_err trust_facts(struct request *r, const Tao__TrustRequest *rq,
+                                const uint8_t exe[TAO_HASH_LEN])
+{
+	struct tao_buf hash = TAO_BUF_INIT, fact = TAO_BUF_INIT;
+	int remove = rq->has_remove && rq->remove;
+	enum tao_err e;
+
+	tao_buf_hex(&hash, exe, TAO_HASH_LEN);
+	tao_buf_fmt(&fact, "TrustedProgram([%s])", tao_buf_cstr(&hash));
+	e = tao_buf_err(&fact);
+	/* --remove --serves NAME takes back that name alone. */
+	if (e == TAO_OK && !(remove && rq->n_serves > 0))
+		e = set_fact(r, tao_buf_cstr(&fact), remove);
+	if (e == TAO_OK && remove && rq->n_serves == 0)
+		e = remove_serves(r, tao_buf_cstr(&hash));
+	for (size_t i = 0; e == TAO_OK && i < rq->n_serves; i++)
+		e = add_serves(r, rq, tao_buf_cstr(&hash), rq->serves[i]);
+	tao_buf_free(&hash);
 	tao_buf_free(&fact);
 	return e;
 }

@@ -1,3 +1,4 @@
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
@@ -46,6 +47,8 @@ struct run {
 	int program_only;
 	struct measurement m;
 	struct instance *inst;
+	int pidfd;
+	uint64_t start;
 	char *notices[MAX_NOTICES];
 	size_t n_notices;
 	char *settings[MAX_SETTINGS];
@@ -162,24 +165,50 @@ static enum tao_err self_contained(struct run *run)
 	return domain_self_contained(run->r->h->domain, run->m.exe);
 }
 
+/* Before anything slow: from here on the descriptor holds the caller's process. */
+static enum tao_err hold_caller(struct run *run)
+{
+	struct conn *c = run->r->c;
+	struct process_view v;
+	enum tao_err e;
+
+	run->pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
+	if (run->pidfd < 0)
+		return tao_fail_sys("the process that registers has ended");
+	e = measurer_process(run->r->h->measurer, c->pid, &v);
+	if (e == TAO_OK && v.uid != c->uid)
+		e = tao_fail(TAO_EDENIED, "process %d runs for user %u, and user %u registers it: register as "
+		             "the user that runs it", (int)c->pid, (unsigned)v.uid, (unsigned)c->uid);
+	run->start = v.start;
+	return e;
+}
+
+static int still_alive(int pidfd)
+{
+	struct pollfd p = { pidfd, POLLIN, 0 };
+
+	return poll(&p, 1, 0) == 0;
+}
+
 static enum tao_err register_it(struct run *run)
 {
 	struct request *r = run->r;
-	struct process_view v;
 	struct tao_node *name;
-	int pidfd = (int)syscall(SYS_pidfd_open, r->c->pid, 0);
-	enum tao_err e = pidfd >= 0 ? measurer_process(r->h->measurer, r->c->pid, &v)
-	                            : tao_fail_sys("the process that registers has ended");
+	int pidfd = run->pidfd;
+	enum tao_err e = TAO_OK;
 
-	if (e != TAO_OK)
+	run->pidfd = -1;
+	if (!still_alive(pidfd)) {
+		e = tao_fail(TAO_ENOTFOUND, "the process that registers has ended");
 		goto out;
+	}
 	name = name_program(r->h->name, &run->m, r->c->uid, run->program_only,
 	                    domain_id(r->h->domain));
 	if (name == NULL) {
 		e = tao_fail_nomem();
 		goto out;
 	}
-	e = registry_add(r->h->registry, &run->m, r->c->uid, r->c->pid, v.start, name, run->rq->path,
+	e = registry_add(r->h->registry, &run->m, r->c->uid, r->c->pid, run->start, name, run->rq->path,
 	                 run->rq->label, &run->inst);
 	if (e == TAO_OK) {
 		e = watch_add(r->h, run->inst, pidfd);
@@ -275,6 +304,8 @@ static enum tao_err do_run(struct run *run)
 	enum tao_err e = check_request(run);
 
 	if (e == TAO_OK)
+		e = hold_caller(run);
+	if (e == TAO_OK)
 		e = measure(run);
 	if (e == TAO_OK)
 		e = self_contained(run);
@@ -294,7 +325,7 @@ enum tao_err op_run(struct request *r)
 {
 	struct tao_pb_alloc pa;
 	Tao__RunRequest *rq = NULL;
-	struct run run = { .r = r, .m = { .copy_fd = -1 } };
+	struct run run = { .r = r, .m = { .copy_fd = -1 }, .pidfd = -1 };
 	enum tao_err e = OP_UNPACK(r, &pa, tao__run_request, &rq);
 
 	run.rq = rq;
@@ -308,6 +339,8 @@ enum tao_err op_run(struct request *r)
 	if (run.inst != NULL)
 		registry_settle(r->h->registry, run.inst);
 	instance_unref(run.inst);
+	if (run.pidfd >= 0)
+		close(run.pidfd);
 	measurement_clear(&run.m);
 	while (run.n_notices > 0)
 		free(run.notices[--run.n_notices]);

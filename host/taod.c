@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -65,6 +66,15 @@ static const struct option longs[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
+/* A descriptor's number; one that cannot be open if it is none. */
+static int number(const char *text)
+{
+	char *end;
+	long v = strtol(text, &end, 10);
+
+	return text[0] >= '0' && text[0] <= '9' && *end == 0 && v < INT_MAX ? (int)v : INT_MAX;
+}
+
 /* -1: go on; else the exit status. */
 static int parse_options(int argc, char **argv, struct options *o)
 {
@@ -75,7 +85,7 @@ static int parse_options(int argc, char **argv, struct options *o)
 		switch (c) {
 		case 'd': o->dir = optarg; break;
 		case 'p': o->pass_file = optarg; break;
-		case 'P': o->pass_fd = atoi(optarg); break;
+		case 'P': o->pass_fd = number(optarg); break;
 		case 'f': o->foreground = 1; break;
 		case 't': o->test = 1; break;
 		case 'h': fputs(usage, stdout); return 0;

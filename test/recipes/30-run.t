@@ -184,7 +184,7 @@ ok_run([ $host->cmd('policy', 'remove', $fact) ], 'tao policy remove');
 fails_with([ $host->cmd('policy', 'remove', $fact) ], qr/^tao policy remove: /, 'only once');
 fails_with([ $host->cmd('policy', 'add', 'Frob(') ], qr/^tao policy add: /, 'nonsense');
 is(json(qw(policy show))->{version}, $rules->{version} + 2, 'the version counts changes');
-ok_run([ $host->cmd(qw(trust openssl --serves www.example.org --remove)) ], 'tao trust --remove');
+ok_run([ $host->cmd(qw(trust openssl --remove)) ], 'tao trust --remove');
 ok(!(grep { /^TrustedProgram/ } @{ json(qw(policy show))->{facts} }), 'takes the fact back');
 
 # --- the host

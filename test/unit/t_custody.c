@@ -450,13 +450,15 @@ static void check_exact(struct host *h)
 
 static void check_host_and_policy(struct host *h)
 {
-	struct instance *i = instance_of(h, exe_b, UID + 1, 9), *j = instance_of(h, exe_a, UID, 9);
+	struct instance *i = instance_of(h, exe_b, UID, 9), *j = instance_of(h, exe_a, UID, 9);
+	struct instance *stranger = instance_of(h, exe_b, UID + 1, 9);
 	struct key_spec s = { .name = "h", .policy = "host", .uid = UID, .exe = exe_a };
 	struct key_spec p = { .name = "label", .policy = "policy", .uid = UID, .exe = exe_a };
 	struct tao_buf host = new_stub(h, &s), policy = new_stub(h, &p), fact = TAO_BUF_INIT;
 	char *name = tao_node_text(instance_name(i));
 
 	allow(h, &host, i, TAO_OK, "host: any program");
+	allow(h, &host, stranger, TAO_OK, "host: any user's");
 	allow(h, &policy, i, TAO_EDENIED, "policy: nobody without a rule");
 	ok(strstr(tao_why(), "Unseal") != NULL, "the sentence names the rule that is missing");
 	tao_buf_fmt(&fact, "Unseal(%s, \"other\")", name);
@@ -468,6 +470,13 @@ static void check_host_and_policy(struct host *h)
 	allow(h, &policy, i, TAO_OK, "policy: who has the rule");
 	allow(h, &policy, j, TAO_EDENIED, "policy: not another program, the key's maker neither");
 	domain_remove_fact(h->domain, tao_buf_cstr(&fact));
+	tao_buf_reset(&fact);
+	free(name);
+	name = tao_node_text(instance_name(stranger));
+	tao_buf_fmt(&fact, "Unseal(%s, \"label\")", name);
+	domain_add_fact(h->domain, tao_buf_cstr(&fact));
+	allow(h, &policy, stranger, TAO_EWRONGPROG, "policy: not another user, whose label it may be");
+	domain_remove_fact(h->domain, tao_buf_cstr(&fact));
 	allow(h, &policy, i, TAO_EDENIED, "policy: not when the rule is gone, though the key is open");
 	free(name);
 	tao_buf_free(&fact);
@@ -475,6 +484,7 @@ static void check_host_and_policy(struct host *h)
 	tao_buf_free(&policy);
 	instance_unref(i);
 	instance_unref(j);
+	instance_unref(stranger);
 }
 
 /* ---- the cache ---- */
