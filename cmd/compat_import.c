@@ -1,4 +1,4 @@
-/* tao compat import: what a domain of ours can take over from one of CloudProxy's. It only reads. */
+/* tao compat import: what a domain of ours can take over from one of CloudProxy's. */
 #include "compat.h"
 
 #include <stdio.h>

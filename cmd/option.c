@@ -94,8 +94,10 @@ int cmd_one_of(struct cmd_env *env, const char *option, const char *word,
 	struct tao_buf list = TAO_BUF_INIT;
 
 	for (size_t i = 0; words[i] != NULL; i++) {
-		if (strcmp(words[i], word) == 0)
+		if (strcmp(words[i], word) == 0) {
+			tao_buf_free(&list);
 			return 1;
+		}
 		tao_buf_fmt(&list, "%s%s", i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ", words[i]);
 	}
 	env->status = cmd_usage(env, "%s is %s, not '%s'", option, tao_buf_cstr(&list), word);

@@ -9,6 +9,7 @@ use POSIX ();
 use Test::More;
 use TaoTest;
 
+need_programs('openssl');
 my $tao = bin('tao');
 my $dir = tmpdir();
 
@@ -249,7 +250,6 @@ gives([ 'inspect', spew("$dir/escape", cryptokey("\e[31m", 'hdkf-sha256', 'deriv
 
 # --- a domain
 
-need_programs('openssl');
 my $old = "$dir/old";
 mkdir $_ for $old, "$old/policy_keys";
 ok_run([ qw(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /O=old -days 30
