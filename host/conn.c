@@ -36,7 +36,7 @@ union control {
 
 /* Closes what somebody sent. A socket that lingers would hold up this thread;
  * one that is not connected has nothing to wait for. */
-static void close_foreign(int fd)
+void conn_close_foreign(int fd)
 {
 	static const struct linger none = { 0, 0 };
 	static const struct sockaddr nobody = { .sa_family = AF_UNSPEC };
@@ -66,7 +66,7 @@ static void take_fds(const struct cmsghdr *h, int *keep)
 		if (keep != NULL && *keep < 0)
 			*keep = fd;
 		else
-			close_foreign(fd);
+			conn_close_foreign(fd);
 	}
 }
 
@@ -132,7 +132,7 @@ static int conn_read(struct conn *c)
 		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
 	sender = take_control(&m, &c->passed_fd);
 	if (c->passed_fd >= 0 && is_socket(c->passed_fd)) { /* requests come with files only */
-		close_foreign(c->passed_fd);
+		conn_close_foreign(c->passed_fd);
 		c->passed_fd = -1;
 	}
 	if (n == 0)
@@ -144,8 +144,26 @@ static int conn_read(struct conn *c)
 	return 1;
 }
 
+int conn_take_fd(int door, int *fd)
+{
+	union control control;
+	char byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
+	                    .msg_controllen = sizeof control.space };
+	ssize_t n;
+
+	do {
+		n = recvmsg(door, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+	take_control(&m, fd); /* an empty message may bring one as well */
+	return n > 0 ? 1 : -1;
+}
+
 /* Descriptors that nobody read would be closed with the socket, lingering ones too. */
-static void drain(int fd)
+void conn_drain(int fd)
 {
 	union control control;
 	char bytes[READ_CHUNK];
@@ -238,9 +256,9 @@ static enum tao_err wrong_state(const char *op, enum conn_state state)
 }
 
 static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
-                           const struct tao_rpc_msg *m, struct tao_buf *body)
+                           const struct tao_rpc_msg *m, int may_be_slow, struct tao_buf *body)
 {
-	struct request r = { h, c, c->inst, m, body };
+	struct request r = { h, c, c->inst, m, body, may_be_slow };
 	enum tao_err e;
 
 	if (op == NULL)
@@ -253,18 +271,22 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
 		return tao_fail(TAO_EPROTO, "%s is for connections to the host's socket", m->op);
 	if (m->body_n > op->max_body)
 		return tao_fail(TAO_ELIMIT, "%s takes at most %zu bytes", m->op, op->max_body);
-	if (c->inst != NULL)
+	e = op->slow && !may_be_slow ? OP_LATER : op->fn(&r);
+	if (c->inst != NULL && e != OP_LATER)
 		atomic_fetch_add_explicit(&c->inst->operations, 1, memory_order_relaxed);
-	e = op->fn(&r);
 	return e == TAO_OK ? tao_buf_err(body) : e;
 }
 
-static void answer(struct host *h, struct conn *c, const struct op *op,
-                   const struct tao_rpc_msg *m)
+/* 0: not answered, it is for a thread that may take its time. */
+static int answer(struct host *h, struct conn *c, const struct tao_rpc_msg *m, int may_be_slow)
 {
 	struct tao_buf body = TAO_BUF_INIT;
-	enum tao_err e = run_op(h, c, op, m, &body);
+	enum tao_err e = run_op(h, c, op_find(m->op), m, may_be_slow, &body);
 
+	if (e == OP_LATER) {
+		tao_buf_free(&body);
+		return 0;
+	}
 	if (e == TAO_OK && body.n > TAO_RPC_MAX_REPLY)
 		e = tao_fail(TAO_ELIMIT, "the answer to %s would exceed %u bytes", m->op,
 		             TAO_RPC_MAX_REPLY);
@@ -274,9 +296,10 @@ static void answer(struct host *h, struct conn *c, const struct op *op,
 		tao_rpc_put_error(&c->out, m->op, m->seq, e, tao_why());
 	tao_buf_free(&body);
 	if (c->passed_fd >= 0) {
-		close_foreign(c->passed_fd);
+		conn_close_foreign(c->passed_fd);
 		c->passed_fd = -1;
 	}
+	return 1;
 }
 
 /* Answers whole requests in c->in: 1 some, 0 there was none, -1 it is not the
@@ -288,7 +311,6 @@ static int answer_some(struct host *h, struct conn *c, int may_be_slow)
 
 	for (int n = 0; n < REQUESTS_A_TURN && c->out.n < PAUSE_OUT; n++) {
 		struct tao_rpc_msg m;
-		const struct op *op;
 		size_t used;
 
 		if (tao_rpc_parse_request(c->in.p + at, c->in.n - at, TAO_RPC_MAX_REQUEST, &m, &used) !=
@@ -298,14 +320,12 @@ static int answer_some(struct host *h, struct conn *c, int may_be_slow)
 		}
 		if (used == 0)
 			break;
-		op = op_find(m.op);
-		later = op != NULL && op->slow && !may_be_slow;
+		c->behind = c->in.n - at - used;
+		loop_follow(h, &c->source, m.cpu);
+		later = !answer(h, c, &m, may_be_slow);
 		if (later)
 			break;
 		at += used;
-		c->behind = c->in.n - at;
-		loop_follow(h, &c->source, m.cpu);
-		answer(h, c, op, &m);
 	}
 	if (at == c->in.n) {
 		empty(&c->in);
@@ -373,12 +393,12 @@ static void conn_destroy(struct host *h, struct source *s)
 	struct conn *c = (struct conn *)s;
 	struct instance *counted = c->via != NULL ? c->via : c->inst;
 
-	drain(s->fd);
+	conn_drain(s->fd);
 	close(s->fd);
 	if (c->pidfd >= 0)
 		close(c->pidfd);
 	if (c->passed_fd >= 0)
-		close_foreign(c->passed_fd);
+		conn_close_foreign(c->passed_fd);
 	drop_send_fds(c);
 	if (counted != NULL) {
 		atomic_fetch_sub(&counted->conns, 1);
@@ -393,8 +413,7 @@ static void conn_destroy(struct host *h, struct source *s)
 	free(c);
 }
 
-/* A connection counts for its program, from the door on or from Tao.Prove on. */
-static enum tao_err count_in(struct instance *i)
+enum tao_err conn_count_in(struct instance *i)
 {
 	if (atomic_fetch_add(&i->conns, 1) < INSTANCE_MAX_CONNS)
 		return TAO_OK;
@@ -426,10 +445,10 @@ enum tao_err conn_add(struct host *h, int fd, struct instance *via)
 	enum tao_err e = c != NULL ? check_peer(fd, &peer) : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = via != NULL ? count_in(via) : loop_admit(h, peer.uid);
+		e = via != NULL ? conn_count_in(via) : loop_admit(h, peer.uid);
 	if (e != TAO_OK) {
 		free(c);
-		close_foreign(fd);
+		conn_close_foreign(fd);
 		return e;
 	}
 	c->source.fd = fd;
@@ -444,237 +463,4 @@ enum tao_err conn_add(struct host *h, int fd, struct instance *via)
 	c->in = c->out = empty_buf;
 	set_deadline(c, 1);
 	return loop_add(h, &c->source, EPOLLIN);
-}
-
-/* ---- who is calling ---- */
-
-static enum tao_err not_run(void)
-{
-	return tao_fail(TAO_ENOTRUN, "this process was not started with 'tao run', so it has no name "
-	                "and no keys here: start it as 'tao run PROGRAM ARGS'");
-}
-
-/* From here to conn_prove() the descriptor holds the process: if it still
- * lives then, the number was not given to another in between. */
-enum tao_err conn_hello(struct host *h, struct conn *c)
-{
-	(void)h;
-	c->pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
-	if (c->pidfd < 0)
-		return not_run();
-	if (RAND_bytes(c->challenge, sizeof c->challenge) != 1)
-		return tao_fail_crypto("drawing a challenge");
-	c->state = CONN_HELLO;
-	return TAO_OK;
-}
-
-static int still_alive(int pidfd)
-{
-	struct pollfd p = { pidfd, POLLIN, 0 };
-
-	return poll(&p, 1, 0) == 0;
-}
-
-/* A process that executes a program after it sent requests must not have them
- * answered as that program's: so none may be there yet. */
-static enum tao_err nothing_behind(const struct conn *c)
-{
-	char byte;
-
-	if (c->behind == 0 && recv(c->source.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-		return TAO_OK;
-	return tao_fail(TAO_EPROTO, "a request came before Tao.Prove was answered");
-}
-
-/* The installed tao, started by a program itself, speaks for that program:
- * scripts have no other voice. */
-static int speaks_for(struct host *h, const struct instance *i, const struct process_view *v)
-{
-	struct process_view parent;
-
-	return h->has_tao && file_id_equal(&v->exe, &h->tao) &&
-	       measurer_process(h->measurer, v->ppid, &parent) == TAO_OK &&
-	       parent.start <= v->start && file_id_equal(&parent.exe, &i->file);
-}
-
-static enum tao_err identify(struct host *h, struct conn *c, struct instance **out)
-{
-	struct process_view v;
-	struct instance *i = NULL;
-	enum tao_err e = TAO_OK;
-
-	if (c->via != NULL)
-		i = instance_ref(c->via);
-	else
-		e = registry_find(h, c->pid, &i);
-	if (e == TAO_OK)
-		e = measurer_process(h->measurer, c->pid, &v);
-	if (e == TAO_OK && !file_id_equal(&v.exe, &i->file) && !speaks_for(h, i, &v))
-		e = tao_fail(TAO_ENOTRUN, "this process runs another executable than %s, which 'tao run' "
-		             "started: give it a name of its own with 'tao run PROGRAM ARGS'", i->program);
-	if (e == TAO_OK && !still_alive(c->pidfd))
-		e = not_run();
-	if (e == TAO_OK)
-		e = nothing_behind(c);
-	if (e == TAO_OK && c->via == NULL)
-		e = count_in(i);
-	if (e == TAO_OK) {
-		if (c->via == NULL)
-			loop_dismiss(h, c->uid);
-		atomic_store(&i->last_pid, c->pid);
-		*out = i;
-	} else {
-		instance_unref(i);
-	}
-	return e;
-}
-
-enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, size_t n)
-{
-	enum tao_err e;
-
-	if (n != sizeof c->challenge || CRYPTO_memcmp(challenge, c->challenge, n) != 0)
-		e = tao_fail(TAO_EPROTO, "the challenge came back wrong");
-	else if (c->sender != c->pid)
-		e = tao_fail(TAO_EDENIED, "process %d answered the challenge of process %d",
-		             (int)c->sender, (int)c->pid);
-	else
-		e = identify(h, c, &c->inst);
-	close(c->pidfd);
-	c->pidfd = -1;
-	c->state = e == TAO_OK ? CONN_PROGRAM : CONN_NEW;
-	return e;
-}
-
-/* ---- doors ---- */
-
-struct door {
-	struct source source;
-	struct instance *inst;
-};
-
-static void door_destroy(struct host *h, struct source *s)
-{
-	struct door *d = (struct door *)s;
-
-	drain(s->fd);
-	close(s->fd);
-	atomic_store(&d->inst->door_open, 0);
-	registry_settle(h->registry, d->inst);
-	instance_unref(d->inst);
-	free(d);
-}
-
-/* Only a local stream connection is served: the host writes to what comes here. */
-static int is_local_stream(int fd)
-{
-	int domain = 0, type = 0, listens = 0;
-	socklen_t n = sizeof domain, m = sizeof type, l = sizeof listens;
-
-	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && domain == AF_UNIX &&
-	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &m) == 0 && type == SOCK_STREAM &&
-	       getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &l) == 0 && !listens;
-}
-
-/* Takes one descriptor from the door: 1 served, 0 nothing there, -1 the end. */
-static int door_take(struct host *h, struct door *d)
-{
-	union control control;
-	char byte;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.space,
-	                    .msg_controllen = sizeof control.space };
-	int fd = -1;
-	ssize_t n;
-
-	do {
-		n = recvmsg(d->source.fd, &m, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
-	take_control(&m, &fd); /* an empty message may bring one as well */
-	if (fd >= 0 && !is_local_stream(fd)) {
-		host_log("warning", "%s sent something else than a connection through its door",
-		         d->inst->program);
-		close_foreign(fd);
-	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK) {
-		host_log("error", "cannot serve a connection: %s", tao_why());
-	}
-	return n > 0 ? 1 : -1;
-}
-
-static void door_ready(struct host *h, struct source *s, uint32_t events)
-{
-	int r = 1;
-
-	(void)events;
-	for (int i = 0; r == 1 && i < REQUESTS_A_TURN; i++)
-		r = door_take(h, (struct door *)s);
-	if (r < 0)
-		loop_remove(h, s);
-	else
-		loop_arm(h, s, EPOLLIN);
-}
-
-enum tao_err door_add(struct host *h, struct instance *i, int *program_end)
-{
-	struct door *d = calloc(1, sizeof *d);
-	struct stat st;
-	int pair[2];
-	enum tao_err e;
-
-	if (d == NULL)
-		return tao_fail_nomem();
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
-		free(d);
-		return tao_fail_sys("socketpair");
-	}
-	d->source.fd = pair[0];
-	d->source.ready = door_ready;
-	d->source.destroy = door_destroy;
-	d->inst = instance_ref(i);
-	i->door = fstat(pair[1], &st) == 0 ? st.st_ino : 0;
-	atomic_store(&i->door_open, 1);
-	e = loop_add(h, &d->source, EPOLLIN);
-	if (e != TAO_OK)
-		close(pair[1]);
-	else
-		*program_end = pair[1];
-	return e;
-}
-
-/* ---- the end of a registered process ---- */
-
-static void watch_destroy(struct host *h, struct source *s)
-{
-	struct door *d = (struct door *)s;
-
-	close(s->fd);
-	atomic_store(&d->inst->watched, 0);
-	registry_settle(h->registry, d->inst);
-	instance_unref(d->inst);
-	free(d);
-}
-
-static void watch_ready(struct host *h, struct source *s, uint32_t events)
-{
-	(void)events;
-	atomic_store(&((struct door *)s)->inst->ended, 1);
-	loop_remove(h, s);
-}
-
-enum tao_err watch_add(struct host *h, struct instance *i, int pidfd)
-{
-	struct door *w = calloc(1, sizeof *w);
-
-	if (w == NULL) {
-		close(pidfd);
-		return tao_fail_nomem();
-	}
-	w->source.fd = pidfd;
-	w->source.ready = watch_ready;
-	w->source.destroy = watch_destroy;
-	w->inst = instance_ref(i);
-	atomic_store(&i->watched, 1);
-	return loop_add(h, &w->source, EPOLLIN);
 }

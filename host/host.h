@@ -8,9 +8,13 @@
  * threads or cores. Only what may take long (measuring, disks) goes to threads
  * of its own. Sources are one-shot, so one connection is never in two threads.
  *
+ *   taod.c      options, foreground and background
+ *   start.c     making and ending a host
  *   loop.c      sources, workers, accepting
  *   cpus.c      which workers serve which CPU
- *   conn.c      connections: framing, state, challenge
+ *   conn.c      connections: framing, state
+ *   door.c      doors; the end of a registered process
+ *   identify.c  who is calling
  *   ops.c       table of operations, with the states that allow them
  *   op_tao.c    name, extend, random, attest, seal, unseal
  *   op_key.c    keys and certificates
@@ -61,6 +65,14 @@ struct host {
 	struct custody *custody;
 	struct loop *loop;
 };
+
+/* ---- making and ending (start.c) ---- */
+
+/* Sets owner and development: who runs this, and may it look into other users' processes? */
+enum tao_err host_check_owner(struct host *h);
+/* h has its conf; pass is the passphrase of its keys. After a failure host_end() as well. */
+enum tao_err host_start(struct host *h, const struct tao_buf *pass);
+void host_end(struct host *h);
 
 /* ---- instances (registry.c) ---- */
 
@@ -182,6 +194,16 @@ struct conn {
 };
 
 enum tao_err conn_add(struct host *h, int fd, struct instance *via);
+/* A connection counts for its program, from the door on or from Tao.Prove on. */
+enum tao_err conn_count_in(struct instance *i);
+/* Closing what somebody sent must not take this thread's time. */
+void conn_close_foreign(int fd);
+void conn_drain(int fd);
+/* One byte and a descriptor from a door (*fd stays -1 without): 1, 0 nothing there, -1 the end. */
+int conn_take_fd(int door, int *fd);
+
+/* ---- doors (door.c), who is calling (identify.c) ---- */
+
 /* Opens an instance's door: the program's end is the result. */
 enum tao_err door_add(struct host *h, struct instance *i, int *program_end);
 /* Notices the end of the registered process. Takes over pidfd. */
@@ -198,7 +220,12 @@ struct request {
 	struct instance *inst;    /* NULL for Host operations */
 	const struct tao_rpc_msg *m;
 	struct tao_buf *body;     /* reply */
+	int may_be_slow;          /* this thread is one of loop_defer()'s */
 };
+
+/* What an operation returns, before it did anything, if it turns out to be slow and
+ * !may_be_slow: it is called again where it may be. */
+#define OP_LATER ((enum tao_err)(-1))
 
 typedef enum tao_err op_fn(struct request *r);
 

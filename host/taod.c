@@ -11,22 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <linux/capability.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
 
 #include "config.h"
 #include "host.h"
-#include "names.h"
+#include "process.h"
 #include "../tao/file.h"
-
-#define MEASURER_FD 3
 
 struct options {
 	const char *dir;
@@ -116,54 +108,6 @@ static enum tao_err read_passphrase(const struct options *o, struct tao_buf *pas
 	                "--passphrase-file FILE or --passphrase-fd N");
 }
 
-/* ---- the process ---- */
-
-/* Keys stay out of core dumps and debuggers. */
-static void guard_memory(void)
-{
-	struct rlimit none = { 0, 0 };
-
-	prctl(PR_SET_DUMPABLE, 0);
-	setrlimit(RLIMIT_CORE, &none);
-}
-
-/* And out of swap. A child inherits no lock, so this is for the process that serves. */
-static void lock_memory(void)
-{
-#if !TAO_ASAN
-	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
-
-	/* root may, and whose unit says LimitMEMLOCK=infinity; a lesser limit would end in ENOMEM. */
-	if (setrlimit(RLIMIT_MEMLOCK, &all) == 0 &&
-	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
-		host_log("warning", "memory is not locked: %s", strerror(errno));
-#endif
-}
-
-/* The keeper needs no capability: it serves sockets and its own files. */
-static void drop_capabilities(void)
-{
-	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
-	struct __user_cap_data_struct none[2];
-
-	memset(none, 0, sizeof none);
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-	for (int cap = 0; cap <= 63; cap++)
-		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-	if (syscall(SYS_capset, &head, none) != 0)
-		host_log("warning", "capabilities are not dropped: %s", strerror(errno));
-}
-
-static void raise_files(void)
-{
-	struct rlimit r;
-
-	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
-		r.rlim_cur = r.rlim_max;
-		setrlimit(RLIMIT_NOFILE, &r);
-	}
-}
-
 static enum tao_err lock_dir(struct host *h, int *fd)
 {
 	char *path = host_path(&h->conf, "lock");
@@ -181,156 +125,6 @@ static enum tao_err lock_dir(struct host *h, int *fd)
 		    : tao_fail_sys("locking %s", path);
 	free(path);
 	return e;
-}
-
-/* ---- the host ---- */
-
-/* Whether the measurer will see other users' processes. */
-static int may_trace(void)
-{
-	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
-	struct __user_cap_data_struct have[2];
-
-	return syscall(SYS_capget, &head, have) == 0 &&
-	       (have[0].effective & 1u << CAP_SYS_PTRACE) != 0;
-}
-
-/* A system's host belongs to root or to a user of its own that was given
- * CAP_SYS_PTRACE; without it, a host is an ordinary user's, for development. */
-static enum tao_err check_owner(struct host *h)
-{
-	struct stat st;
-
-	h->owner = geteuid();
-	h->development = h->owner != 0 && !may_trace();
-	if (stat(h->conf.dir, &st) != 0)
-		return tao_fail_sys("%s", h->conf.dir);
-	if (st.st_uid != h->owner)
-		return tao_fail(TAO_EPERM, "%s belongs to user %u, and taod runs as user %u: run it as its "
-		                "owner", h->conf.dir, (unsigned)st.st_uid, (unsigned)h->owner);
-	/* tao init made it before it was known whose host this becomes. */
-	if (chmod(h->conf.dir, h->development ? 0700 : 0755) != 0)
-		return tao_fail_sys("permissions of %s", h->conf.dir);
-	return TAO_OK;
-}
-
-static enum tao_err load_keys(struct host *h, const struct tao_buf *pass)
-{
-	char *key = host_path(&h->conf, "host/root.key"), *dir = host_path(&h->conf, "domain");
-	enum tao_err e = key != NULL && dir != NULL ? TAO_OK : tao_fail_nomem();
-
-	if (e == TAO_OK)
-		e = tao_keyset_load(key, pass->p, pass->n, &h->keys);
-	if (e == TAO_OK)
-		e = tao_sealer_init(&h->sealer, &h->keys);
-	if (e == TAO_OK)
-		e = tao_key_hash(h->keys.signer, h->root);
-	if (e == TAO_OK)
-		e = domain_load(dir, pass->p, pass->n, &h->domain);
-	if (e == TAO_OK) {
-		h->name = name_host(h->root, domain_id(h->domain));
-		e = h->name != NULL ? TAO_OK : tao_fail_nomem();
-	}
-	free(key);
-	free(dir);
-	return e;
-}
-
-/* The domain's policy certificate and the openssl.cnf, where programs find them. */
-static enum tao_err write_public_files(struct host *h)
-{
-	struct tao_buf conf = TAO_BUF_INIT;
-	enum tao_err e;
-
-	host_openssl_conf(&h->conf, &conf);
-	e = tao_buf_err(&conf);
-	if (e == TAO_OK)
-		e = tao_file_write(h->conf.openssl_conf, conf.p, conf.n, 0644, 0);
-	if (e == TAO_OK)
-		e = cert_publish_policy(h);
-	tao_buf_free(&conf);
-	return e;
-}
-
-static enum tao_err write_pid(struct host *h)
-{
-	char text[32], *path = host_path(&h->conf, "run/taod.pid");
-	enum tao_err e;
-
-	if (path == NULL)
-		return tao_fail_nomem();
-	e = tao_file_write(path, text, (size_t)snprintf(text, sizeof text, "%d\n", (int)getpid()),
-	                   0644, 0);
-	free(path);
-	return e;
-}
-
-/* tao(1) beside this program, or where it is installed: only if nobody else
- * can change it. */
-static void find_tao(struct host *h)
-{
-	char path[4096];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 8);
-	struct stat st;
-	char *slash;
-
-	path[n > 0 ? n : 0] = 0;
-	slash = strrchr(path, '/');
-	if (slash != NULL)
-		strcpy(slash, "/tao");
-	if (slash == NULL || stat(path, &st) != 0)
-		if (stat(TAO_BINDIR "/tao", &st) != 0)
-			return;
-	h->has_tao = S_ISREG(st.st_mode) && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
-	             (st.st_uid == 0 || st.st_uid == h->owner);
-	file_id_of(&st, &h->tao);
-}
-
-static enum tao_err host_start(struct host *h, const struct tao_buf *pass)
-{
-	enum tao_err e = load_keys(h, pass);
-
-	h->since = time(NULL);
-	find_tao(h);
-	if (e == TAO_OK)
-		e = measurer_start("/proc/self/exe", (int)h->owner, &h->measurer);
-	if (e != TAO_OK)
-		return e;
-	drop_capabilities();
-	h->registry = registry_new(h->conf.max_instances);
-	h->custody = custody_new();
-	if (h->registry == NULL || h->custody == NULL)
-		return tao_fail_nomem();
-	e = write_public_files(h);
-	if (e == TAO_OK)
-		e = loop_new(h, &h->loop);
-	if (e == TAO_OK)
-		e = loop_listen(h);
-	if (e == TAO_OK)
-		e = write_pid(h);
-	if (e == TAO_OK)
-		e = loop_run(h);
-	return e;
-}
-
-static void host_end(struct host *h)
-{
-	char *pid = h->conf.dir != NULL ? host_path(&h->conf, "run/taod.pid") : NULL;
-
-	loop_stop(h);
-	if (h->conf.socket != NULL)
-		unlink(h->conf.socket);
-	if (pid != NULL)
-		unlink(pid);
-	free(pid);
-	registry_free(h->registry);
-	custody_free(h->custody);
-	measurer_stop(h->measurer);
-	domain_free(h->domain);
-	tao_node_free(h->name);
-	tao_sealer_clear(&h->sealer);
-	tao_keyset_clear(&h->keys);
-	host_conf_clear(&h->conf);
 }
 
 /* ---- foreground and background ---- */
@@ -389,7 +183,7 @@ static int serve(struct host *h, const struct tao_buf *pass, int ready)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	lock_memory();
+	process_lock_memory();
 	if (e == TAO_OK)
 		e = host_start(h, pass);
 	if (e == TAO_OK && ready >= 0)
@@ -441,12 +235,12 @@ static int keeper(const struct options *o)
 		return 0;
 	}
 	if (e == TAO_OK)
-		e = check_owner(&h);
+		e = host_check_owner(&h);
 	if (e == TAO_OK)
 		e = read_passphrase(o, &pass);
 	if (e == TAO_OK) {
-		guard_memory();
-		raise_files();
+		process_guard_memory();
+		process_raise_files();
 		status = o->foreground ? serve(&h, &pass, -1) : in_background(&h, &pass);
 	} else {
 		fail();

@@ -1,0 +1,128 @@
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host.h"
+
+#define TAKES_A_TURN 16 /* connections from one door, then another source has its turn */
+
+struct door {
+	struct source source;
+	struct instance *inst;
+};
+
+static void door_destroy(struct host *h, struct source *s)
+{
+	struct door *d = (struct door *)s;
+
+	conn_drain(s->fd);
+	close(s->fd);
+	atomic_store(&d->inst->door_open, 0);
+	registry_settle(h->registry, d->inst);
+	instance_unref(d->inst);
+	free(d);
+}
+
+/* Only a local stream connection is served: the host writes to what comes here. */
+static int is_local_stream(int fd)
+{
+	int domain = 0, type = 0, listens = 0;
+	socklen_t n = sizeof domain, m = sizeof type, l = sizeof listens;
+
+	return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &n) == 0 && domain == AF_UNIX &&
+	       getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &m) == 0 && type == SOCK_STREAM &&
+	       getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &l) == 0 && !listens;
+}
+
+/* Takes one descriptor from the door: 1 served, 0 nothing there, -1 the end. */
+static int door_take(struct host *h, struct door *d)
+{
+	int fd = -1, r = conn_take_fd(d->source.fd, &fd);
+
+	if (fd >= 0 && !is_local_stream(fd)) {
+		host_log("warning", "%s sent something else than a connection through its door",
+		         d->inst->program);
+		conn_close_foreign(fd);
+	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK) {
+		host_log("error", "cannot serve a connection: %s", tao_why());
+	}
+	return r;
+}
+
+static void door_ready(struct host *h, struct source *s, uint32_t events)
+{
+	int r = 1;
+
+	(void)events;
+	for (int i = 0; r == 1 && i < TAKES_A_TURN; i++)
+		r = door_take(h, (struct door *)s);
+	if (r < 0)
+		loop_remove(h, s);
+	else
+		loop_arm(h, s, EPOLLIN);
+}
+
+enum tao_err door_add(struct host *h, struct instance *i, int *program_end)
+{
+	struct door *d = calloc(1, sizeof *d);
+	struct stat st;
+	int pair[2];
+	enum tao_err e;
+
+	if (d == NULL)
+		return tao_fail_nomem();
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0) {
+		free(d);
+		return tao_fail_sys("socketpair");
+	}
+	d->source.fd = pair[0];
+	d->source.ready = door_ready;
+	d->source.destroy = door_destroy;
+	d->inst = instance_ref(i);
+	i->door = fstat(pair[1], &st) == 0 ? st.st_ino : 0;
+	atomic_store(&i->door_open, 1);
+	e = loop_add(h, &d->source, EPOLLIN);
+	if (e != TAO_OK)
+		close(pair[1]);
+	else
+		*program_end = pair[1];
+	return e;
+}
+
+/* ---- the end of a registered process ---- */
+
+static void watch_destroy(struct host *h, struct source *s)
+{
+	struct door *d = (struct door *)s;
+
+	close(s->fd);
+	atomic_store(&d->inst->watched, 0);
+	registry_settle(h->registry, d->inst);
+	instance_unref(d->inst);
+	free(d);
+}
+
+static void watch_ready(struct host *h, struct source *s, uint32_t events)
+{
+	(void)events;
+	atomic_store(&((struct door *)s)->inst->ended, 1);
+	loop_remove(h, s);
+}
+
+enum tao_err watch_add(struct host *h, struct instance *i, int pidfd)
+{
+	struct door *w = calloc(1, sizeof *w);
+
+	if (w == NULL) {
+		close(pidfd);
+		return tao_fail_nomem();
+	}
+	w->source.fd = pidfd;
+	w->source.ready = watch_ready;
+	w->source.destroy = watch_destroy;
+	w->inst = instance_ref(i);
+	atomic_store(&i->watched, 1);
+	return loop_add(h, &w->source, EPOLLIN);
+}

@@ -1,0 +1,150 @@
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "config.h"
+#include "host.h"
+#include "names.h"
+#include "process.h"
+#include "../tao/file.h"
+
+/* A system's host belongs to root or to a user of its own that was given
+ * CAP_SYS_PTRACE; without it, a host is an ordinary user's, for development. */
+enum tao_err host_check_owner(struct host *h)
+{
+	struct stat st;
+
+	h->owner = geteuid();
+	h->development = h->owner != 0 && !process_may_trace();
+	if (stat(h->conf.dir, &st) != 0)
+		return tao_fail_sys("%s", h->conf.dir);
+	if (st.st_uid != h->owner)
+		return tao_fail(TAO_EPERM, "%s belongs to user %u, and taod runs as user %u: run it as its "
+		                "owner", h->conf.dir, (unsigned)st.st_uid, (unsigned)h->owner);
+	/* tao init made it before it was known whose host this becomes. */
+	if (chmod(h->conf.dir, h->development ? 0700 : 0755) != 0)
+		return tao_fail_sys("permissions of %s", h->conf.dir);
+	return TAO_OK;
+}
+
+static enum tao_err load_keys(struct host *h, const struct tao_buf *pass)
+{
+	char *key = host_path(&h->conf, "host/root.key"), *dir = host_path(&h->conf, "domain");
+	enum tao_err e = key != NULL && dir != NULL ? TAO_OK : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = tao_keyset_load(key, pass->p, pass->n, &h->keys);
+	if (e == TAO_OK)
+		e = tao_sealer_init(&h->sealer, &h->keys);
+	if (e == TAO_OK)
+		e = tao_key_hash(h->keys.signer, h->root);
+	if (e == TAO_OK)
+		e = domain_load(dir, pass->p, pass->n, &h->domain);
+	if (e == TAO_OK) {
+		h->name = name_host(h->root, domain_id(h->domain));
+		e = h->name != NULL ? TAO_OK : tao_fail_nomem();
+	}
+	free(key);
+	free(dir);
+	return e;
+}
+
+/* The domain's policy certificate and the openssl.cnf, where programs find them. */
+static enum tao_err write_public_files(struct host *h)
+{
+	struct tao_buf conf = TAO_BUF_INIT;
+	enum tao_err e;
+
+	host_openssl_conf(&h->conf, &conf);
+	e = tao_buf_err(&conf);
+	if (e == TAO_OK)
+		e = tao_file_write(h->conf.openssl_conf, conf.p, conf.n, 0644, 0);
+	if (e == TAO_OK)
+		e = cert_publish_policy(h);
+	tao_buf_free(&conf);
+	return e;
+}
+
+static enum tao_err write_pid(struct host *h)
+{
+	char text[32], *path = host_path(&h->conf, "run/taod.pid");
+	enum tao_err e;
+
+	if (path == NULL)
+		return tao_fail_nomem();
+	e = tao_file_write(path, text, (size_t)snprintf(text, sizeof text, "%d\n", (int)getpid()),
+	                   0644, 0);
+	free(path);
+	return e;
+}
+
+/* tao(1) beside this program, or where it is installed: only if nobody else
+ * can change it. */
+static void find_tao(struct host *h)
+{
+	char path[4096];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 8);
+	struct stat st;
+	char *slash;
+
+	path[n > 0 ? n : 0] = 0;
+	slash = strrchr(path, '/');
+	if (slash != NULL)
+		strcpy(slash, "/tao");
+	if (slash == NULL || stat(path, &st) != 0)
+		if (stat(TAO_BINDIR "/tao", &st) != 0)
+			return;
+	h->has_tao = S_ISREG(st.st_mode) && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
+	             (st.st_uid == 0 || st.st_uid == h->owner);
+	file_id_of(&st, &h->tao);
+}
+
+enum tao_err host_start(struct host *h, const struct tao_buf *pass)
+{
+	enum tao_err e = load_keys(h, pass);
+
+	h->since = time(NULL);
+	find_tao(h);
+	if (e == TAO_OK)
+		e = measurer_start("/proc/self/exe", (int)h->owner, &h->measurer);
+	if (e != TAO_OK)
+		return e;
+	process_drop_capabilities();
+	h->registry = registry_new(h->conf.max_instances);
+	h->custody = custody_new();
+	if (h->registry == NULL || h->custody == NULL)
+		return tao_fail_nomem();
+	e = write_public_files(h);
+	if (e == TAO_OK)
+		e = loop_new(h, &h->loop);
+	if (e == TAO_OK)
+		e = loop_listen(h);
+	if (e == TAO_OK)
+		e = write_pid(h);
+	if (e == TAO_OK)
+		e = loop_run(h);
+	return e;
+}
+
+void host_end(struct host *h)
+{
+	char *pid = h->conf.dir != NULL ? host_path(&h->conf, "run/taod.pid") : NULL;
+
+	loop_stop(h);
+	if (h->conf.socket != NULL)
+		unlink(h->conf.socket);
+	if (pid != NULL)
+		unlink(pid);
+	free(pid);
+	registry_free(h->registry);
+	custody_free(h->custody);
+	measurer_stop(h->measurer);
+	domain_free(h->domain);
+	tao_node_free(h->name);
+	tao_sealer_clear(&h->sealer);
+	tao_keyset_clear(&h->keys);
+	host_conf_clear(&h->conf);
+}
