@@ -8,7 +8,7 @@
 #include "tao.pb-c.h"
 
 #define UNPACK_MEMORY (8 * TAO_ATTEST_MAX) /* one link; endorsements multiply */
-#define SIGNER_TYPE "key"
+#define SIGNER_KEY "key"
 
 /* One statement of a chain. */
 struct link {
@@ -58,7 +58,7 @@ static enum tao_err pack(const struct tao_buf *statement, const struct tao_buf *
 	Tao__Attestation a = TAO__ATTESTATION__INIT;
 
 	a.serialized_statement = (ProtobufCBinaryData){ statement->n, statement->p };
-	a.signer_type = (char *)SIGNER_TYPE;
+	a.signer_type = (char *)SIGNER_KEY;
 	a.signer_key = (ProtobufCBinaryData){ spki->n, spki->p };
 	a.signature = (ProtobufCBinaryData){ sig->n, sig->p };
 	a.has_serialized_delegation = delegation != NULL;
@@ -131,16 +131,11 @@ static void link_clear(struct link *l)
 }
 
 /* Over the bytes received, with the key whose hash becomes the signer's name. */
-static enum tao_err check_signature(const Tao__Attestation *a, struct tao_node **signer)
+static enum tao_err by_key(const Tao__Attestation *a, struct tao_node **signer)
 {
 	EVP_PKEY *key = NULL;
-	enum tao_err e;
+	enum tao_err e = tao_key_from_spki(a->signer_key.data, a->signer_key.len, &key);
 
-	if (strcmp(a->signer_type, SIGNER_TYPE) != 0)
-		return tao_fail(TAO_EVERSION, "an attestation is signed by a '%.40s', which is not "
-		                              "known here: upgrade to a Tao that knows it",
-		                a->signer_type);
-	e = tao_key_from_spki(a->signer_key.data, a->signer_key.len, &key);
 	if (e == TAO_OK)
 		e = tao_key_verify(key, TAO_ATTEST_CONTEXT, a->serialized_statement.data,
 		                   a->serialized_statement.len, a->signature.data, a->signature.len);
@@ -148,6 +143,36 @@ static enum tao_err check_signature(const Tao__Attestation *a, struct tao_node *
 		e = principal_of(key, signer);
 	EVP_PKEY_free(key);
 	return e;
+}
+
+/* A quote over the statement's hash is in tpm2_quote_structure; what the PCRs
+ * in the speaker's name must be is for a root of that kind to check. */
+static enum tao_err by_tpm(const Tao__Attestation *a, struct tao_node **signer)
+{
+	(void)signer;
+	return tao_fail(TAO_EVERSION, "an attestation is signed by a TPM (%s), whose quotes this "
+	                              "version does not verify: upgrade to one that does",
+	                a->signer_type);
+}
+
+/* Verifies the signature and names the signer, by signer_type. */
+static const struct {
+	const char *type;
+	enum tao_err (*check)(const Tao__Attestation *a, struct tao_node **signer);
+} signers[] = {
+	{ SIGNER_KEY, by_key },
+	{ "tpm2", by_tpm },
+	{ "tpm", by_tpm },
+};
+
+static enum tao_err check_signature(const Tao__Attestation *a, struct tao_node **signer)
+{
+	for (size_t i = 0; i < sizeof signers / sizeof signers[0]; i++)
+		if (strcmp(a->signer_type, signers[i].type) == 0)
+			return signers[i].check(a, signer);
+	return tao_fail(TAO_EVERSION, "an attestation is signed by a '%.40s', which is not "
+	                              "known here: upgrade to a Tao that knows it",
+	                a->signer_type);
 }
 
 static enum tao_err check_statement(const struct tao_node *says)

@@ -308,6 +308,8 @@ static void by_hand(void)
 		{ "another context", good, "tao.ACLGuard Version 1", "key", NULL, NULL, 0, 0,
 		  TAO_ESIGNATURE },
 		{ "signed by a TPM", good, ctx, "tpm2", NULL, NULL, 0, 0, TAO_EVERSION },
+		{ "signed by an old TPM", good, ctx, "tpm", NULL, NULL, 0, 0, TAO_EVERSION },
+		{ "signed by something else", good, ctx, "Key", NULL, NULL, 0, 0, TAO_EVERSION },
 		{ "a header of another key type", good, ctx, "key", "ecdsap384-public", NULL, 0, 0,
 		  TAO_ESIGNATURE },
 		{ "a header of another purpose", good, ctx, "key", NULL, "deriving", 0, 0,
