@@ -559,15 +559,16 @@ static void give_ctx(struct held_key *k, EVP_PKEY_CTX *ctx, int slot)
 		atomic_store(&k->ctx_busy[slot], 0);
 }
 
-enum tao_err custody_sign(struct held_key *k, const char *digest, const void *data, size_t n,
-                          struct tao_buf *sig)
+enum tao_err custody_sign(struct host *h, struct held_key *k, const struct sign_how *how,
+                          const void *data, size_t n, struct tao_buf *sig)
 {
 	size_t len = (size_t)EVP_PKEY_get_size(k->key);
-	enum tao_err e = check_digest(k, digest, n);
+	enum tao_err e = check_digest(k, how->digest, n);
 	EVP_PKEY_CTX *ctx;
 	uint8_t *to;
 	int slot;
 
+	(void)h;
 	if (e != TAO_OK)
 		return e;
 	to = tao_buf_room(sig, len);

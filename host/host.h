@@ -258,7 +258,38 @@ op_fn op_run;
 op_fn op_new_key, op_keys, op_key, op_cert, op_status, op_ps, op_doctor, op_trust, op_policy,
 	op_add_fact, op_remove_fact, op_shutdown;
 
-/* ---- sealed keys (custody.c) ---- */
+/* ---- sealed keys (custody.c, custody_type.c, custody_use.c, sealedkey.c) ----
+ *
+ * A key of type P-256 .. X25519 is generated or imported once, and from then on
+ * lives in its blob: what is in there (type, purpose, custody, policy,
+ * generation) is decided for ever. The host recomputes the public key whenever
+ * it opens one. An opened private half that nobody used for KEY_IDLE_SECONDS is
+ * wiped, and opened again from the blob when it is next used; ids stay valid.
+ *
+ * purpose   what the host does with the key
+ *   tls       signs digests as TLS 1.2 and 1.3 do: SHA224 and above, PSS with a salt as
+ *             long as the digest, Ed25519 any message (that is how TLS signs)
+ *   tls13     signs nothing but the content of a CertificateVerify (RFC 8446 4.4.3), which it
+ *             gets whole and hashes itself: never PKCS#1 v1.5
+ *   sign      signs digests and messages
+ *   decrypt   decrypts (RSA) and derives (ECDH, X25519); signs nothing
+ *   any       all that its type can
+ *
+ * None of them signs a Tao statement that anybody believes. An attestation is
+ * signed by the key that the speaker's name begins with, or by one that such a
+ * key delegated to (tao/attest.h): a sealed key is in no name, this host
+ * delegates to none, and its statement about one (SealedKey) is no speaksfor.
+ * The domain issues on a host's own word only. So a signature over a digest,
+ * which does not show what it is of, is no statement; whole messages that are
+ * ContextualizedData with a context of ours are refused as well.
+ *
+ * custody "host": the private half never leaves. "program": a program that the
+ * policy allows gets it (custody_private()), and may use it here as well.
+ *
+ * Policy "policy": whom a rule Unseal(P, "key:NAME") names, of the key's user. */
+
+#define KEY_IDLE_SECONDS 30
+#define KEY_LABEL "key:"           /* in front of a key's name in Unseal rules */
 
 struct key_spec {
 	const char *name;
@@ -267,9 +298,11 @@ struct key_spec {
 	const uint8_t *exe;               /* policies program and exact */
 	const struct tao_node *principal; /* policy exact */
 	const char *program;              /* path, for people; may be NULL */
+	const char *pss_digest;           /* RSA-PSS: NULL: SHA256 */
+	int pss_salt_len;                 /* RSA-PSS: at least; -1: the digest's length */
 };
 
-struct held_key; /* an opened key; reference-counted */
+struct held_key; /* a key that was opened; reference-counted */
 
 struct key_facts {
 	const char *name, *type, *purpose, *custody, *policy, *program;
@@ -279,24 +312,61 @@ struct key_facts {
 	uint8_t spki_hash[TAO_HASH_LEN];
 	const uint8_t *spki;
 	size_t spki_n;
+	const uint8_t *key_id; /* SEALEDKEY_ID_LEN bytes, of all generations */
+	uint32_t generation;
+	int imported;
+	unsigned bits;
+	const struct tao_node *principal; /* NULL: none */
 };
 
 struct custody *custody_new(void);
 void custody_free(struct custody *c);
 enum tao_err custody_check_spec(const struct key_spec *s);
-/* Makes a key; the stub's DER. */
+/* Makes a key; the stub's DER. RSA takes its time. */
 enum tao_err custody_generate(struct host *h, const struct key_spec *s, struct tao_buf *stub);
-/* Opens a stub and keeps it at hand; id is the stub's SHA-256. */
+/* A key that exists: PKCS#8 DER. Its type is s->type's, if that is not NULL. Slow: it is
+ * checked. Marked as imported for ever. */
+enum tao_err custody_import(struct host *h, const struct key_spec *s, const void *pkcs8, size_t n,
+                            struct tao_buf *stub);
+/* The next generation of k: another private key, everything else as it is. */
+enum tao_err custody_next(struct host *h, const struct held_key *k, struct tao_buf *stub);
+/* Opens a stub and keeps it at hand; id is the stub's SHA-256. TAO_ENOTFOUND if
+ * this generation was deleted. */
 enum tao_err custody_open(struct host *h, const void *stub, size_t n, struct held_key **out);
 enum tao_err custody_find(struct host *h, const void *id, size_t n, struct held_key **out);
+/* No generation of that key below this one is opened again: what keystore_retire() wrote down. */
+void custody_forget(struct host *h, const uint8_t *key_id, uint32_t below);
+/* Wipes private halves that were idle: called at each turn of the loop's sweeper. */
+void custody_sweep(struct custody *c, int64_t now);
 void held_key_release(struct held_key *k);
 const uint8_t *held_key_id(const struct held_key *k);
 void held_key_facts(const struct held_key *k, struct key_facts *f);
 /* TAO_OK, or TAO_EWRONGPROG / TAO_EDENIED with the reason. */
 enum tao_err custody_allows(struct host *h, const struct held_key *k, struct instance *i);
-/* digest: "SHA256", "SHA384", "SHA512". */
-enum tao_err custody_sign(struct held_key *k, const char *digest, const void *data, size_t n,
-                          struct tao_buf *sig);
+
+/* What Tao.Sign and Tao.Decrypt may say about how; NULL and 0 are the defaults of tao.proto. */
+struct sign_how {
+	const char *digest, *padding, *mgf1;
+	int has_salt_len, salt_len; /* as in tao.proto */
+	int message;
+};
+struct decrypt_how {
+	const char *padding, *digest, *mgf1;
+	const uint8_t *label;
+	size_t label_n;
+	uint32_t tls_version, tls_alt_version; /* 0: not TLS's */
+};
+/* 1: one operation with this key takes longer than a request may hold up others. */
+int custody_is_slow(const struct held_key *k);
+/* TAO_EPURPOSE: not with this key; TAO_EINVAL: not so. */
+enum tao_err custody_sign(struct host *h, struct held_key *k, const struct sign_how *how,
+                          const void *data, size_t n, struct tao_buf *sig);
+enum tao_err custody_decrypt(struct host *h, struct held_key *k, const struct decrypt_how *how,
+                             const void *data, size_t n, struct tao_buf *plain);
+enum tao_err custody_derive(struct host *h, struct held_key *k, const void *peer, size_t n,
+                            struct tao_buf *secret);
+/* Custody "program": the private key as PKCS#8 DER; TAO_EPURPOSE otherwise. */
+enum tao_err custody_private(struct host *h, struct held_key *k, struct tao_buf *pkcs8);
 
 /* ---- key files (keystore.c) ---- */
 

@@ -111,8 +111,14 @@ enum tao_err op_sign(struct request *r)
 		e = custody_find(r->h, rq->key_id.data, rq->key_id.len, &k);
 	if (e == TAO_OK)
 		e = custody_allows(r->h, k, r->inst);
-	if (e == TAO_OK)
-		e = custody_sign(k, rq->digest, rq->data.data, rq->data.len, &sig);
+	if (e == TAO_OK) {
+		struct sign_how how = {
+			.digest = rq->digest, .padding = rq->padding, .mgf1 = rq->mgf1_digest,
+			.has_salt_len = rq->has_salt_len, .salt_len = rq->salt_len, .message = rq->message,
+		};
+
+		e = custody_sign(r->h, k, &how, rq->data.data, rq->data.len, &sig);
+	}
 	if (e == TAO_OK) {
 		rp.signature.data = sig.p;
 		rp.signature.len = sig.n;

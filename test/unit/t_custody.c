@@ -87,6 +87,14 @@ static struct tao_buf plain_stub(struct host *h, const char *name)
 	return new_stub(h, &s);
 }
 
+static enum tao_err sign_digest(struct host *h, struct held_key *k, const char *digest,
+                                const void *data, size_t n, struct tao_buf *sig)
+{
+	struct sign_how how = { .digest = digest };
+
+	return custody_sign(h, k, &how, data, n, sig);
+}
+
 /* ---- making ---- */
 
 static void check_specs(void)
@@ -521,7 +529,7 @@ static void check_cache(struct host *h)
 	k = NULL;
 	ok(custody_find(h, id[KEYS_OVER_CACHE - 1], TAO_HASH_LEN, &k) == TAO_OK, "the newest is");
 	held_key_release(k);
-	ok_err(custody_sign(first, "SHA256", id[0], 32, &sig), TAO_OK,
+	ok_err(sign_digest(h, first, "SHA256", id[0], 32, &sig), TAO_OK,
 	       "a key that somebody holds lives on");
 	held_key_release(first);
 	tao_buf_free(&sig);
@@ -574,14 +582,14 @@ static void check_digests(struct host *h)
 		const char *name = cases[i].digest != NULL ? cases[i].digest : "(none)";
 
 		tao_buf_reset(&sig);
-		ok_err(custody_sign(k, cases[i].digest, data, cases[i].n, &sig), cases[i].want,
+		ok_err(sign_digest(h, k, cases[i].digest, data, cases[i].n, &sig), cases[i].want,
 		       "%zu bytes as %s", cases[i].n, name);
 		ok(cases[i].want == TAO_OK ? verifies(&f, cases[i].digest, data, cases[i].n, &sig)
 		                           : sig.n == 0, "%s", cases[i].want == TAO_OK
 		   ? "the signature verifies" : "no signature");
 	}
 	tao_buf_reset(&sig);
-	custody_sign(k, "SHA256", data, 32, &sig);
+	sign_digest(h, k, "SHA256", data, 32, &sig);
 	data[0] ^= 1;
 	ok(!verifies(&f, "SHA256", data, 32, &sig), "and not for other data");
 	held_key_release(k);
@@ -615,7 +623,7 @@ static void *sign_many(void *arg)
 		if (k == NULL)
 			break;
 		held_key_facts(k, &f);
-		s->good += custody_sign(k, "SHA256", data, sizeof data, &sig) == TAO_OK &&
+		s->good += sign_digest(s->h, k, "SHA256", data, sizeof data, &sig) == TAO_OK &&
 		           verifies(&f, "SHA256", data, sizeof data, &sig);
 		held_key_release(k);
 		tao_buf_free(&sig);
