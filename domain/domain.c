@@ -146,22 +146,44 @@ static enum tao_err check_cert(const char *path, X509 *cert, EVP_PKEY *key)
 	return e;
 }
 
+static enum tao_err load_key(struct domain *d, const char *path, const void *pass, size_t pass_n)
+{
+	struct tao_keyset ks = { 0 };
+	enum tao_err e = tao_keyset_load(path, pass, pass_n, &ks);
+
+	if (e == TAO_OK)
+		e = tao_signer_init(&d->signer, ks.signer);
+	tao_keyset_clear(&ks);
+	return e;
+}
+
+/* What a signature of this key looks like is seen from one that it makes. */
+static enum tao_err load_rules(struct domain *d, const char *path)
+{
+	EVP_PKEY *key = NULL;
+	enum tao_err e = tao_signer_open(&d->signer, &key);
+
+	rules_init(&d->rules, d->id);
+	if (e == TAO_OK)
+		e = rules_load(path, key, &d->rules);
+	EVP_PKEY_free(key);
+	return e;
+}
+
 static enum tao_err load_files(struct domain *d, const struct paths *p, const void *pass,
                                size_t pass_n)
 {
-	enum tao_err e = tao_keyset_load(p->key, pass, pass_n, &d->keys);
+	enum tao_err e = load_key(d, p->key, pass, pass_n);
 
 	if (e == TAO_OK)
-		e = tao_key_hash(d->keys.signer, d->id);
+		e = tao_key_hash(d->signer.public, d->id);
 	if (e != TAO_OK)
 		return e;
 	e = read_cert(p->cert, &d->cert);
 	if (e == TAO_OK)
-		e = check_cert(p->cert, d->cert, d->keys.signer);
-	if (e == TAO_OK) {
-		rules_init(&d->rules, d->id);
-		e = rules_load(p->rules, d->keys.signer, &d->rules);
-	}
+		e = check_cert(p->cert, d->cert, d->signer.public);
+	if (e == TAO_OK)
+		e = load_rules(d, p->rules);
 	if (e == TAO_ENOTFOUND)
 		tao_fail(e,
 		         "the domain is not complete: put a copy of the file back, or remove the "
@@ -200,7 +222,7 @@ void domain_free(struct domain *d)
 		return;
 	rules_clear(&d->rules);
 	X509_free(d->cert);
-	tao_keyset_clear(&d->keys);
+	tao_signer_clear(&d->signer);
 	free(d->rules_path);
 	pthread_mutex_destroy(&d->lock);
 	free(d);
@@ -218,6 +240,18 @@ enum tao_err domain_policy_cert(struct domain *d, struct tao_buf *der)
 
 /* ---- rules ---- */
 
+/* Lock held. */
+static enum tao_err save_rules(struct domain *d)
+{
+	EVP_PKEY *key = NULL;
+	enum tao_err e = tao_signer_open(&d->signer, &key);
+
+	if (e == TAO_OK)
+		e = rules_save(d->rules_path, key, &d->rules);
+	EVP_PKEY_free(key);
+	return e;
+}
+
 enum tao_err domain_add_fact(struct domain *d, const char *fact)
 {
 	struct fact f;
@@ -234,7 +268,7 @@ enum tao_err domain_add_fact(struct domain *d, const char *fact)
 	pthread_mutex_lock(&d->lock);
 	e = rules_insert(&d->rules, &f);
 	if (e == TAO_OK) {
-		e = rules_save(d->rules_path, d->keys.signer, &d->rules);
+		e = save_rules(d);
 		if (e != TAO_OK)
 			rules_take(&d->rules, text, &f);
 	}
@@ -254,7 +288,7 @@ enum tao_err domain_remove_fact(struct domain *d, const char *fact)
 	pthread_mutex_lock(&d->lock);
 	e = rules_take(&d->rules, f.text, &taken);
 	if (e == TAO_OK) {
-		e = rules_save(d->rules_path, d->keys.signer, &d->rules);
+		e = save_rules(d);
 		if (e != TAO_OK) /* there is room: it was just taken out */
 			rules_insert(&d->rules, &taken);
 	}

@@ -201,9 +201,12 @@ static enum tao_err make_cert(struct domain *d, const struct fact_program *p, EV
 {
 	struct tao_buf urn = TAO_BUF_INIT;
 	char *principal = tao_node_text(p->name);
+	EVP_PKEY *policy = NULL;
 	X509 *cert = NULL;
 	enum tao_err e = principal != NULL ? domain_principal_urn(p->name, &urn) : tao_fail_nomem();
 
+	if (e == TAO_OK)
+		e = tao_signer_open(&d->signer, &policy);
 	if (e == TAO_OK) {
 		struct cert_program c = {
 			.key = key,
@@ -214,11 +217,12 @@ static enum tao_err make_cert(struct domain *d, const struct fact_program *p, EV
 			.seconds = seconds != 0 ? seconds : DOMAIN_CERT_SECONDS,
 		};
 
-		e = cert_program(d->cert, d->keys.signer, &c, &cert);
+		e = cert_program(d->cert, policy, &c, &cert);
 	}
 	if (e == TAO_OK)
 		e = cert_to_der(cert, der);
 	X509_free(cert);
+	EVP_PKEY_free(policy);
 	free(principal);
 	tao_buf_free(&urn);
 	return e;

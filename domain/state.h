@@ -10,13 +10,14 @@
 
 #include <openssl/x509.h>
 
+#include "../tao/shield.h"
 #include "domain.h"
 #include "rules.h"
 
 struct domain {
 	char *rules_path;
 	uint8_t id[TAO_HASH_LEN];
-	struct tao_keyset keys;
+	struct tao_signer signer; /* the policy key */
 	X509 *cert;
 	pthread_mutex_t lock;
 	struct rules rules;

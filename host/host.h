@@ -43,6 +43,7 @@
 #include "../tao/pb.h"
 #include "../tao/rpc.h"
 #include "../tao/seal.h"
+#include "../tao/shield.h"
 
 struct loop;
 struct custody;
@@ -53,7 +54,7 @@ struct host {
 	uid_t owner;                 /* taod's user; on a system host root */
 	int development;             /* an ordinary user's host */
 	int64_t since;               /* seconds since 1970 */
-	struct tao_keyset keys;      /* the root of trust */
+	struct tao_signer signer;    /* the root of trust */
 	struct tao_sealer sealer;
 	uint8_t root[TAO_HASH_LEN];  /* hash of the root key */
 	struct tao_node *name;       /* the host's principal */

@@ -142,6 +142,7 @@ static enum tao_err attest_checked(struct request *r, const Tao__RPCRequest *rq,
 {
 	const struct tao_node *name = instance_name(r->inst);
 	struct tao_node *issuer = NULL, *form = NULL;
+	EVP_PKEY *key = NULL;
 	enum tao_err e = tao_form_decode(rq->data.data, rq->data.len, &form);
 
 	if (e == TAO_OK && rq->has_issuer)
@@ -149,9 +150,12 @@ static enum tao_err attest_checked(struct request *r, const Tao__RPCRequest *rq,
 	if (e == TAO_OK && issuer != NULL && !tao_prin_covers(name, issuer))
 		e = tao_fail(TAO_EDENIED, "a program attests as itself or as one of its subprincipals");
 	if (e == TAO_OK)
-		e = tao_attest(r->h->keys.signer, issuer != NULL ? issuer : name,
+		e = tao_signer_open(&r->h->signer, &key);
+	if (e == TAO_OK)
+		e = tao_attest(key, issuer != NULL ? issuer : name,
 		               rq->has_time ? rq->time : TAO_NOW,
 		               rq->has_expiration ? rq->expiration : TAO_NOW, form, NULL, 0, att);
+	EVP_PKEY_free(key);
 	tao_node_free(issuer);
 	tao_node_free(form);
 	return e;

@@ -33,20 +33,24 @@ enum tao_err host_check_owner(struct host *h)
 static enum tao_err load_keys(struct host *h, const struct tao_buf *pass)
 {
 	char *key = host_path(&h->conf, "host/root.key"), *dir = host_path(&h->conf, "domain");
+	struct tao_keyset ks = { 0 };
 	enum tao_err e = key != NULL && dir != NULL ? TAO_OK : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = tao_keyset_load(key, pass->p, pass->n, &h->keys);
+		e = tao_keyset_load(key, pass->p, pass->n, &ks);
 	if (e == TAO_OK)
-		e = tao_sealer_init(&h->sealer, &h->keys);
+		e = tao_sealer_init(&h->sealer, &ks);
 	if (e == TAO_OK)
-		e = tao_key_hash(h->keys.signer, h->root);
+		e = tao_signer_init(&h->signer, ks.signer);
+	if (e == TAO_OK)
+		e = tao_key_hash(h->signer.public, h->root);
 	if (e == TAO_OK)
 		e = domain_load(dir, pass->p, pass->n, &h->domain);
 	if (e == TAO_OK) {
 		h->name = name_host(h->root, domain_id(h->domain));
 		e = h->name != NULL ? TAO_OK : tao_fail_nomem();
 	}
+	tao_keyset_clear(&ks);
 	free(key);
 	free(dir);
 	return e;
@@ -145,6 +149,6 @@ void host_end(struct host *h)
 	domain_free(h->domain);
 	tao_node_free(h->name);
 	tao_sealer_clear(&h->sealer);
-	tao_keyset_clear(&h->keys);
+	tao_signer_clear(&h->signer);
 	host_conf_clear(&h->conf);
 }

@@ -170,7 +170,7 @@ static int wait_signal(struct host *h, const sigset_t *set)
 	return 0;
 }
 
-static int serve(struct host *h, const struct tao_buf *pass, int ready)
+static int serve(struct host *h, struct tao_buf *pass, int ready)
 {
 	sigset_t set;
 	int lock = -1, status = 1;
@@ -186,6 +186,7 @@ static int serve(struct host *h, const struct tao_buf *pass, int ready)
 	process_lock_memory();
 	if (e == TAO_OK)
 		e = host_start(h, pass);
+	tao_buf_free(pass);
 	if (e == TAO_OK && ready >= 0)
 		e = go_background(h, ready);
 	status = e == TAO_OK ? wait_signal(h, &set) : fail();
@@ -199,7 +200,7 @@ static int serve(struct host *h, const struct tao_buf *pass, int ready)
 }
 
 /* The parent ends when the child serves, or says why not. */
-static int in_background(struct host *h, const struct tao_buf *pass)
+static int in_background(struct host *h, struct tao_buf *pass)
 {
 	int p[2];
 	char byte;

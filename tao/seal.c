@@ -25,6 +25,7 @@ struct header {
 
 enum tao_err tao_sealer_init(struct tao_sealer *s, const struct tao_keyset *ks)
 {
+	uint8_t secret[TAO_DERIVER_LEN];
 	enum tao_err e;
 
 	memset(s, 0, sizeof *s);
@@ -32,9 +33,12 @@ enum tao_err tao_sealer_init(struct tao_sealer *s, const struct tao_keyset *ks)
 		return tao_fail(TAO_EINVAL, "the host's keyset has no deriving key: make a new host "
 		                            "with 'tao init'");
 	e = tao_hkdf(ks->deriver, sizeof ks->deriver, NULL, 0, SECRET_LABEL, strlen(SECRET_LABEL),
-	             s->secret, sizeof s->secret);
+	             secret, sizeof secret);
+	if (e == TAO_OK)
+		e = tao_shield_new(secret, sizeof secret, &s->secret);
 	if (e == TAO_OK)
 		e = tao_key_hash(ks->signer, s->host);
+	OPENSSL_cleanse(secret, sizeof secret);
 	s->epoch = 1;
 	if (e != TAO_OK)
 		tao_sealer_clear(s);
@@ -43,7 +47,8 @@ enum tao_err tao_sealer_init(struct tao_sealer *s, const struct tao_keyset *ks)
 
 void tao_sealer_clear(struct tao_sealer *s)
 {
-	OPENSSL_cleanse(s, sizeof *s);
+	tao_shield_free(s->secret);
+	memset(s, 0, sizeof *s);
 }
 
 /* For one blob: key, then nonce. */
@@ -51,11 +56,16 @@ static enum tao_err blob_key(const struct tao_sealer *s, const uint8_t header[TA
                              uint8_t key[TAO_GCM_KEY + TAO_GCM_NONCE])
 {
 	uint8_t info[sizeof LABEL - 1 + FIXED];
+	struct tao_buf secret = TAO_BUF_INIT;
+	enum tao_err e = tao_shield_open(s->secret, &secret);
 
 	memcpy(info, LABEL, sizeof LABEL - 1);
 	memcpy(info + sizeof LABEL - 1, header, FIXED);
-	return tao_hkdf(s->secret, sizeof s->secret, header + FIXED, SALT_LEN, info, sizeof info, key,
-	                TAO_GCM_KEY + TAO_GCM_NONCE);
+	if (e == TAO_OK)
+		e = tao_hkdf(secret.p, secret.n, header + FIXED, SALT_LEN, info, sizeof info, key,
+		             TAO_GCM_KEY + TAO_GCM_NONCE);
+	tao_buf_free(&secret);
+	return e;
 }
 
 static enum tao_err make_header(const struct tao_sealer *s, enum tao_seal_kind kind,

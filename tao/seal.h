@@ -23,6 +23,7 @@
 
 #include "buf.h"
 #include "key.h"
+#include "shield.h"
 
 #define TAO_SEAL_HEADER 74
 #define TAO_SEAL_TAG 16
@@ -31,12 +32,13 @@
 enum tao_seal_kind { TAO_SEAL_KEY = 1, TAO_SEAL_DATA = 2 };
 
 struct tao_sealer {
-	uint8_t secret[TAO_DERIVER_LEN];
+	struct tao_shield *secret; /* TAO_DERIVER_LEN bytes */
 	uint8_t host[TAO_HASH_LEN];
 	uint32_t epoch;
 };
 
-/* From a host's keyset: the secret is derived, the host is the signer's hash, epoch 1. */
+/* From a host's keyset: the secret is derived, the host is the signer's hash, epoch 1. The secret
+ * is shielded (shield.h), and open while a blob is sealed or opened. */
 enum tao_err tao_sealer_init(struct tao_sealer *s, const struct tao_keyset *ks);
 void tao_sealer_clear(struct tao_sealer *s);
 

@@ -19,7 +19,7 @@ static enum tao_err read_scalar(const char *root, const char *pass_file, const c
 {
 	struct tao_buf pass = TAO_BUF_INIT, pem = TAO_BUF_INIT, der = TAO_BUF_INIT;
 	struct tao_keyset ks = { 0 };
-	struct tao_sealer sealer = { { 0 }, { 0 }, 0 };
+	struct tao_sealer sealer = { 0 };
 	struct tao_pb_alloc pa;
 	struct Tao__SealedKey *key = NULL;
 	struct tao_stub stub;

@@ -25,18 +25,21 @@ static const uint8_t exe_a[TAO_HASH_LEN] = { 0xaa }, exe_b[TAO_HASH_LEN] = { 0xb
 
 static void make_host(struct host *h, const char *dir)
 {
+	struct tao_keyset ks = { 0 };
 	char sub[300];
 
 	memset(h, 0, sizeof *h);
 	snprintf(sub, sizeof sub, "%s/domain", dir);
-	if (tao_keyset_generate(&h->keys) != TAO_OK ||
-	    tao_sealer_init(&h->sealer, &h->keys) != TAO_OK ||
-	    tao_key_hash(h->keys.signer, h->root) != TAO_OK ||
+	if (tao_keyset_generate(&ks) != TAO_OK ||
+	    tao_sealer_init(&h->sealer, &ks) != TAO_OK ||
+	    tao_signer_init(&h->signer, ks.signer) != TAO_OK ||
+	    tao_key_hash(h->signer.public, h->root) != TAO_OK ||
 	    (access(sub, F_OK) != 0 && domain_create(sub, "Example", PASS) != TAO_OK) ||
 	    domain_load(sub, PASS, &h->domain) != TAO_OK) {
 		printf("Bail out! no host: %s\n", tao_why());
 		exit(1);
 	}
+	tao_keyset_clear(&ks);
 	h->name = name_host(h->root, domain_id(h->domain));
 	h->registry = registry_new(100);
 	h->custody = custody_new();
@@ -49,7 +52,7 @@ static void free_host(struct host *h)
 	domain_free(h->domain);
 	tao_node_free(h->name);
 	tao_sealer_clear(&h->sealer);
-	tao_keyset_clear(&h->keys);
+	tao_signer_clear(&h->signer);
 }
 
 static struct instance *instance_of(struct host *h, const uint8_t *exe, uid_t uid, uint8_t manifest)

@@ -55,6 +55,7 @@ static void documented(void)
 {
 	static const uint8_t salt[32] = "a salt of thirty-two characters";
 	struct tao_buf blob = TAO_BUF_INIT, info = TAO_BUF_INIT, out = TAO_BUF_INIT;
+	struct tao_buf secret = TAO_BUF_INIT;
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
 	uint8_t key[44];
 	int len;
@@ -65,7 +66,9 @@ static void documented(void)
 	tao_buf_str(&info, "tao seal v1");
 	tao_buf_put(&info, blob.p, 42);
 	tao_buf_put(&blob, salt, 32);
-	tao_hkdf(host.secret, 32, salt, 32, info.p, info.n, key, sizeof key);
+	tao_shield_open(host.secret, &secret);
+	tao_hkdf(secret.p, secret.n, salt, 32, info.p, info.n, key, sizeof key);
+	tao_buf_free(&secret);
 	EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, key + 32);
 	EVP_EncryptUpdate(ctx, NULL, &len, (const uint8_t *)"aad", 3);
 	EVP_EncryptUpdate(ctx, NULL, &len, blob.p, 74);
@@ -138,21 +141,38 @@ static void altered(void)
 	tao_buf_free(&out);
 }
 
+static int same(const struct tao_sealer *a, const struct tao_sealer *b)
+{
+	struct tao_buf x = TAO_BUF_INIT, y = TAO_BUF_INIT;
+	int yes = tao_shield_open(a->secret, &x) == TAO_OK && tao_shield_open(b->secret, &y) == TAO_OK &&
+	          x.n == y.n && memcmp(x.p, y.p, x.n) == 0 && a->epoch == b->epoch &&
+	          memcmp(a->host, b->host, sizeof a->host) == 0;
+
+	tao_buf_free(&x);
+	tao_buf_free(&y);
+	return yes;
+}
+
 int main(void)
 {
 	struct tao_keyset a, b;
 	uint8_t hash[TAO_HASH_LEN];
 	struct tao_sealer again;
+	struct tao_buf secret = TAO_BUF_INIT;
 
 	if (tao_keyset_generate(&a) != TAO_OK || tao_keyset_generate(&b) != TAO_OK)
 		return 1;
 	ok_err(tao_sealer_init(&host, &a), TAO_OK, "a sealer from a keyset");
 	ok_err(tao_sealer_init(&other, &b), TAO_OK, "and another");
 	ok_err(tao_sealer_init(&again, &a), TAO_OK, "and the first again");
-	ok(memcmp(&again, &host, sizeof host) == 0, "which is the same");
+	ok(same(&again, &host), "which is the same");
+	tao_sealer_clear(&again);
 	ok(tao_key_hash(a.signer, hash) == TAO_OK && memcmp(hash, host.host, sizeof hash) == 0,
 	   "the host is the signer's hash");
-	ok(memcmp(host.secret, a.deriver, sizeof host.secret) != 0, "the secret is derived");
+	ok(tao_shield_open(host.secret, &secret) == TAO_OK && secret.n == sizeof a.deriver &&
+	           memcmp(secret.p, a.deriver, secret.n) != 0,
+	   "the secret is derived");
+	tao_buf_free(&secret);
 	a.has_deriver = 0;
 	ok_err(tao_sealer_init(&again, &a), TAO_EINVAL, "no deriving key, no sealer");
 	a.has_deriver = 1;
@@ -160,7 +180,7 @@ int main(void)
 	documented();
 	altered();
 	tao_sealer_clear(&host);
-	ok(host.epoch == 0 && host.secret[0] == 0 && host.secret[31] == 0, "cleared");
+	ok(host.epoch == 0 && host.secret == NULL, "cleared");
 	tao_keyset_clear(&a);
 	tao_keyset_clear(&b);
 	return done();
