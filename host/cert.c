@@ -13,7 +13,8 @@
 
 #define MAX_CERT 65536
 #define MAX_WHY 4096
-#define RENEW_PART 3 /* a certificate with less than this part of its life left is renewed */
+#define RENEW_PART 3     /* a certificate that has lived this part of its life is renewed */
+#define JITTER_PART 12   /* or up to this part later, each at its own time */
 #define STATEMENT_NS (600LL * 1000000000) /* the domain answers at once */
 #define BACKDATE_NS (60LL * 1000000000)   /* clocks of one machine, set back a little */
 
@@ -109,8 +110,20 @@ enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct ta
 	return e;
 }
 
-/* 1 if the certificate names this principal (its URI) and key, and a good part of its life is left:
- * a program that starts now may run for long. */
+/* Seconds of life at which this certificate is due. Its serial number is random, and the same
+ * at every look. */
+static int64_t due(const struct host *h, const X509 *x)
+{
+	const ASN1_INTEGER *serial = X509_get0_serialNumber(x);
+	int64_t life = h->conf.cert_seconds;
+	int byte = ASN1_STRING_length(serial) > 0
+	           ? ASN1_STRING_get0_data(serial)[ASN1_STRING_length(serial) - 1] : 0;
+
+	return life - life / RENEW_PART - life * byte / 256 / JITTER_PART;
+}
+
+/* 1 if the certificate names this principal (its URI) and key, and is not yet due: a program
+ * that starts now may run for long. */
 static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts *f)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
@@ -125,7 +138,7 @@ static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts
 			named = 1;
 	}
 	GENERAL_NAMES_free(names);
-	return named && not_after_of(x) - time(NULL) > h->conf.cert_seconds / RENEW_PART &&
+	return named && not_after_of(x) - time(NULL) > due(h, x) &&
 	       tao_key_hash(X509_get0_pubkey(x), hash) == TAO_OK &&
 	       memcmp(hash, f->spki_hash, sizeof hash) == 0;
 }

@@ -193,6 +193,23 @@ static char *default_module(void)
 	return strdup(TAO_MODULESDIR "/tao.so");
 }
 
+/* tao_tls.so beside the provider. */
+static enum tao_err find_tls_module(struct host_conf *c)
+{
+	const char *slash = strrchr(c->module, '/');
+	char *path;
+
+	if (slash == NULL)
+		return TAO_OK;
+	if (asprintf(&path, "%.*s/tao_tls.so", (int)(slash - c->module), c->module) < 0)
+		return tao_fail_nomem();
+	if (access(path, R_OK) == 0)
+		c->tls_module = path;
+	else
+		free(path);
+	return TAO_OK;
+}
+
 static enum tao_err defaults(const char *dir, struct host_conf *c)
 {
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
@@ -256,6 +273,8 @@ enum tao_err host_conf_load(const char *dir, struct host_conf *out)
 		e = TAO_OK; /* all defaults */
 	else if (e == TAO_OK)
 		e = parse(path, &text, out);
+	if (e == TAO_OK)
+		e = find_tls_module(out);
 out:
 	free(path);
 	tao_buf_free(&text);
@@ -270,6 +289,7 @@ void host_conf_clear(struct host_conf *c)
 	free(c->socket);
 	free(c->openssl_conf);
 	free(c->module);
+	free(c->tls_module);
 	memset(c, 0, sizeof *c);
 }
 
@@ -278,12 +298,14 @@ void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
 	tao_buf_fmt(out,
 	            "# OpenSSL configuration of the Tao host in %s.\n"
 	            "# taod writes this file at every start; `tao run` sets OPENSSL_CONF to it.\n"
-	            "# The order matters: default is activated before tao (provider-tao(7)).\n"
+	            "# The order matters: default is activated before tao (provider-tao(7)),\n"
+	            "# and the providers before the TLS module (tao_tls(5)).\n"
 	            "\n"
 	            "openssl_conf = openssl_init\n"
 	            "\n"
 	            "[openssl_init]\n"
 	            "providers = provider_sect\n"
+	            "%s"
 	            "\n"
 	            "[provider_sect]\n"
 	            "default = default_sect\n"
@@ -297,11 +319,15 @@ void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
 	            "module = %s\n"
 	            "socket = %s\n"
 	            "timeout = %u\n"
-	            "\n"
+	            "\n",
+	            c->dir, c->tls_module != NULL ? "tao_tls = tao_tls_sect\n" : "", c->module, c->socket,
+	            c->timeout_ms);
+	if (c->tls_module != NULL)
+		tao_buf_fmt(out, "[tao_tls_sect]\npath = %s\n\n", c->tls_module);
+	tao_buf_fmt(out,
 	            "# What `openssl req` and `openssl ca` expect of a configuration file.\n"
 	            "[req]\n"
 	            "distinguished_name = req_dn\n"
 	            "\n"
-	            "[req_dn]\n",
-	            c->dir, c->module, c->socket, c->timeout_ms);
+	            "[req_dn]\n");
 }

@@ -37,6 +37,7 @@ struct host_conf {
 	char *socket;            /* socket = PATH; default DIR/run/tao.sock */
 	char *openssl_conf;      /* DIR/openssl.cnf */
 	char *module;            /* provider = PATH of tao.so; default: beside the installation */
+	char *tls_module;        /* tao_tls.so, in the same directory; NULL: it is not there */
 	uint32_t workers;        /* workers = N; default: one per CPU */
 	uint32_t cert_seconds;   /* certificate_lifetime = SECONDS; default 259200 */
 	uint32_t max_instances;  /* max_instances = N; default 4096 */

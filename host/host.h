@@ -24,6 +24,7 @@
  *   custody.c   sealed keys
  *   keystore.c  their files
  *   cert.c      program certificates
+ *   renew.c     their renewal for programs that run
  */
 #ifndef HOST_HOST_H
 #define HOST_HOST_H
@@ -396,6 +397,12 @@ enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct ta
 enum tao_err cert_publish_policy(struct host *h);
 /* Why the domain gave none, malloc'ed; NULL: it did, or was not asked. */
 char *cert_refusal(struct host *h, uid_t uid, const char *name);
+
+/* ---- renewal (renew.c) ---- */
+
+/* From time to time, certificates of running programs that have lived for a third of their
+ * life are made anew, or whose rules changed: on file, where a reload or tao_tls.so finds them. */
+enum tao_err renew_start(struct host *h);
 
 /* ---- the log (log.c) ---- */
 

@@ -248,7 +248,7 @@ static enum tao_err measure_for_key(struct request *r, const Tao__NewKeyRequest 
                                     struct measurement *m)
 {
 	char *none[] = { NULL }, *config[] = { r->h->conf.openssl_conf, NULL };
-	char *modules[] = { r->h->conf.module, NULL };
+	char *modules[] = { r->h->conf.module, r->h->conf.tls_module, NULL };
 	int exact = rq->policy != NULL && strcmp(rq->policy, "exact") == 0;
 	struct measure_request mr = {
 		.path = rq->program, .fd = r->c->passed_fd, .uid = uid,

@@ -128,7 +128,7 @@ static enum tao_err measure(struct run *run)
 	struct request *r = run->r;
 	struct tao_buf store[3] = { TAO_BUF_INIT, TAO_BUF_INIT, TAO_BUF_INIT };
 	char **args = NULL, **env = NULL, **given = NULL, **config = NULL;
-	char *modules[] = { r->h->conf.module, NULL };
+	char *modules[] = { r->h->conf.module, r->h->conf.tls_module, NULL };
 	enum tao_err e = op_strings(run->rq->args, run->rq->n_args, &store[0], &args);
 
 	if (e == TAO_OK)

@@ -127,6 +127,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	if (e == TAO_OK)
 		e = loop_listen(h);
 	if (e == TAO_OK)
+		e = renew_start(h);
+	if (e == TAO_OK)
 		e = write_pid(h);
 	if (e == TAO_OK)
 		e = loop_run(h);

@@ -437,6 +437,14 @@ static int is_public_param(const struct keytype *type, const char *name)
 	return OSSL_PARAM_locate_const(type->gettable, name) != NULL;
 }
 
+/* Of private keys: what tao_tls.so asks the host by. */
+static int set_name(const struct opaque *k, OSSL_PARAM params[])
+{
+	OSSL_PARAM *q = OSSL_PARAM_locate(params, OPAQUE_PARAM_NAME);
+
+	return q == NULL || k->name[0] == 0 || OSSL_PARAM_set_utf8_string(q, k->name);
+}
+
 int opaque_get_params_fn(void *keydata, OSSL_PARAM params[])
 {
 	struct opaque *k = keydata;
@@ -452,7 +460,7 @@ int opaque_get_params_fn(void *keydata, OSSL_PARAM params[])
 		q->return_size = one[0].return_size;
 	}
 	ERR_pop_to_mark();
-	return good;
+	return good && set_name(k, params);
 }
 
 void *opaque_dup_fn(const void *keydata, int selection)

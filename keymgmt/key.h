@@ -30,6 +30,7 @@
 #include "tao/stub.h"
 
 #define OPAQUE_GROUP_MAX 64 /* bytes of a group's name */
+#define OPAQUE_PARAM_NAME "tao-name" /* key parameter, UTF-8: the name in its stub */
 
 struct keytype {
 	const char *name;      /* OpenSSL's, as in OSSL_OBJECT_PARAM_DATA_TYPE */

@@ -1,0 +1,213 @@
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+#include <openssl/store.h>
+
+#include "tls.h"
+
+#define PROPERTIES "provider=tao"
+
+struct entry {
+	char name[TLS_NAME_MAX];
+	struct tls_bundle *newest; /* NULL: none yet */
+	time_t next;               /* when the host is asked again */
+	struct entry *after;
+};
+
+/* One of each process: a child may have been forked while the lock was held. */
+struct cache {
+	pid_t pid;
+	pthread_mutex_t lock;
+	struct entry *first;
+	unsigned n;
+};
+
+static _Atomic(struct cache *) current;
+
+static struct tls_bundle *up_ref(struct tls_bundle *b)
+{
+	if (b != NULL)
+		atomic_fetch_add(&b->refs, 1);
+	return b;
+}
+
+void tls_bundle_release(struct tls_bundle *b)
+{
+	if (b == NULL || atomic_fetch_sub(&b->refs, 1) != 1)
+		return;
+	EVP_PKEY_free(b->key);
+	X509_free(b->leaf);
+	X509_free(b->policy);
+	sk_X509_pop_free(b->chain, X509_free);
+	free(b);
+}
+
+/* ---- asking the host, by way of the provider's store ---- */
+
+static int is_self_issued(X509 *x)
+{
+	return X509_NAME_cmp(X509_get_subject_name(x), X509_get_issuer_name(x)) == 0;
+}
+
+/* The leaf comes first, the policy certificate last. */
+static int take_cert(struct tls_bundle *b, X509 *x)
+{
+	if (b->leaf == NULL) {
+		b->leaf = x;
+	} else if (is_self_issued(x) && b->policy == NULL) {
+		b->policy = x;
+	} else if (sk_X509_num(b->chain) >= TLS_MAX_CHAIN || sk_X509_push(b->chain, x) == 0) {
+		X509_free(x);
+		return 0;
+	}
+	return 1;
+}
+
+static int take(struct tls_bundle *b, OSSL_STORE_INFO *info)
+{
+	switch (OSSL_STORE_INFO_get_type(info)) {
+	case OSSL_STORE_INFO_PKEY:
+		if (b->key == NULL)
+			b->key = OSSL_STORE_INFO_get1_PKEY(info);
+		return b->key != NULL;
+	case OSSL_STORE_INFO_CERT: {
+		X509 *x = OSSL_STORE_INFO_get1_CERT(info);
+
+		return x != NULL && take_cert(b, x);
+	}
+	default:
+		return 1;
+	}
+}
+
+static int load_all(struct tls_bundle *b, OSSL_STORE_CTX *store)
+{
+	int good = 1;
+
+	while (good && !OSSL_STORE_eof(store)) {
+		OSSL_STORE_INFO *info = OSSL_STORE_load(store);
+
+		if (info == NULL)
+			good = OSSL_STORE_eof(store) && !OSSL_STORE_error(store);
+		else
+			good = take(b, info);
+		OSSL_STORE_INFO_free(info);
+	}
+	return good;
+}
+
+/* Key, certificate and policy certificate, fitting together, or NULL. */
+static struct tls_bundle *load(const char *name)
+{
+	char uri[TLS_NAME_MAX + 8];
+	struct tls_bundle *b = calloc(1, sizeof *b);
+	OSSL_STORE_CTX *store;
+	int good;
+
+	if (b == NULL)
+		return NULL;
+	atomic_init(&b->refs, 1);
+	b->chain = sk_X509_new_null();
+	snprintf(uri, sizeof uri, "tao:%s", name);
+	store = OSSL_STORE_open_ex(uri, NULL, PROPERTIES, NULL, NULL, NULL, NULL, NULL);
+	good = store != NULL && b->chain != NULL && load_all(b, store);
+	OSSL_STORE_close(store);
+	if (good && b->key != NULL && b->leaf != NULL && b->policy != NULL &&
+	    X509_check_private_key(b->leaf, b->key) == 1)
+		return b;
+	tls_bundle_release(b);
+	return NULL;
+}
+
+/* ---- the cache ---- */
+
+static struct cache *cache_of_process(void)
+{
+	struct cache *c = atomic_load(&current), *fresh;
+	pid_t pid = getpid();
+
+	if (c != NULL && c->pid == pid)
+		return c;
+	fresh = calloc(1, sizeof *fresh);
+	if (fresh == NULL)
+		return NULL;
+	fresh->pid = pid;
+	pthread_mutex_init(&fresh->lock, NULL);
+	if (atomic_compare_exchange_strong(&current, &c, fresh))
+		return fresh; /* the parent's is left as it is: its lock may be held for ever */
+	pthread_mutex_destroy(&fresh->lock);
+	free(fresh);
+	return c;
+}
+
+/* Lock held. */
+static struct entry *entry_of(struct cache *c, const char *name)
+{
+	struct entry *e = c->first;
+
+	while (e != NULL && strcmp(e->name, name) != 0)
+		e = e->after;
+	if (e != NULL || c->n == TLS_MAX_KEYS)
+		return e;
+	e = calloc(1, sizeof *e);
+	if (e == NULL)
+		return NULL;
+	snprintf(e->name, sizeof e->name, "%s", name);
+	e->after = c->first;
+	c->first = e;
+	c->n++;
+	return e;
+}
+
+static time_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
+/* The host is asked without the lock: other threads' handshakes go on. */
+static void refresh(struct cache *c, struct entry *e, const char *name)
+{
+	struct tls_bundle *b = load(name), *old = NULL;
+
+	pthread_mutex_lock(&c->lock);
+	if (b != NULL) {
+		old = e->newest;
+		e->newest = b;
+	}
+	pthread_mutex_unlock(&c->lock);
+	tls_bundle_release(old);
+}
+
+struct tls_bundle *tls_bundle_get(const char *name, unsigned seconds)
+{
+	struct cache *c = cache_of_process();
+	struct tls_bundle *b = NULL;
+	struct entry *e;
+	time_t t = now();
+	int ask;
+
+	if (c == NULL)
+		return NULL;
+	pthread_mutex_lock(&c->lock);
+	e = entry_of(c, name);
+	ask = e != NULL && (e->next == 0 || t >= e->next);
+	if (ask)
+		e->next = t + (time_t)seconds;
+	pthread_mutex_unlock(&c->lock);
+	if (ask)
+		refresh(c, e, name);
+	if (e != NULL) {
+		pthread_mutex_lock(&c->lock);
+		b = up_ref(e->newest);
+		pthread_mutex_unlock(&c->lock);
+	}
+	return b;
+}

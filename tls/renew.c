@@ -1,0 +1,120 @@
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/x509v3.h>
+
+#include "tls.h"
+
+#define NAME_PARAM "tao-name" /* of tao.so's keys (provider-tao(7)) */
+#define MAX_SLOTS 16          /* of certificates in one connection: one for each kind of key */
+
+/* One certificate that the connection could show. */
+struct slot {
+	X509 *cert;
+	EVP_PKEY *key;
+	STACK_OF(X509) *chain;
+	struct tls_bundle *newer; /* to be shown instead */
+};
+
+static int key_name(EVP_PKEY *key, char name[TLS_NAME_MAX])
+{
+	size_t n = 0;
+
+	return EVP_PKEY_get_utf8_string_param(key, NAME_PARAM, name, TLS_NAME_MAX, &n) == 1 && n > 0;
+}
+
+/* A certificate of another authority for the same key is its owner's business. */
+static int is_domains(X509 *cert, const struct tls_bundle *b)
+{
+	return X509_check_issued(b->policy, cert) == X509_V_OK;
+}
+
+/* What the host has instead of this certificate, or NULL. */
+static struct tls_bundle *newer(X509 *cert, EVP_PKEY *key, unsigned seconds)
+{
+	char name[TLS_NAME_MAX];
+	struct tls_bundle *b;
+
+	if (!key_name(key, name))
+		return NULL;
+	b = tls_bundle_get(name, seconds);
+	if (b != NULL && is_domains(cert, b) && X509_cmp(cert, b->leaf) != 0)
+		return b;
+	tls_bundle_release(b);
+	return NULL;
+}
+
+/* References of its own: clearing the connection drops the connection's. */
+static int take_slot(const struct tls_libssl *f, SSL *s, struct slot *slot)
+{
+	STACK_OF(X509) *chain = NULL;
+
+	memset(slot, 0, sizeof *slot);
+	slot->cert = f->get_certificate(s);
+	slot->key = f->get_privatekey(s);
+	if (slot->cert == NULL || slot->key == NULL)
+		return 0;
+	X509_up_ref(slot->cert);
+	EVP_PKEY_up_ref(slot->key);
+	f->ctrl(s, SSL_CTRL_GET_CHAIN_CERTS, 0, &chain);
+	slot->chain = chain != NULL ? X509_chain_up_ref(chain) : NULL;
+	return 1;
+}
+
+static void drop_slot(struct slot *slot)
+{
+	X509_free(slot->cert);
+	EVP_PKEY_free(slot->key);
+	sk_X509_pop_free(slot->chain, X509_free);
+	tls_bundle_release(slot->newer);
+}
+
+static size_t take_slots(const struct tls_libssl *f, SSL *s, struct slot slots[MAX_SLOTS])
+{
+	size_t n = 0;
+
+	for (long op = SSL_CERT_SET_FIRST; n < MAX_SLOTS; op = SSL_CERT_SET_NEXT) {
+		if (f->ctrl(s, SSL_CTRL_SET_CURRENT_CERT, op, NULL) != 1)
+			break;
+		n += take_slot(f, s, &slots[n]);
+	}
+	f->ctrl(s, SSL_CTRL_SET_CURRENT_CERT, SSL_CERT_SET_FIRST, NULL);
+	return n;
+}
+
+/* Cleared first: a key of another kind would leave the old certificate to choose from. */
+static void show(const struct tls_libssl *f, SSL *s, struct slot *slots, size_t n)
+{
+	f->certs_clear(s);
+	for (size_t i = 0; i < n; i++) {
+		const struct tls_bundle *b = slots[i].newer;
+
+		if (b == NULL || f->use_cert_and_key(s, b->leaf, b->key, b->chain, 1) != 1)
+			f->use_cert_and_key(s, slots[i].cert, slots[i].key, slots[i].chain, 1);
+	}
+	f->ctrl(s, SSL_CTRL_SET_CURRENT_CERT, SSL_CERT_SET_FIRST, NULL);
+}
+
+int tls_renew(SSL *s, void *arg)
+{
+	const struct tls_settings *set = arg;
+	const struct tls_libssl *f = tls_libssl();
+	struct slot slots[MAX_SLOTS];
+	size_t n, changed = 0;
+
+	if (f == NULL || f->get_certificate(s) == NULL)
+		return 1;
+	ERR_set_mark();
+	n = take_slots(f, s, slots);
+	for (size_t i = 0; i < n; i++) {
+		slots[i].newer = newer(slots[i].cert, slots[i].key, set->renew);
+		changed += slots[i].newer != NULL;
+	}
+	if (changed > 0)
+		show(f, s, slots, n);
+	for (size_t i = 0; i < n; i++)
+		drop_slot(&slots[i]);
+	ERR_pop_to_mark();
+	return 1;
+}
