@@ -13,7 +13,10 @@ static void text(const Tao__StatusResponse *s)
 	cmd_field("domain", s->domain);
 	cmd_fieldf("root", "%s%s", s->root, s->development ? "; development host" : "");
 	cmd_fieldf("rules", "version %llu", (unsigned long long)s->rules_version);
-	cmd_fieldf("programs", "%u", s->instances);
+	if (s->recalled > 0)
+		cmd_fieldf("programs", "%u, %u of them recalled at the start", s->instances, s->recalled);
+	else
+		cmd_fieldf("programs", "%u", s->instances);
 	cmd_fieldf("keys", "%u", s->keys);
 	cmd_fieldf("workers", "%u", s->workers);
 	for (size_t i = 0; i < s->n_warnings; i++)
@@ -39,6 +42,7 @@ static int json(const struct cmd_env *env, const Tao__StatusResponse *s)
 	tao_json_str(&j, "domain", s->domain);
 	tao_json_int(&j, "rules_version", (int64_t)s->rules_version);
 	tao_json_int(&j, "instances", s->instances);
+	tao_json_int(&j, "recalled", s->recalled);
 	tao_json_int(&j, "keys", s->keys);
 	tao_json_int(&j, "workers", s->workers);
 	tao_json_begin(&j, "warnings", '[');

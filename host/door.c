@@ -19,6 +19,8 @@ static void door_destroy(struct host *h, struct source *s)
 
 	conn_drain(s->fd);
 	close(s->fd);
+	if (atomic_load(&d->inst->ended) && atomic_load(&d->inst->watched) == 0)
+		recall_watch(h, d->inst);
 	atomic_store(&d->inst->door_open, 0);
 	registry_settle(h->registry, d->inst);
 	instance_unref(d->inst);
@@ -98,7 +100,7 @@ static void watch_destroy(struct host *h, struct source *s)
 	struct door *d = (struct door *)s;
 
 	close(s->fd);
-	atomic_store(&d->inst->watched, 0);
+	atomic_fetch_sub(&d->inst->watched, 1);
 	registry_settle(h->registry, d->inst);
 	instance_unref(d->inst);
 	free(d);
@@ -106,8 +108,12 @@ static void watch_destroy(struct host *h, struct source *s)
 
 static void watch_ready(struct host *h, struct source *s, uint32_t events)
 {
+	struct instance *i = ((struct door *)s)->inst;
+
 	(void)events;
-	atomic_store(&((struct door *)s)->inst->ended, 1);
+	atomic_store(&i->ended, 1);
+	if (!atomic_load(&i->door_open))
+		recall_watch(h, i);
 	loop_remove(h, s);
 }
 
@@ -123,6 +129,6 @@ enum tao_err watch_add(struct host *h, struct instance *i, int pidfd)
 	w->source.ready = watch_ready;
 	w->source.destroy = watch_destroy;
 	w->inst = instance_ref(i);
-	atomic_store(&i->watched, 1);
+	atomic_fetch_add(&i->watched, 1);
 	return loop_add(h, &w->source, EPOLLIN);
 }

@@ -21,6 +21,7 @@
  *   op_run.c    registration
  *   op_admin.c  status, lists, policy
  *   registry.c  instances
+ *   recall.c    those of the taod before this one
  *   custody.c   sealed keys
  *   keystore.c  their files
  *   cert.c      program certificates
@@ -37,6 +38,7 @@
 #include "measure.h"
 #include "measurer.h"
 #include "names.h"
+#include "recall.h"
 #include "../domain/domain.h"
 #include "../tao/client.h"
 #include "../tao/key.h"
@@ -64,6 +66,7 @@ struct host {
 	struct domain *domain;
 	struct measurer *measurer;
 	struct registry *registry;
+	struct recall *recall;
 	struct custody *custody;
 	struct loop *loop;
 };
@@ -103,10 +106,11 @@ struct instance {
 	atomic_ullong operations;
 	atomic_uint conns;
 	atomic_int door_open, ended;
-	atomic_int watched;       /* until its process ends */
+	atomic_int watched;       /* until its process ends: how many watch */
 	int interpreter;          /* a key for the executable alone would be every script's */
 	ino_t door;               /* inode of the program's end: who has it belongs here */
 	atomic_int last_pid;      /* of the process that identified itself last */
+	struct kept *kept;        /* recall's: what is in its file; NULL: none */
 	struct instance *next;    /* registry's */
 };
 
@@ -122,7 +126,11 @@ void registry_free(struct registry *r);
 enum tao_err registry_add(struct registry *r, const struct measurement *m, uid_t uid, pid_t pid,
                           uint64_t start, struct tao_node *name, const char *program,
                           const char *label, struct instance **out);
-/* The instance that pid belongs to by descent; TAO_ENOTRUN. */
+/* The identifier was an instance's of an earlier taod. */
+void registry_used(struct registry *r, uint64_t id);
+/* An instance of an earlier taod, with its identifier; the registry takes a reference. */
+void registry_restore(struct registry *r, struct instance *i);
+/* The instance that pid belongs to by descent, or that an ancestor is a member of; TAO_ENOTRUN. */
 enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out);
 /* The instance whose door has one of these inodes, or NULL: for people's questions only. */
 struct instance *registry_by_door(struct registry *r, const uint64_t *inodes, size_t n);
@@ -136,6 +144,10 @@ uint32_t registry_count(struct registry *r);
 const struct tao_node *instance_name(struct instance *i);
 /* Appends ext...; the old name stays valid. subprin's ownership is not taken. */
 enum tao_err instance_extend(struct instance *i, const struct tao_node *subprin);
+/* keep() puts the longer name on file before it counts, or fails. */
+typedef enum tao_err instance_keep_fn(void *arg, const struct tao_node *name);
+enum tao_err instance_extend_kept(struct instance *i, const struct tao_node *subprin,
+                                  instance_keep_fn *keep, void *arg);
 
 /* ---- loop (loop.c) ---- */
 

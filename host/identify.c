@@ -82,6 +82,8 @@ static enum tao_err identify(struct host *h, struct conn *c, struct instance **o
 		if (c->via == NULL)
 			loop_dismiss(h, c->uid);
 		atomic_store(&i->last_pid, c->pid);
+		if (file_id_equal(&v.exe, &i->file))
+			recall_member(i, c->pid, v.start);
 		*out = i;
 	} else {
 		instance_unref(i);

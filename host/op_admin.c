@@ -64,6 +64,8 @@ enum tao_err op_status(struct request *r)
 		rp.n_warnings = warnings(h, list);
 		rp.warnings = (char **)list;
 		rp.workers = h->conf.workers;
+		rp.has_recalled = 1;
+		rp.recalled = recall_count(h->recall);
 		tao_pb_pack(&rp.base, r->body);
 	}
 	tao_buf_free(&domain);

@@ -298,6 +298,19 @@ static enum tao_err reply(struct run *run, int copy)
 	return name.err == TAO_OK ? TAO_OK : tao_fail_nomem();
 }
 
+/* Before the program starts; without it, it runs all the same. */
+static void keep_it(struct run *run)
+{
+	struct tao_buf text = TAO_BUF_INIT;
+
+	if (recall_add(run->r->h, run->inst) == TAO_OK)
+		return;
+	tao_buf_fmt(&text, "this program will not be recognised when the host is restarted: %s",
+	            tao_why());
+	notice(run, tao_buf_cstr(&text));
+	tao_buf_free(&text);
+}
+
 static enum tao_err do_run(struct run *run)
 {
 	int copy;
@@ -318,6 +331,8 @@ static enum tao_err do_run(struct run *run)
 	copy = run->m.copy_fd >= 0;
 	if (e == TAO_OK)
 		e = open_door(run);
+	if (e == TAO_OK)
+		keep_it(run);
 	return e == TAO_OK ? reply(run, copy) : e;
 }
 

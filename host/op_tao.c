@@ -94,7 +94,7 @@ static enum tao_err extend_checked(struct request *r, const struct tao_node *sub
 			                "another", sub->kid[i]->text);
 	if (sub->n_kid == 0)
 		return tao_fail(TAO_EINVAL, "the extension is empty");
-	return instance_extend(r->inst, sub);
+	return recall_extend(r->h, r->inst, sub);
 }
 
 enum tao_err op_extend_name(struct request *r)

@@ -20,7 +20,7 @@ static const struct op ops[] = {
 	{ "Tao.Hello", CONN_NEW, 0, op_hello, 0 },
 	{ "Tao.Prove", CONN_HELLO, SMALL, op_prove, 0 },
 	{ "Tao.GetTaoName", CONN_PROGRAM, SMALL, op_get_name, 0 },
-	{ "Tao.ExtendTaoName", CONN_PROGRAM, SMALL, op_extend_name, 0 },
+	{ "Tao.ExtendTaoName", CONN_PROGRAM, SMALL, op_extend_name, 1 },
 	{ "Tao.GetRandomBytes", CONN_PROGRAM, SMALL, op_random, 0 },
 	{ "Tao.Attest", CONN_PROGRAM, WITH_DATA, op_attest, 0 },
 	{ "Tao.Seal", CONN_PROGRAM, WITH_DATA, op_seal, 0 },

@@ -147,6 +147,27 @@ enum tao_err registry_add(struct registry *r, const struct measurement *m, uid_t
 	return TAO_OK;
 }
 
+void registry_used(struct registry *r, uint64_t id)
+{
+	pthread_mutex_lock(&r->lock);
+	if (id > r->last_id)
+		r->last_id = id;
+	pthread_mutex_unlock(&r->lock);
+}
+
+void registry_restore(struct registry *r, struct instance *i)
+{
+	pthread_mutex_lock(&r->lock);
+	/* Of several registrations of a process the last one counts. */
+	for (struct instance *o = r->first; o != NULL; o = o->next)
+		if (o->pid == i->pid && o->start == i->start)
+			atomic_store(o->id < i->id ? &o->ended : &i->ended, 1);
+	i->next = r->first;
+	r->first = instance_ref(i);
+	r->count++;
+	pthread_mutex_unlock(&r->lock);
+}
+
 static struct instance *by_pid(struct registry *r, pid_t pid, uint64_t start)
 {
 	struct instance *i;
@@ -181,6 +202,8 @@ enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out)
 		if (n == 0)
 			uid = v.uid;
 		*out = by_pid(h->registry, pid, v.start);
+		if (*out == NULL)
+			*out = recall_find(h->recall, pid, v.start);
 		if (*out != NULL && is_others_script(*out, n, uid)) {
 			instance_unref(*out);
 			*out = NULL;
@@ -236,6 +259,8 @@ void registry_settle(struct registry *r, struct instance *i)
 		r->count--;
 	}
 	pthread_mutex_unlock(&r->lock);
+	if (i != NULL)
+		recall_over(i);
 	instance_unref(i);
 }
 
@@ -295,6 +320,12 @@ static enum tao_err check_name(const struct name_version *v)
 
 enum tao_err instance_extend(struct instance *i, const struct tao_node *subprin)
 {
+	return instance_extend_kept(i, subprin, NULL, NULL);
+}
+
+enum tao_err instance_extend_kept(struct instance *i, const struct tao_node *subprin,
+                                  instance_keep_fn *keep, void *arg)
+{
 	struct name_version *now = atomic_load(&i->name);
 	struct name_version *v = calloc(1, sizeof *v);
 	enum tao_err e;
@@ -307,6 +338,8 @@ enum tao_err instance_extend(struct instance *i, const struct tao_node *subprin)
 		v->depth = now->depth + 1;
 		v->node = extended(now->node, subprin);
 		e = check_name(v);
+		if (e == TAO_OK && keep != NULL)
+			e = keep(arg, v->node);
 		if (e != TAO_OK) {
 			tao_node_free(v->node);
 			free(v);

@@ -125,6 +125,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	if (e == TAO_OK)
 		e = loop_new(h, &h->loop);
 	if (e == TAO_OK)
+		e = recall_open(h);
+	if (e == TAO_OK)
 		e = loop_listen(h);
 	if (e == TAO_OK)
 		e = renew_start(h);
@@ -139,6 +141,7 @@ void host_end(struct host *h)
 {
 	char *pid = h->conf.dir != NULL ? host_path(&h->conf, "run/taod.pid") : NULL;
 
+	recall_close(h);
 	loop_stop(h);
 	if (h->conf.socket != NULL)
 		unlink(h->conf.socket);
@@ -146,6 +149,7 @@ void host_end(struct host *h)
 		unlink(pid);
 	free(pid);
 	registry_free(h->registry);
+	recall_free(h->recall);
 	custody_free(h->custody);
 	measurer_stop(h->measurer);
 	domain_free(h->domain);

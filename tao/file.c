@@ -176,9 +176,11 @@ static int write_all(int fd, const uint8_t *p, size_t n)
 	return 0;
 }
 
-static int fill(int fd, const void *p, size_t n, mode_t mode)
+static int fill(int fd, const void *p, size_t n, mode_t mode, int flags)
 {
-	return fchmod(fd, mode) < 0 || write_all(fd, p, n) < 0 || fsync(fd) < 0 ? -1 : 0;
+	if (fchmod(fd, mode) < 0 || write_all(fd, p, n) < 0)
+		return -1;
+	return (flags & TAO_FILE_VOLATILE) != 0 ? 0 : fsync(fd);
 }
 
 static int put_in_place(const struct target *t, int flags)
@@ -209,13 +211,13 @@ enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mo
 		e = fail_write(path);
 		goto out;
 	}
-	filled = fill(fd, p, n, mode) == 0;
+	filled = fill(fd, p, n, mode, flags) == 0;
 	if (!filled || put_in_place(&t, flags) < 0) {
 		e = fail_write(path);
 		goto out;
 	}
 	placed = 1;
-	if (fsync(t.dir) < 0)
+	if ((flags & TAO_FILE_VOLATILE) == 0 && fsync(t.dir) < 0)
 		e = tao_fail_sys("%s is written, but may not survive a power cut", path);
 out:
 	if (fd >= 0)

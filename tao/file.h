@@ -17,7 +17,8 @@ enum tao_err tao_file_read(const char *path, size_t max, struct tao_buf *out);
 /* From an open descriptor, to its end. what names it in sentences. */
 enum tao_err tao_fd_read(int fd, const char *what, size_t max, struct tao_buf *out);
 
-#define TAO_FILE_NEW 1 /* TAO_EEXIST if the path exists */
+#define TAO_FILE_NEW 1      /* TAO_EEXIST if the path exists */
+#define TAO_FILE_VOLATILE 2 /* no fsync: it need not survive the machine, only its writer */
 /* write to a temporary beside it, fsync, rename, fsync of the directory. */
 enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mode, int flags);
 

@@ -4,7 +4,7 @@
  *   offset  size
  *     0      4   "TaoS"
  *     4      1   format version = 1
- *     5      1   kind: 1 key, 2 data of a program
+ *     5      1   kind: 1 key, 2 data of a program, 3 (not used here), 4 a running program
  *     6     32   host: SHA-256 of the SubjectPublicKeyInfo of the key in the host's name
  *    38      4   epoch of the sealing key, big-endian
  *    42     32   salt, random
@@ -29,7 +29,7 @@
 #define TAO_SEAL_TAG 16
 #define TAO_SEAL_MAX (8u << 20) /* bytes of plaintext */
 
-enum tao_seal_kind { TAO_SEAL_KEY = 1, TAO_SEAL_DATA = 2 };
+enum tao_seal_kind { TAO_SEAL_KEY = 1, TAO_SEAL_DATA = 2, TAO_SEAL_INSTANCE = 4 };
 
 struct tao_sealer {
 	struct tao_shield *secret; /* TAO_DERIVER_LEN bytes */
