@@ -129,30 +129,47 @@ static enum tao_err lock_dir(struct host *h, int *fd)
 
 /* ---- foreground and background ---- */
 
-/* stderr becomes DIR/taod.log; the parent's wait ends. */
-static enum tao_err go_background(struct host *h, int ready)
+/* stderr becomes DIR/taod.log; what it was is *terminal, for a start that fails. */
+static enum tao_err log_to_file(struct host *h, int *terminal)
 {
 	char *path = host_path(&h->conf, "taod.log");
-	int log, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int log = -1;
 	enum tao_err e = TAO_OK;
 
-	log = path != NULL ? open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640)
-	                   : -1;
-	if (log < 0 || null < 0)
+	*terminal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	if (path != NULL)
+		log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+	if (log < 0 || dup2(log, STDERR_FILENO) < 0)
 		e = tao_fail_sys("opening the log %s", path != NULL ? path : "");
+	if (log >= 0)
+		close(log);
+	free(path);
+	return e;
+}
+
+static void log_to_terminal(int terminal)
+{
+	if (terminal >= 0)
+		dup2(terminal, STDERR_FILENO);
+}
+
+/* The parent's wait ends. */
+static enum tao_err go_background(int ready)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	enum tao_err e = TAO_OK;
+
+	if (null < 0)
+		e = tao_fail_sys("opening /dev/null");
 	if (e == TAO_OK && write(ready, "", 1) != 1)
 		e = tao_fail_sys("telling that taod is ready");
 	if (e == TAO_OK) {
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);
-		dup2(log, STDERR_FILENO);
 	}
-	if (log >= 0)
-		close(log);
 	if (null >= 0)
 		close(null);
 	close(ready);
-	free(path);
 	return e;
 }
 
@@ -173,7 +190,7 @@ static int wait_signal(struct host *h, const sigset_t *set)
 static int serve(struct host *h, struct tao_buf *pass, int ready)
 {
 	sigset_t set;
-	int lock = -1, status = 1;
+	int lock = -1, terminal = -1, status = 1;
 	enum tao_err e = lock_dir(h, &lock);
 
 	/* Before any thread is: all inherit it, and only wait_signal() takes them. */
@@ -184,11 +201,17 @@ static int serve(struct host *h, struct tao_buf *pass, int ready)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	process_lock_memory();
+	if (e == TAO_OK && ready >= 0)
+		e = log_to_file(h, &terminal);
 	if (e == TAO_OK)
 		e = host_start(h, pass);
 	tao_buf_free(pass);
 	if (e == TAO_OK && ready >= 0)
-		e = go_background(h, ready);
+		e = go_background(ready);
+	if (e != TAO_OK)
+		log_to_terminal(terminal);
+	if (terminal >= 0)
+		close(terminal);
 	status = e == TAO_OK ? wait_signal(h, &set) : fail();
 	if (lock >= 0 && e != TAO_EBUSY)
 		host_end(h);

@@ -277,6 +277,8 @@ static enum tao_err receive_some(struct tao_conn *c, int64_t deadline, int *fds,
 		return TAO_ETIMEOUT;
 	if (n < 0 && errno != ECONNRESET)
 		return tao_fail_sys("receive from the Tao host");
+	/* A socket that closes with something unread in it resets the connection. */
+	c->taken = n == 0;
 	if (n <= 0)
 		return gone();
 	take_fds(&m, fds, n_fds);
@@ -300,7 +302,10 @@ static enum tao_err exchange(struct tao_conn *c, const char *op, int send_fd, in
 	uint64_t seq = c->seq++;
 	struct tao_rpc_msg m;
 	size_t used = 0;
-	enum tao_err e = send_all(c->fd, c->out.p, c->out.n, send_fd, deadline);
+	enum tao_err e;
+
+	c->taken = 0;
+	e = send_all(c->fd, c->out.p, c->out.n, send_fd, deadline);
 
 	while (e == TAO_OK && used == 0) {
 		e = receive_some(c, deadline, fds, n_fds);
@@ -567,15 +572,21 @@ static struct slot *slot_get(struct pool *p, int64_t deadline)
 	}
 }
 
+static int has_door(const struct tao_client *cl)
+{
+	struct stat st;
+
+	return cl->door >= 0 && fstat(cl->door, &st) == 0 && st.st_dev == cl->door_dev &&
+	       st.st_ino == cl->door_ino;
+}
+
 /* A new connection through the door: the host gets one end of a pair. */
 static enum tao_err open_door(struct tao_client *cl, struct tao_conn *c, int64_t deadline)
 {
-	struct stat st;
 	int pair[2];
 	enum tao_err e;
 
-	if (cl->door < 0 || fstat(cl->door, &st) != 0 || st.st_dev != cl->door_dev ||
-	    st.st_ino != cl->door_ino)
+	if (!has_door(cl))
 		return tao_fail(TAO_ENOHOST, "this process has no door to a Tao host");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return tao_fail_sys("socketpair");
@@ -588,19 +599,42 @@ static enum tao_err open_door(struct tao_client *cl, struct tao_conn *c, int64_t
 	return adopt(c, pair[0]);
 }
 
+/* After chroot, or with another user's rights, there may be no way to the next host. */
+static enum tao_err no_way_back(const struct tao_client *cl, enum tao_err e)
+{
+	return tao_fail(e, "the Tao host that this program was started under has ended, and it cannot "
+	                "reach the next one: %s. If one runs, this process cannot get to %s (a chroot, "
+	                "another user's rights): start the program again", tao_why(), cl->path);
+}
+
 static enum tao_err connect_slot(struct tao_client *cl, struct slot *s, int64_t deadline)
 {
 	enum tao_err e = open_door(cl, &s->conn, deadline);
+	int had_door;
 
 	if (e == TAO_OK) {
 		e = tao_conn_identify(&s->conn, left_ms(deadline), NULL);
 		if (e != TAO_ENOHOST) /* that: the door's host is gone, another may listen */
 			return e;
 	}
+	had_door = e == TAO_ENOHOST ? has_door(cl) : 0;
 	e = tao_conn_open(&s->conn, cl->path, left_ms(deadline));
+	if (had_door && (e == TAO_ENOHOST || e == TAO_EPERM))
+		e = no_way_back(cl, e);
 	if (e != TAO_OK)
 		return e;
 	return tao_conn_identify(&s->conn, left_ms(deadline), NULL);
+}
+
+/* What is not the same when it is done twice. */
+static int only_once(const char *op)
+{
+	static const char *const ops[] = { "Tao.ExtendTaoName", "Tao.GenerateKey" };
+
+	for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
+		if (strcmp(op, ops[i]) == 0)
+			return 1;
+	return 0;
 }
 
 static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char *op,
@@ -617,6 +651,9 @@ static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char 
 		e = tao_conn_call(&s->conn, op, body, n, -1, left_ms(deadline), reply, NULL, NULL);
 	if (e != TAO_ENOHOST || fresh || s->conn.fd >= 0 || s->conn.in.n > 0)
 		return e;
+	if (s->conn.taken && only_once(op))
+		return tao_fail(TAO_ENOHOST, "the Tao host ended while it did %s, and may have done it: see "
+		                "whether it did before you ask again", op);
 	e = connect_slot(cl, s, deadline);
 	if (e == TAO_OK)
 		e = tao_conn_call(&s->conn, op, body, n, -1, left_ms(deadline), reply, NULL, NULL);

@@ -39,6 +39,7 @@ struct tao_conn {
 	dev_t dev;       /* identity of fd */
 	ino_t ino;
 	uint64_t seq;
+	int taken;       /* the last request was read whole by a host that then ended */
 	struct tao_buf in, out;
 };
 
@@ -65,7 +66,8 @@ struct tao_client *tao_client_new(const char *path, int timeout_ms);
 void tao_client_free(struct tao_client *cl);
 /* As tao_conn_call on an identified connection. A connection that the host
  * closed since its last use (it was restarted) is replaced once, silently,
- * if nothing of a reply had arrived. */
+ * if nothing of a reply had arrived. A request that changes something, and that the old
+ * host may have carried out before it ended, is not made twice: TAO_ENOHOST says so. */
 enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
                              struct tao_buf *reply);
 /* The socket path, for sentences. */
