@@ -63,6 +63,7 @@ struct run {
 	char **args;             /* PROGRAM ARG... */
 	char *path;
 	int fd;                  /* the executable */
+	struct tao_conn conn;    /* closes at execve(), by which the host sees the program start */
 };
 
 static void list_free(struct list *l)
@@ -292,7 +293,6 @@ static enum tao_err ask_host(struct cmd_env *env, struct run *r, Tao__RunRespons
 {
 	Tao__RunRequest rq = TAO__RUN_REQUEST__INIT;
 	struct host_conf conf;
-	struct tao_conn conn;
 	enum tao_err e;
 
 	rq.path = r->path;
@@ -302,16 +302,15 @@ static enum tao_err ask_host(struct cmd_env *env, struct run *r, Tao__RunRespons
 	rq.measure = (char *)r->measure;
 	rq.label = (char *)r->label;
 	rq.openssl_conf = r->openssl_conf;
-	e = cmd_connect(env, &conf, &conn);
+	e = cmd_connect(env, &conf, &r->conn);
 	if (e == TAO_OK && (rq.args == NULL || rq.env == NULL || rq.config == NULL))
 		e = tao_fail_nomem();
 	if (e == TAO_OK)
-		e = cmd_call(&conn, "Host.Run", &rq.base, r->fd, &tao__run_response__descriptor,
+		e = cmd_call(&r->conn, "Host.Run", &rq.base, r->fd, &tao__run_response__descriptor,
 		             (ProtobufCMessage **)rs, fds, n_fds);
 	if (e == TAO_OK && *n_fds != ((*rs)->has_copy && (*rs)->copy ? 2 : 1))
 		e = tao_fail(TAO_EPROTO, "the host sent %zu descriptors with its answer: "
 		             "check that tao and taod are of one version", *n_fds);
-	tao_conn_close(&conn);
 	host_conf_clear(&conf);
 	free(rq.args);
 	free(rq.env);
@@ -366,10 +365,12 @@ int cmd_run(struct cmd_env *env, int argc, char **argv)
 	struct run r = { .measure = "closure", .fd = -1 };
 	int status;
 
+	tao_conn_init(&r.conn);
 	status = parse(env, &r, argc, argv) ? run(env, &r) : env->status;
 	list_free(&r.env);
 	list_free(&r.config);
 	list_free(&r.vars);
+	tao_conn_close(&r.conn);
 	free(r.openssl_conf);
 	free(r.path);
 	if (r.fd >= 0)

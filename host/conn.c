@@ -400,6 +400,10 @@ static void conn_destroy(struct host *h, struct source *s)
 	if (c->passed_fd >= 0)
 		conn_close_foreign(c->passed_fd);
 	drop_send_fds(c);
+	/* tao run's end closes at its execve(): nothing else has been started since. */
+	if (c->ran != NULL)
+		instance_learn(h, c->ran);
+	instance_unref(c->ran);
 	if (counted != NULL) {
 		atomic_fetch_sub(&counted->conns, 1);
 		registry_settle(h->registry, counted);

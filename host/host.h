@@ -89,6 +89,14 @@ void host_end(struct host *h);
 #define USER_MAX_CONNS 256        /* connections of one user that are no program's */
 #define CONN_SECONDS 60           /* to identify, to finish a request, to read answers */
 
+enum instance_kind {
+	INSTANCE_RUN,     /* registered by tao run */
+	INSTANCE_FOUND,   /* another executable that a process of an instance started: Measured */
+	INSTANCE_PROCESS, /* admitted without tao run: Process, whose hash is a hint */
+};
+
+#define INSTANCE_MAX_ARGS 4096 /* bytes of args */
+
 /* One registered start of a program with its forked children. Fixed once
  * registered, but for what is atomic. Reference-counted: the registry, its
  * door and each connection hold one. */
@@ -108,6 +116,13 @@ struct instance {
 	atomic_int door_open, ended;
 	atomic_int watched;       /* until its process ends: how many watch */
 	int interpreter;          /* a key for the executable alone would be every script's */
+	enum instance_kind kind;
+	atomic_ullong exec;       /* struct process_view's, of the registered start; 0: not learned.
+	                           * Who runs an interpreter belongs here only by the same exec. */
+	char *args;               /* end of an interpreter's arguments, each ended by NUL: what is
+	                           * learned is the start with these; else NULL */
+	size_t args_n;
+	char *unit;               /* system unit that it was registered in; "" if in none */
 	ino_t door;               /* inode of the program's end: who has it belongs here */
 	atomic_int last_pid;      /* of the process that identified itself last */
 	struct kept *kept;        /* recall's: what is in its file; NULL: none */
@@ -122,16 +137,38 @@ struct name_version {
 
 struct registry *registry_new(uint32_t max);
 void registry_free(struct registry *r);
-/* Takes over name (also on failure). One reference is the caller's. */
-enum tao_err registry_add(struct registry *r, const struct measurement *m, uid_t uid, pid_t pid,
-                          uint64_t start, struct tao_node *name, const char *program,
-                          const char *label, struct instance **out);
+/* What is registered. Everything is copied. */
+struct registration {
+	const struct measurement *m;
+	enum instance_kind kind;
+	uid_t uid;
+	pid_t pid;
+	uint64_t start, exec;
+	const char *program, *label; /* label may be NULL */
+	const char *unit;            /* NULL: in none */
+	const char *args;            /* as in struct instance; its end is kept */
+	size_t args_n;
+};
+/* Takes over name (also on failure). One reference is the caller's. A process that runs
+ * tao run again leaves its old instance. */
+enum tao_err registry_add(struct registry *r, const struct registration *g, struct tao_node *name,
+                          struct instance **out);
 /* The identifier was an instance's of an earlier taod. */
 void registry_used(struct registry *r, uint64_t id);
 /* An instance of an earlier taod, with its identifier; the registry takes a reference. */
 void registry_restore(struct registry *r, struct instance *i);
-/* The instance that pid belongs to by descent, or that an ancestor is a member of; TAO_ENOTRUN. */
-enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out);
+/*
+ * Whose process this is, by descent and by system unit; v is what it is now, or
+ * NULL to have it looked up. *out: the instance that it is of, since it or its
+ * nearest such ancestor is the registered process or a member (recall.h), or it
+ * is in the same system unit, and it runs as that one does. *around: if there is no *out, the
+ * instance inside which it runs another executable. Each is NULL or a
+ * reference of the caller's; with neither, TAO_ENOTRUN.
+ */
+enum tao_err registry_find(struct host *h, pid_t pid, const struct process_view *v,
+                           struct instance **out, struct instance **around);
+/* 1 if a process of i may look like this: the same file, and of an interpreter the same start. */
+int instance_runs_as(const struct instance *i, const struct process_view *v);
 /* The instance whose door has one of these inodes, or NULL: for people's questions only. */
 struct instance *registry_by_door(struct registry *r, const uint64_t *inodes, size_t n);
 struct instance *instance_ref(struct instance *i);
@@ -198,6 +235,7 @@ struct conn {
 	uint8_t challenge[TAO_CHALLENGE_LEN];
 	struct instance *via;     /* whose door it came through */
 	struct instance *inst;    /* set in CONN_PROGRAM */
+	struct instance *ran;     /* an interpreter that was registered here; starts when this closes */
 	pid_t sender;             /* of the bytes read last; 0: unknown */
 	int passed_fd;            /* descriptor that came with the request, or -1 */
 	struct tao_buf in, out;
@@ -222,6 +260,9 @@ int conn_take_fd(int door, int *fd);
 enum tao_err door_add(struct host *h, struct instance *i, int *program_end);
 /* Notices the end of the registered process. Takes over pidfd. */
 enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
+/* Learns which exec is the start of i, an interpreter, if the registered process runs it, with its
+ * arguments, by now. */
+void instance_learn(struct host *h, struct instance *i);
 enum tao_err conn_hello(struct host *h, struct conn *c);
 /* Also refuses when more than Tao.Prove has arrived: clients wait for its answer. */
 enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, size_t n);

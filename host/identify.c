@@ -46,6 +46,17 @@ static enum tao_err nothing_behind(const struct conn *c)
 	return tao_fail(TAO_EPROTO, "a request came before Tao.Prove was answered");
 }
 
+void instance_learn(struct host *h, struct instance *i)
+{
+	struct process_view v;
+
+	if (!i->interpreter || i->args_n == 0 || atomic_load(&i->exec) != 0)
+		return;
+	if (measurer_started(h->measurer, i->pid, i->args, i->args_n, &v) == TAO_OK &&
+	    v.start == i->start && file_id_equal(&v.exe, &i->file))
+		atomic_store(&i->exec, v.exec);
+}
+
 /* The installed tao, started by a program itself, speaks for that program:
  * scripts have no other voice. */
 static int speaks_for(struct host *h, const struct instance *i, const struct process_view *v)
@@ -54,24 +65,39 @@ static int speaks_for(struct host *h, const struct instance *i, const struct pro
 
 	return h->has_tao && file_id_equal(&v->exe, &h->tao) &&
 	       measurer_process(h->measurer, v->ppid, &parent) == TAO_OK &&
-	       parent.start <= v->start && file_id_equal(&parent.exe, &i->file);
+	       parent.start <= v->start && instance_runs_as(i, &parent);
+}
+
+/* The instance that this process belongs to or is inside of. */
+static enum tao_err find(struct host *h, struct conn *c, const struct process_view *v,
+                         struct instance **out, struct instance **around)
+{
+	if (c->via == NULL)
+		return registry_find(h, c->pid, v, out, around);
+	*out = *around = NULL;
+	*(instance_runs_as(c->via, v) ? out : around) = instance_ref(c->via);
+	return TAO_OK;
 }
 
 static enum tao_err identify(struct host *h, struct conn *c, struct instance **out)
 {
 	struct process_view v;
-	struct instance *i = NULL;
-	enum tao_err e = TAO_OK;
+	struct instance *i = NULL, *around = NULL;
+	enum tao_err e = measurer_process(h->measurer, c->pid, &v);
 
-	if (c->via != NULL)
-		i = instance_ref(c->via);
-	else
-		e = registry_find(h, c->pid, &i);
 	if (e == TAO_OK)
-		e = measurer_process(h->measurer, c->pid, &v);
-	if (e == TAO_OK && !file_id_equal(&v.exe, &i->file) && !speaks_for(h, i, &v))
+		e = find(h, c, &v, &i, &around);
+	if (e == TAO_OK && around != NULL) {
+		instance_learn(h, around);
+		if (instance_runs_as(around, &v) || speaks_for(h, around, &v)) {
+			i = around;
+			around = NULL;
+		}
+	}
+	if (e == TAO_OK && i == NULL)
 		e = tao_fail(TAO_ENOTRUN, "this process runs another executable than %s, which 'tao run' "
-		             "started: give it a name of its own with 'tao run PROGRAM ARGS'", i->program);
+		             "started: give it a name of its own with 'tao run PROGRAM ARGS'",
+		             around->program);
 	if (e == TAO_OK && !still_alive(c->pidfd))
 		e = not_run();
 	if (e == TAO_OK)
@@ -88,6 +114,7 @@ static enum tao_err identify(struct host *h, struct conn *c, struct instance **o
 	} else {
 		instance_unref(i);
 	}
+	instance_unref(around);
 	return e;
 }
 

@@ -100,18 +100,25 @@ void measure_cache_free(struct measure_cache *c);
 enum tao_err measure_file(struct measure_cache *c, int fd, const char *path,
                           uint8_t hash[TAO_HASH_LEN]);
 
-/* The process as the kernel shows it now. */
+/*
+ * The process as the kernel shows it now. exec comes from where the kernel put
+ * things into the new address space (AT_RANDOM, AT_BASE, AT_ENTRY, AT_EXECFN
+ * of /proc/PID/auxv, getauxval(3)): drawn anew at each exec, the same in forks.
+ * A process can change what is shown there of itself (prctl PR_SET_MM), so
+ * this is no defence against code that runs in it already.
+ */
 struct process_view {
 	struct file_id exe;
 	uid_t uid;             /* real */
-	pid_t ppid;
+	pid_t pid, ppid;
 	uint64_t start;        /* start time, clock ticks since boot */
+	uint64_t exec;         /* tells one exec from another, forks share it; 0: not known (yet) */
 };
 /* TAO_ENOTFOUND: gone, or without an executable (ended, a kernel thread). TAO_EPERM: another
  * user's, and this process has no CAP_SYS_PTRACE. */
 enum tao_err measure_process(pid_t pid, struct process_view *v);
-/* 1 if pid is ancestor or has it among its parents (start: the ancestor's
- * start time, against PID reuse); 0 if not. */
-int measure_descends(pid_t pid, pid_t ancestor, uint64_t start);
+/* The same of a process whose arguments, each ended by NUL, end in these n bytes; else
+ * TAO_EDENIED. */
+enum tao_err measure_started(pid_t pid, const void *args, size_t n, struct process_view *v);
 
 #endif

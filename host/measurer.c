@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -372,40 +373,57 @@ enum tao_err measurer_program(struct measurer *m, const struct measure_request *
 	return e;
 }
 
-enum tao_err measurer_process(struct measurer *m, pid_t pid, struct process_view *v)
+/* A question whose answer is a view. q is done with. */
+static enum tao_err ask_view(struct measurer *m, uint32_t op, struct packet *q,
+                             struct process_view *v)
 {
-	struct packet q = PACKET_INIT;
 	struct call c;
 	struct tao_rd r;
 	enum tao_err e;
 
 	memset(v, 0, sizeof *v);
-	tao_buf_u32(&q.body, (uint32_t)pid);
-	e = ask(m, WIRE_PROCESS, &q, &c);
+	e = ask(m, op, q, &c);
 	if (e == TAO_OK)
 		e = payload(&c, &r);
 	if (e == TAO_OK)
 		e = wire_get_view(&r, v);
-	packet_clear(&q);
+	packet_clear(q);
 	packet_clear(&c.reply);
 	return e;
 }
 
-int measurer_descends(struct measurer *m, pid_t pid, pid_t ancestor, uint64_t start)
+enum tao_err measurer_process(struct measurer *m, pid_t pid, struct process_view *v)
+{
+	struct packet q = PACKET_INIT;
+
+	tao_buf_u32(&q.body, (uint32_t)pid);
+	return ask_view(m, WIRE_PROCESS, &q, v);
+}
+
+enum tao_err measurer_started(struct measurer *m, pid_t pid, const void *args, size_t n,
+                              struct process_view *v)
+{
+	struct packet q = PACKET_INIT;
+
+	tao_buf_u32(&q.body, (uint32_t)pid);
+	tao_buf_put(&q.body, args, n);
+	return ask_view(m, WIRE_STARTED, &q, v);
+}
+
+void measurer_unit(struct measurer *m, pid_t pid, char unit[UNIT_MAX + 1])
 {
 	struct packet q = PACKET_INIT;
 	struct call c;
 	struct tao_rd r;
-	int yes = 0;
+	char *text = NULL;
 
 	tao_buf_u32(&q.body, (uint32_t)pid);
-	tao_buf_u32(&q.body, (uint32_t)ancestor);
-	tao_buf_u64(&q.body, start);
-	if (ask(m, WIRE_DESCENDS, &q, &c) == TAO_OK && payload(&c, &r) == TAO_OK)
-		yes = tao_rd_u8(&r) == 1 && tao_rd_done(&r);
+	if (ask(m, WIRE_UNIT, &q, &c) == TAO_OK && payload(&c, &r) == TAO_OK)
+		text = wire_get_string(&r, UNIT_MAX);
+	snprintf(unit, UNIT_MAX + 1, "%s", text != NULL && tao_rd_done(&r) ? text : "");
+	free(text);
 	packet_clear(&q);
 	packet_clear(&c.reply);
-	return yes;
 }
 
 pid_t measurer_pid(struct measurer *m)

@@ -34,6 +34,7 @@
 #define HOST_MEASURER_H
 
 #include "measure.h"
+#include "unit.h"
 
 #define MEASURER_FD 3
 #define MEASURER_JOBS 4     /* programs measured at a time */
@@ -51,8 +52,11 @@ void measurer_stop(struct measurer *m); /* NULL-safe; no call may be under way *
 enum tao_err measurer_program(struct measurer *m, const struct measure_request *rq,
                               struct measurement *out);
 enum tao_err measurer_process(struct measurer *m, pid_t pid, struct process_view *v);
-/* As measure_descends(); 0 also when the measurer cannot be asked. */
-int measurer_descends(struct measurer *m, pid_t pid, pid_t ancestor, uint64_t start);
+/* Its system unit; "" if it is in none, or the measurer cannot be asked. */
+void measurer_unit(struct measurer *m, pid_t pid, char unit[UNIT_MAX + 1]);
+/* As measure_started(); n > 0. */
+enum tao_err measurer_started(struct measurer *m, pid_t pid, const void *args, size_t n,
+                              struct process_view *v);
 
 /* The process now running, for tests and status; -1 if there is none. */
 pid_t measurer_pid(struct measurer *m);

@@ -14,6 +14,7 @@
 
 #include "measure_with.h"
 #include "measurer_wire.h"
+#include "proc.h"
 
 /* The keeper counts a job as done a little before this side does. */
 #define JOBS_MAX (2 * MEASURER_JOBS)
@@ -72,19 +73,42 @@ static enum tao_err answer_process(struct child *c, struct packet *in, struct pa
 	return e;
 }
 
-static enum tao_err answer_descends(struct child *c, struct packet *in, struct packet *out)
+static enum tao_err answer_started(struct child *c, struct packet *in, struct packet *out)
 {
 	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
 	pid_t pid = (pid_t)tao_rd_u32(&r);
-	pid_t ancestor = (pid_t)tao_rd_u32(&r);
-	uint64_t start = tao_rd_u64(&r);
+	size_t n = r.n;
+	const uint8_t *args = tao_rd_bytes(&r, n);
+	struct process_view v;
+	enum tao_err e;
+
+	(void)c;
+	if (!tao_rd_done(&r) || n == 0)
+		return tao_fail(TAO_EPROTO, "the measurer got a malformed request");
+	e = measure_started(pid, args, n, &v);
+	if (e == TAO_OK) {
+		wire_put_result(&out->body, e);
+		wire_put_view(&out->body, &v);
+	}
+	return e;
+}
+
+static enum tao_err answer_unit(struct child *c, struct packet *in, struct packet *out)
+{
+	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
+	pid_t pid = (pid_t)tao_rd_u32(&r);
+	char unit[UNIT_MAX + 1];
+	enum tao_err e;
 
 	(void)c;
 	if (!tao_rd_done(&r))
 		return tao_fail(TAO_EPROTO, "the measurer got a malformed request");
-	wire_put_result(&out->body, TAO_OK);
-	tao_buf_u8(&out->body, (uint8_t)measure_descends(pid, ancestor, start));
-	return TAO_OK;
+	e = proc_unit(pid, unit);
+	if (e == TAO_OK) {
+		wire_put_result(&out->body, e);
+		wire_put_string(&out->body, unit);
+	}
+	return e;
 }
 
 static const struct {
@@ -94,7 +118,8 @@ static const struct {
 } ops[] = {
 	[WIRE_PROGRAM] = { answer_program, 1, 1 },
 	[WIRE_PROCESS] = { answer_process, 0, 0 },
-	[WIRE_DESCENDS] = { answer_descends, 0, 0 },
+	[WIRE_UNIT] = { answer_unit, 0, 0 },
+	[WIRE_STARTED] = { answer_started, 0, 0 },
 };
 
 /* A keeper that is gone shows at the next receive. */

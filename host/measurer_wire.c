@@ -214,7 +214,7 @@ enum tao_err wire_receive(int sock, struct packet *p)
 
 /* ---- bodies ---- */
 
-static void put_string(struct tao_buf *b, const char *s)
+void wire_put_string(struct tao_buf *b, const char *s)
 {
 	size_t n = strlen(s);
 
@@ -224,8 +224,7 @@ static void put_string(struct tao_buf *b, const char *s)
 	tao_buf_put(b, s, n);
 }
 
-/* malloc'ed; NULL when it is malformed (r->bad) or there is no memory. */
-static char *get_string(struct tao_rd *r, size_t max)
+char *wire_get_string(struct tao_rd *r, size_t max)
 {
 	uint32_t n = tao_rd_u32(r);
 	const uint8_t *p = n <= max ? tao_rd_bytes(r, n) : NULL;
@@ -247,7 +246,7 @@ static void put_list(struct tao_buf *b, char **list)
 		b->err = TAO_ELIMIT;
 	tao_buf_u32(b, (uint32_t)n);
 	for (size_t i = 0; i < n; i++)
-		put_string(b, list[i]);
+		wire_put_string(b, list[i]);
 }
 
 static void free_list(char **list)
@@ -266,7 +265,7 @@ static char **get_list(struct tao_rd *r)
 		r->bad = 1;
 	list = r->bad ? NULL : calloc(n + 1, sizeof *list);
 	for (uint32_t i = 0; list != NULL && i < n; i++) {
-		list[i] = get_string(r, STRING_MAX);
+		list[i] = wire_get_string(r, STRING_MAX);
 		if (list[i] == NULL) {
 			free_list(list);
 			return NULL;
@@ -277,7 +276,7 @@ static char **get_list(struct tao_rd *r)
 
 enum tao_err wire_put_request(struct tao_buf *b, const struct measure_request *rq)
 {
-	put_string(b, rq->path);
+	wire_put_string(b, rq->path);
 	tao_buf_u32(b, rq->uid);
 	tao_buf_u32(b, rq->dev_uid);
 	tao_buf_u8(b, rq->program_only != 0);
@@ -299,7 +298,7 @@ enum tao_err wire_get_request(struct tao_rd *r, struct measure_request *out)
 
 	memset(out, 0, sizeof *out);
 	out->fd = -1;
-	out->path = get_string(r, PATH_MAX);
+	out->path = wire_get_string(r, PATH_MAX);
 	out->uid = tao_rd_u32(r);
 	out->dev_uid = tao_rd_u32(r);
 	program_only = tao_rd_u8(r);
@@ -411,29 +410,33 @@ void wire_put_view(struct tao_buf *b, const struct process_view *v)
 {
 	put_id(b, &v->exe);
 	tao_buf_u32(b, v->uid);
+	tao_buf_u32(b, (uint32_t)v->pid);
 	tao_buf_u32(b, (uint32_t)v->ppid);
 	tao_buf_u64(b, v->start);
+	tao_buf_u64(b, v->exec);
 }
 
 enum tao_err wire_get_view(struct tao_rd *r, struct process_view *out)
 {
 	get_id(r, &out->exe);
 	out->uid = tao_rd_u32(r);
+	out->pid = (pid_t)tao_rd_u32(r);
 	out->ppid = (pid_t)tao_rd_u32(r);
 	out->start = tao_rd_u64(r);
-	return tao_rd_done(r) && out->ppid >= 0 ? TAO_OK : broken("a process");
+	out->exec = tao_rd_u64(r);
+	return tao_rd_done(r) && out->pid > 0 && out->ppid >= 0 ? TAO_OK : broken("a process");
 }
 
 void wire_put_result(struct tao_buf *b, enum tao_err e)
 {
 	tao_buf_u32(b, (uint32_t)e);
-	put_string(b, e == TAO_OK ? "" : tao_why());
+	wire_put_string(b, e == TAO_OK ? "" : tao_why());
 }
 
 enum tao_err wire_get_result(struct tao_rd *r)
 {
 	uint32_t e = tao_rd_u32(r);
-	char *why = get_string(r, TAO_WHY_MAX);
+	char *why = wire_get_string(r, TAO_WHY_MAX);
 
 	if (r->bad || e >= TAO_ERR_COUNT) {
 		free(why);

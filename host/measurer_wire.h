@@ -15,7 +15,8 @@
 enum wire_op {
 	WIRE_PROGRAM = 1,  /* struct measure_request -> struct measurement */
 	WIRE_PROCESS = 2,  /* u32 pid -> struct process_view */
-	WIRE_DESCENDS = 3, /* u32 pid, u32 ancestor, u64 start -> u8 */
+	WIRE_UNIT = 4,     /* u32 pid -> string, as unit_parse() */
+	WIRE_STARTED = 3,  /* u32 pid, bytes of arguments to the end -> struct process_view */
 };
 
 struct packet {
@@ -40,6 +41,10 @@ void wire_free_request(struct measure_request *rq);
 void wire_put_measurement(struct tao_buf *b, const struct measurement *m);
 /* copy_fd: -1, and *has_copy says whether a descriptor belongs to it. */
 enum tao_err wire_get_measurement(struct tao_rd *r, struct measurement *out, int *has_copy);
+
+void wire_put_string(struct tao_buf *b, const char *s);
+/* malloc'ed; NULL when it is malformed (r->bad) or there is no memory. */
+char *wire_get_string(struct tao_rd *r, size_t max);
 
 void wire_put_view(struct tao_buf *b, const struct process_view *v);
 enum tao_err wire_get_view(struct tao_rd *r, struct process_view *out);

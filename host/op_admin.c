@@ -152,7 +152,7 @@ enum tao_err op_doctor(struct request *r)
 	Tao__DoctorResponse rp = TAO__DOCTOR_RESPONSE__INIT;
 	struct tao_pb_alloc pa;
 	Tao__DoctorRequest *rq = NULL;
-	struct instance *i = NULL;
+	struct instance *i = NULL, *around = NULL;
 	struct process_view v;
 	char *name = NULL;
 	enum tao_err e = OP_UNPACK(r, &pa, tao__doctor_request, &rq);
@@ -172,9 +172,9 @@ enum tao_err op_doctor(struct request *r)
 		instance_unref(i);
 		i = NULL;
 	}
-	if (i == NULL && registry_find(r->h, rq->pid, &i) != TAO_OK) {
+	if (i == NULL && registry_find(r->h, rq->pid, &v, &i, &around) != TAO_OK) {
 		rp.why_not = (char *)tao_why();
-	} else if (!file_id_equal(&v.exe, &i->file)) {
+	} else if (i == NULL || !file_id_equal(&v.exe, &i->file)) {
 		rp.why_not = (char *)"it runs another executable than the one 'tao run' started: "
 		             "start that one with 'tao run' as well";
 	} else {
@@ -189,6 +189,7 @@ enum tao_err op_doctor(struct request *r)
 out:
 	free(name);
 	instance_unref(i);
+	instance_unref(around);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
 }

@@ -190,33 +190,64 @@ static int still_alive(int pidfd)
 	return poll(&p, 1, 0) == 0;
 }
 
-static enum tao_err register_it(struct run *run)
+/* The end of the arguments that an interpreter will be started with: Linux puts the path of a #!
+ * file in the place of its name. */
+static enum tao_err start_args(const struct run *run, struct tao_buf *args)
+{
+	const Tao__RunRequest *rq = run->rq;
+
+	if (run->m.is_script) {
+		tao_buf_str(args, rq->path);
+		tao_buf_u8(args, 0);
+	}
+	for (size_t i = run->m.is_script ? 1 : 0; i < rq->n_args; i++) {
+		tao_buf_put(args, rq->args[i].data, rq->args[i].len);
+		tao_buf_u8(args, 0);
+	}
+	return tao_buf_err(args);
+}
+
+static enum tao_err add_instance(struct run *run)
 {
 	struct request *r = run->r;
+	struct registration g = {
+		.m = &run->m, .kind = INSTANCE_RUN, .uid = r->c->uid, .pid = r->c->pid,
+		.start = run->start, .program = run->rq->path, .label = run->rq->label,
+	};
+	struct tao_buf args = TAO_BUF_INIT;
 	struct tao_node *name;
-	int pidfd = run->pidfd;
+	char unit[UNIT_MAX + 1];
 	enum tao_err e = TAO_OK;
 
-	run->pidfd = -1;
-	if (!still_alive(pidfd)) {
-		e = tao_fail(TAO_ENOTFOUND, "the process that registers has ended");
-		goto out;
-	}
-	name = name_program(r->h->name, &run->m, r->c->uid, run->program_only,
-	                    domain_id(r->h->domain));
-	if (name == NULL) {
-		e = tao_fail_nomem();
-		goto out;
-	}
-	e = registry_add(r->h->registry, &run->m, r->c->uid, r->c->pid, run->start, name, run->rq->path,
-	                 run->rq->label, &run->inst);
+	measurer_unit(r->h->measurer, r->c->pid, unit);
+	g.unit = unit;
+	if (run->m.is_interpreter)
+		e = start_args(run, &args);
+	g.args = (char *)args.p;
+	g.args_n = args.n;
 	if (e == TAO_OK) {
-		e = watch_add(r->h, run->inst, pidfd);
-		pidfd = -1;
+		name = name_program(r->h->name, &run->m, r->c->uid, run->program_only,
+		                    domain_id(r->h->domain));
+		e = name != NULL ? registry_add(r->h->registry, &g, name, &run->inst)
+		                 : tao_fail_nomem();
 	}
-out:
-	if (pidfd >= 0)
-		close(pidfd);
+	tao_buf_free(&args);
+	return e;
+}
+
+static enum tao_err register_it(struct run *run)
+{
+	int pidfd = run->pidfd;
+	enum tao_err e;
+
+	run->pidfd = -1;
+	if (still_alive(pidfd))
+		e = add_instance(run);
+	else
+		e = tao_fail(TAO_ENOTFOUND, "the process that registers has ended");
+	if (e == TAO_OK)
+		return watch_add(run->r->h, run->inst, pidfd);
+	close(pidfd);
 	return e;
 }
 
@@ -329,6 +360,8 @@ static enum tao_err do_run(struct run *run)
 	if (e == TAO_OK)
 		e = settings(run);
 	copy = run->m.copy_fd >= 0;
+	if (e == TAO_OK && run->inst->interpreter)
+		run->r->c->ran = instance_ref(run->inst);
 	if (e == TAO_OK)
 		e = open_door(run);
 	if (e == TAO_OK)

@@ -1,5 +1,6 @@
-#include "measure.h"
+#include "proc.h"
 
+#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -9,7 +10,7 @@
 
 #define PROC_TEXT_MAX 4096 /* bytes of stat or status that are read; what is needed comes first */
 #define TRIES_MAX 8        /* looks at a process that executes another file meanwhile */
-#define PARENTS_MAX 4096   /* generations */
+#define AUXV_MAX 4096      /* bytes; Linux has about 400 */
 
 /* Fields of /proc/PID/stat behind the command's name, proc_pid_stat(5): state is the first. */
 #define FIELD_PPID 1
@@ -121,6 +122,49 @@ static enum tao_err read_exe(int dir, pid_t pid, struct file_id *id)
 	return TAO_OK;
 }
 
+/* FNV-1a: values that the kernel drew, to tell them apart. */
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+	for (int i = 0; i < 64; i += 8)
+		h = (h ^ (v >> i & 0xff)) * 0x100000001b3u;
+	return h;
+}
+
+/* 0 while execve() has not written all of it. */
+static uint64_t exec_of_auxv(struct tao_rd *r)
+{
+	static const unsigned long wanted[] = { AT_RANDOM, AT_ENTRY, AT_EXECFN, AT_BASE };
+	unsigned long got[4] = { 0 }, pair[2] = { 1, 0 };
+	uint64_t h = 0xcbf29ce484222325u;
+
+	while (pair[0] != AT_NULL) {
+		const uint8_t *p = tao_rd_bytes(r, sizeof pair);
+
+		if (p == NULL)
+			return 0;
+		memcpy(pair, p, sizeof pair);
+		for (size_t i = 0; i < 4; i++)
+			if (pair[0] == wanted[i])
+				got[i] = pair[1];
+	}
+	for (size_t i = 0; i < 4; i++)
+		h = mix(h, got[i]);
+	/* A static program has no AT_BASE. */
+	return got[0] != 0 && got[1] != 0 && got[2] != 0 ? h : 0;
+}
+
+static uint64_t read_exec(int dir)
+{
+	uint8_t bytes[AUXV_MAX];
+	int fd = openat(dir, "auxv", O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd >= 0 ? read(fd, bytes, sizeof bytes) : 0;
+	struct tao_rd r = tao_rd_of(bytes, n > 0 ? (size_t)n : 0);
+
+	if (fd >= 0)
+		close(fd);
+	return exec_of_auxv(&r);
+}
+
 enum tao_err measure_process(pid_t pid, struct process_view *v)
 {
 	struct file_id again;
@@ -128,6 +172,7 @@ enum tao_err measure_process(pid_t pid, struct process_view *v)
 	enum tao_err e = open_proc(pid, &dir);
 
 	memset(v, 0, sizeof *v);
+	v->pid = pid;
 	if (e == TAO_OK)
 		e = read_exe(dir, pid, &v->exe);
 	/* One view, not half of one program and half of the next. */
@@ -135,6 +180,8 @@ enum tao_err measure_process(pid_t pid, struct process_view *v)
 		e = read_stat(dir, pid, &v->ppid, &v->start);
 		if (e == TAO_OK)
 			e = read_uid(dir, pid, &v->uid);
+		if (e == TAO_OK)
+			v->exec = read_exec(dir);
 		if (e == TAO_OK)
 			e = read_exe(dir, pid, &again);
 		same = e == TAO_OK && file_id_equal(&again, &v->exe);
@@ -149,47 +196,68 @@ enum tao_err measure_process(pid_t pid, struct process_view *v)
 	return e;
 }
 
-/* Goes from the process of *dir to its parent, whose descriptor then is in *dir. */
-static int to_parent(int *dir, pid_t *pid, uint64_t *start)
+/* Appends what a file in /proc holds, up to max bytes. */
+static enum tao_err slurp(int dir, pid_t pid, const char *name, size_t max, struct tao_buf *out)
 {
-	pid_t parent, still, grandparent;
-	uint64_t parent_start, own_start;
-	int up = -1, good;
+	int fd = openat(dir, name, O_RDONLY | O_CLOEXEC);
+	ssize_t n = 1;
 
-	if (read_stat(*dir, *pid, &parent, &own_start) != TAO_OK || parent <= 0 ||
-	    open_proc(parent, &up) != TAO_OK)
-		return 0;
-	/* A parent that ended before it was opened is the parent no more: its number may be
-	 * another's by now. */
-	good = read_stat(up, parent, &grandparent, &parent_start) == TAO_OK &&
-	       read_stat(*dir, *pid, &still, &own_start) == TAO_OK && still == parent;
-	close(*dir);
-	*dir = up;
-	*pid = parent;
-	*start = parent_start;
-	return good;
+	while (fd >= 0 && n > 0 && out->n <= max) {
+		uint8_t *to = tao_buf_room(out, PROC_TEXT_MAX);
+
+		if (to == NULL)
+			break;
+		n = read(fd, to, PROC_TEXT_MAX);
+		out->n -= PROC_TEXT_MAX - (n > 0 ? (size_t)n : 0);
+	}
+	if (fd < 0 || n < 0) {
+		enum tao_err e = no_access(pid, name);
+
+		if (fd >= 0)
+			close(fd);
+		return e;
+	}
+	close(fd);
+	if (out->n > max)
+		return tao_fail(TAO_ELIMIT, "/proc/%d/%s has more than %zu bytes", (int)pid, name, max);
+	return tao_buf_err(out);
 }
 
-int measure_descends(pid_t pid, pid_t ancestor, uint64_t start)
+enum tao_err proc_slurp(pid_t pid, const char *name, size_t max, struct tao_buf *out)
 {
-	int dir = -1, found = 0;
-	pid_t parent;
-	uint64_t at;
+	int dir = -1;
+	enum tao_err e = open_proc(pid, &dir);
 
-	if (open_proc(pid, &dir) != TAO_OK)
-		return 0;
-	if (read_stat(dir, pid, &parent, &at) != TAO_OK)
-		goto out;
-	for (int i = 0; i < PARENTS_MAX; i++) {
-		if (pid == ancestor) {
-			found = at == start;
-			break;
-		}
-		if (!to_parent(&dir, &pid, &at))
-			break;
-	}
-out:
+	if (e == TAO_OK)
+		e = slurp(dir, pid, name, max, out);
 	if (dir >= 0)
 		close(dir);
-	return found;
+	return e;
+}
+
+enum tao_err measure_started(pid_t pid, const void *args, size_t n, struct process_view *v)
+{
+	struct tao_buf line = TAO_BUF_INIT;
+	struct process_view again;
+	enum tao_err e = measure_process(pid, v);
+
+	if (e == TAO_OK)
+		e = proc_slurp(pid, "cmdline", PROC_MAX_CMDLINE, &line);
+	if (e == TAO_OK)
+		e = measure_process(pid, &again);
+	if (e == TAO_OK && (line.n < n || memcmp(line.p + line.n - n, args, n) != 0 ||
+	                    v->start != again.start || v->exec != again.exec))
+		e = tao_fail(TAO_EDENIED, "process %d has other arguments", (int)pid);
+	tao_buf_free(&line);
+	return e;
+}
+
+enum tao_err proc_unit(pid_t pid, char unit[UNIT_MAX + 1])
+{
+	struct tao_buf text = TAO_BUF_INIT;
+	enum tao_err e = proc_slurp(pid, "cgroup", UNIT_MAX_TEXT, &text);
+
+	unit_parse(text.p, e == TAO_OK ? text.n : 0, unit);
+	tao_buf_free(&text);
+	return e;
 }

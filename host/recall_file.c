@@ -77,6 +77,13 @@ static void fill(Tao__InstanceRecord *m, struct instance *i)
 	m->interpreter = i->interpreter;
 	m->operations = atomic_load(&i->operations);
 	m->door = i->door;
+	m->has_kind = m->has_exec = 1;
+	m->kind = i->kind;
+	m->exec = atomic_load(&i->exec);
+	m->has_args = m->exec == 0 && i->args_n > 0;
+	m->args.data = (uint8_t *)i->args;
+	m->args.len = m->has_args ? i->args_n : 0;
+	m->unit = i->unit;
 }
 
 enum tao_err recall_pack(const struct tao_sealer *s, const char *boot, struct instance *i,
@@ -132,6 +139,8 @@ static enum tao_err check(const Tao__InstanceRecord *m, const char *boot)
 	    m->file.len != FILE_ID_LEN || m->name.len > INSTANCE_MAX_NAME ||
 	    m->extends > INSTANCE_MAX_EXTENDS || strlen(m->program) > PATH_LEN_MAX ||
 	    (m->label != NULL && strlen(m->label) > INSTANCE_MAX_LABEL) ||
+	    m->kind > INSTANCE_PROCESS || m->args.len > INSTANCE_MAX_ARGS ||
+	    (m->unit != NULL && strlen(m->unit) > UNIT_MAX) ||
 	    m->n_member_pids > RECALL_MEMBERS || m->n_member_pids != m->n_member_starts)
 		return tao_fail(TAO_EFORMAT, "it is not the record of an instance");
 	for (size_t k = 0; k < m->n_member_pids; k++)
@@ -151,6 +160,19 @@ static enum tao_err set_name(const Tao__InstanceRecord *m, struct instance *i)
 	return tao_prin_decode(m->name.data, m->name.len, &v->node);
 }
 
+static int copy_texts(const Tao__InstanceRecord *m, struct instance *i)
+{
+	i->program = strdup(m->program);
+	i->label = m->label != NULL ? strdup(m->label) : NULL;
+	i->unit = strdup(m->unit != NULL ? m->unit : "");
+	i->args = m->args.len > 0 ? malloc(m->args.len) : NULL;
+	if (i->args != NULL)
+		memcpy(i->args, m->args.data, m->args.len);
+	i->args_n = m->args.len;
+	return i->program != NULL && (m->label == NULL || i->label != NULL) && i->unit != NULL &&
+	       (m->args.len == 0 || i->args != NULL);
+}
+
 static enum tao_err make(const Tao__InstanceRecord *m, struct instance **out)
 {
 	struct instance *i = calloc(1, sizeof *i);
@@ -168,12 +190,12 @@ static enum tao_err make(const Tao__InstanceRecord *m, struct instance **out)
 	i->interpreter = m->interpreter;
 	atomic_store(&i->operations, m->operations);
 	i->door = (ino_t)m->door;
-	i->program = strdup(m->program);
-	i->label = m->label != NULL ? strdup(m->label) : NULL;
+	i->kind = (enum instance_kind)m->kind;
+	atomic_store(&i->exec, m->exec);
 	e = set_name(m, i);
 	if (e == TAO_OK && !get_file_id(&m->file, &i->file))
 		e = tao_fail(TAO_EFORMAT, "it is not the record of an instance");
-	if (e == TAO_OK && (i->program == NULL || (m->label != NULL && i->label == NULL)))
+	if (!copy_texts(m, i) && e == TAO_OK)
 		e = tao_fail_nomem();
 	if (e != TAO_OK)
 		instance_unref(i);

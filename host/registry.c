@@ -11,6 +11,7 @@ struct registry {
 	pthread_mutex_t lock;
 	struct instance *first;
 	uint32_t count, max;
+	atomic_uint units; /* instances that are in one */
 	uint64_t last_id;
 };
 
@@ -44,6 +45,8 @@ static void instance_free(struct instance *i)
 	}
 	free(i->program);
 	free(i->label);
+	free(i->unit);
+	free(i->args);
 	free(i);
 }
 
@@ -67,9 +70,31 @@ void registry_free(struct registry *r)
 	free(r);
 }
 
-static struct instance *instance_new(const struct measurement *m, uid_t uid, pid_t pid,
-                                     uint64_t start, struct tao_node *name, const char *program,
-                                     const char *label)
+/* The last bytes of what may be long. */
+static int keep_end(struct instance *i, const char *args, size_t n)
+{
+	size_t keep = n < INSTANCE_MAX_ARGS ? n : INSTANCE_MAX_ARGS;
+
+	if (args == NULL || n == 0)
+		return 1;
+	i->args = malloc(keep);
+	if (i->args == NULL)
+		return 0;
+	memcpy(i->args, args + n - keep, keep);
+	i->args_n = keep;
+	return 1;
+}
+
+static int copy_texts(struct instance *i, const struct registration *g)
+{
+	i->program = strdup(g->program);
+	i->label = g->label != NULL ? strdup(g->label) : NULL;
+	i->unit = strdup(g->unit != NULL ? g->unit : "");
+	return i->program != NULL && (g->label == NULL || i->label != NULL) && i->unit != NULL &&
+	       keep_end(i, g->args, g->args_n);
+}
+
+static struct instance *instance_new(const struct registration *g, struct tao_node *name)
 {
 	struct instance *i = calloc(1, sizeof *i);
 	struct name_version *v = calloc(1, sizeof *v);
@@ -83,16 +108,16 @@ static struct instance *instance_new(const struct measurement *m, uid_t uid, pid
 	v->node = name;
 	atomic_store(&i->name, v);
 	atomic_store(&i->refs, 2); /* the registry's and the caller's */
-	i->pid = pid;
-	i->start = start;
-	i->uid = uid;
-	memcpy(i->exe, m->exe, sizeof i->exe);
-	i->interpreter = m->is_interpreter || m->is_script;
-	i->file = m->id;
+	i->kind = g->kind;
+	i->pid = g->pid;
+	i->start = g->start;
+	i->uid = g->uid;
+	atomic_store(&i->exec, g->exec);
+	memcpy(i->exe, g->m->exe, sizeof i->exe);
+	i->interpreter = g->m->is_interpreter || g->m->is_script;
+	i->file = g->m->id;
 	i->since = time(NULL);
-	i->program = strdup(program);
-	i->label = label != NULL ? strdup(label) : NULL;
-	if (name != NULL && i->program != NULL && (label == NULL || i->label != NULL))
+	if (name != NULL && copy_texts(i, g))
 		return i;
 	instance_free(i);
 	return NULL;
@@ -115,11 +140,10 @@ static void end_earlier(struct registry *r, pid_t pid, uint64_t start)
 			atomic_store(&i->ended, 1);
 }
 
-enum tao_err registry_add(struct registry *r, const struct measurement *m, uid_t uid, pid_t pid,
-                          uint64_t start, struct tao_node *name, const char *program,
-                          const char *label, struct instance **out)
+enum tao_err registry_add(struct registry *r, const struct registration *g, struct tao_node *name,
+                          struct instance **out)
 {
-	struct instance *i = instance_new(m, uid, pid, start, name, program, label);
+	struct instance *i = instance_new(g, name);
 	enum tao_err e = i != NULL ? TAO_OK : tao_fail_nomem();
 
 	if (e != TAO_OK)
@@ -128,15 +152,17 @@ enum tao_err registry_add(struct registry *r, const struct measurement *m, uid_t
 	if (r->count >= r->max) {
 		e = tao_fail(TAO_ELIMIT, "the host runs %u programs already: stop some, or raise "
 		             "max_instances in taod.conf", r->count);
-	} else if (times_registered(r, pid, start) >= INSTANCE_MAX_AGAIN) {
-		e = tao_fail(TAO_ELIMIT, "process %d has run 'tao run' %d times in place: start a program "
-		             "with it as a process of its own", (int)pid, INSTANCE_MAX_AGAIN);
+	} else if (times_registered(r, g->pid, g->start) >= INSTANCE_MAX_AGAIN) {
+		e = tao_fail(TAO_ELIMIT, "process %d has been %d programs in place: start the next one "
+		             "as a process of its own", (int)g->pid, INSTANCE_MAX_AGAIN);
 	} else {
-		end_earlier(r, pid, start);
+		if (g->kind == INSTANCE_RUN)
+			end_earlier(r, g->pid, g->start);
 		i->id = ++r->last_id;
 		i->next = r->first;
 		r->first = i;
 		r->count++;
+		r->units += i->unit[0] != 0;
 	}
 	pthread_mutex_unlock(&r->lock);
 	if (e != TAO_OK) {
@@ -155,65 +181,146 @@ void registry_used(struct registry *r, uint64_t id)
 	pthread_mutex_unlock(&r->lock);
 }
 
+/* Of several registrations of a process the last one counts. */
+static void end_older(struct instance *a, struct instance *b)
+{
+	struct instance *older = a->id < b->id ? a : b, *newer = older == a ? b : a;
+
+	if (newer->kind == INSTANCE_RUN)
+		atomic_store(&older->ended, 1);
+}
+
 void registry_restore(struct registry *r, struct instance *i)
 {
 	pthread_mutex_lock(&r->lock);
-	/* Of several registrations of a process the last one counts. */
 	for (struct instance *o = r->first; o != NULL; o = o->next)
 		if (o->pid == i->pid && o->start == i->start)
-			atomic_store(o->id < i->id ? &o->ended : &i->ended, 1);
+			end_older(o, i);
 	i->next = r->first;
 	r->first = instance_ref(i);
 	r->count++;
+	r->units += i->unit[0] != 0;
 	pthread_mutex_unlock(&r->lock);
 }
 
-static struct instance *by_pid(struct registry *r, pid_t pid, uint64_t start)
+int instance_runs_as(const struct instance *i, const struct process_view *v)
 {
-	struct instance *i;
+	uint64_t exec = atomic_load(&i->exec);
+
+	if (!file_id_equal(&v->exe, &i->file))
+		return 0;
+	/* An interpreter is what its script is, and that is what it was started with. */
+	if (i->interpreter && (exec == 0 || exec != v->exec))
+		return 0;
+	/* What is told of a Process is its user. */
+	return i->kind != INSTANCE_PROCESS || i->uid == v->uid;
+}
+
+typedef int related_fn(const struct instance *i, const void *arg);
+
+static int is_process(const struct instance *i, const void *arg)
+{
+	const struct process_view *v = arg;
+
+	return i->pid == v->pid && i->start == v->start && !atomic_load(&i->ended);
+}
+
+struct unit_member {
+	char unit[UNIT_MAX + 1];
+	uid_t uid;
+};
+
+/* Units in which users' own processes run (cron, sshd without sessions) are shared: only the
+ * same user's. */
+static int is_of_unit(const struct instance *i, const void *arg)
+{
+	const struct unit_member *m = arg;
+
+	return i->kind == INSTANCE_RUN && i->uid == m->uid && strcmp(i->unit, m->unit) == 0;
+}
+
+/* Of the instances so related: the first that v runs as, in *out, else the first. */
+static void look(struct registry *r, related_fn *related, const void *arg,
+                 const struct process_view *v, struct instance **out, struct instance **around)
+{
+	struct instance *first = NULL;
 
 	pthread_mutex_lock(&r->lock);
-	for (i = r->first; i != NULL; i = i->next)
-		if (i->pid == pid && i->start == start && !atomic_load(&i->ended))
-			break;
-	if (i != NULL)
-		instance_ref(i);
-	pthread_mutex_unlock(&r->lock);
-	return i;
-}
-
-/* Another user's interpreter below a registered one (su, sudo) runs a script of that user's. */
-static int is_others_script(const struct instance *i, int generation, uid_t uid)
-{
-	return generation > 0 && i->interpreter && uid != i->uid;
-}
-
-enum tao_err registry_find(struct host *h, pid_t pid, struct instance **out)
-{
-	uint64_t child_start = UINT64_MAX;
-	uid_t uid = 0;
-
-	for (int n = 0; n < MAX_ANCESTORS && pid > 1; n++) {
-		struct process_view v;
-
-		/* A parent that started after its child is a reused number. */
-		if (measurer_process(h->measurer, pid, &v) != TAO_OK || v.start > child_start)
-			break;
-		if (n == 0)
-			uid = v.uid;
-		*out = by_pid(h->registry, pid, v.start);
-		if (*out == NULL)
-			*out = recall_find(h->recall, pid, v.start);
-		if (*out != NULL && is_others_script(*out, n, uid)) {
-			instance_unref(*out);
-			*out = NULL;
-			break;
-		}
-		if (*out != NULL)
-			return TAO_OK;
-		child_start = v.start;
-		pid = v.ppid;
+	for (struct instance *i = r->first; i != NULL && *out == NULL; i = i->next) {
+		if (!related(i, arg))
+			continue;
+		if (instance_runs_as(i, v))
+			*out = instance_ref(i);
+		else if (first == NULL)
+			first = i;
 	}
+	if (*out == NULL && *around == NULL && first != NULL)
+		*around = instance_ref(first);
+	pthread_mutex_unlock(&r->lock);
+}
+
+static void look_up_member(struct host *h, const struct process_view *at,
+                           const struct process_view *v, struct instance **out,
+                           struct instance **around)
+{
+	struct instance *i = recall_find(h->recall, at->pid, at->start);
+
+	if (i != NULL && instance_runs_as(i, v))
+		*out = i;
+	else if (i != NULL && *around == NULL)
+		*around = i;
+	else
+		instance_unref(i);
+}
+
+static void look_up_descent(struct host *h, const struct process_view *v, struct instance **out,
+                            struct instance **around)
+{
+	struct process_view at = *v;
+
+	for (int n = 0; n < MAX_ANCESTORS && *out == NULL; n++) {
+		uint64_t child_start = at.start;
+
+		look(h->registry, is_process, &at, v, out, around);
+		if (*out == NULL)
+			look_up_member(h, &at, v, out, around);
+		/* A parent that started after its child is a reused number. */
+		if (at.ppid <= 1 || measurer_process(h->measurer, at.ppid, &at) != TAO_OK ||
+		    at.start > child_start)
+			break;
+	}
+}
+
+static void look_up_unit(struct host *h, const struct process_view *v, struct instance **out,
+                         struct instance **around)
+{
+	struct unit_member m = { .uid = v->uid };
+
+	if (atomic_load(&h->registry->units) == 0)
+		return;
+	measurer_unit(h->measurer, v->pid, m.unit);
+	if (m.unit[0] != 0)
+		look(h->registry, is_of_unit, &m, v, out, around);
+}
+
+enum tao_err registry_find(struct host *h, pid_t pid, const struct process_view *v,
+                           struct instance **out, struct instance **around)
+{
+	struct process_view own;
+
+	*out = *around = NULL;
+	if (v == NULL && measurer_process(h->measurer, pid, &own) == TAO_OK)
+		v = &own;
+	if (v != NULL)
+		look_up_descent(h, v, out, around);
+	if (v != NULL && *out == NULL)
+		look_up_unit(h, v, out, around);
+	if (*out != NULL) {
+		instance_unref(*around);
+		*around = NULL;
+	}
+	if (*out != NULL || *around != NULL)
+		return TAO_OK;
 	return tao_fail(TAO_ENOTRUN, "this process was not started with 'tao run', so it has no name "
 	                "and no keys here: start it as 'tao run PROGRAM ARGS'");
 }
@@ -257,6 +364,7 @@ void registry_settle(struct registry *r, struct instance *i)
 	} else {
 		*p = i->next;
 		r->count--;
+		r->units -= i->unit[0] != 0;
 	}
 	pthread_mutex_unlock(&r->lock);
 	if (i != NULL)

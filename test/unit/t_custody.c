@@ -59,13 +59,14 @@ static struct instance *instance_of(struct host *h, const uint8_t *exe, uid_t ui
 {
 	static pid_t pid = 1000000;
 	struct measurement m = { .copy_fd = -1 };
+	struct registration g = { .m = &m, .uid = uid, .pid = pid++, .start = 1,
+		                  .program = "/usr/bin/example" };
 	struct instance *i = NULL;
 
 	memcpy(m.exe, exe, sizeof m.exe);
 	m.manifest[0] = manifest;
-	if (registry_add(h->registry, &m, uid, pid++, 1,
-	                 name_program(h->name, &m, uid, 0, domain_id(h->domain)), "/usr/bin/example",
-	                 NULL, &i) != TAO_OK) {
+	if (registry_add(h->registry, &g, name_program(h->name, &m, uid, 0, domain_id(h->domain)),
+	                 &i) != TAO_OK) {
 		printf("Bail out! no instance: %s\n", tao_why());
 		exit(1);
 	}

@@ -76,9 +76,8 @@ static void answers(void)
 	ok(file_id_equal(&v.exe, &w.exe) && v.uid == w.uid && v.ppid == w.ppid &&
 	   v.start == w.start,
 	   "is the same");
-	ok(measurer_descends(m, measurer_pid(m), getpid(), w.start) == 1,
-	   "the measurer is a child");
-	ok(measurer_descends(m, getpid(), measurer_pid(m), w.start) == 0, "not a parent");
+	ok(v.pid == w.pid && v.exec == w.exec && v.exec != 0, "to the last field");
+	ok_err(measurer_started(m, getpid(), "x", 2, &v), TAO_EDENIED, "it was not started with x");
 	ok_err(measurer_process(m, -5, &v), TAO_EINVAL, "an error's code comes back");
 	ok(strstr(tao_why(), "-5") != NULL, "with its sentence");
 	ok_err(measure("/etc/passwd", args, &there), TAO_EFORMAT, "a program's error too");
@@ -246,7 +245,7 @@ static void dies(void)
 	ok(measurer_pid(m) != second, "from a new one");
 	signal_measurer(SIGKILL);
 	usleep(20000);
-	ok(measurer_descends(m, getpid(), 1, 0) == 0, "a question about descent starts it too");
+	ok_err(measurer_started(m, getpid(), "x", 2, &v), TAO_EDENIED, "so does another question");
 	confined();
 }
 

@@ -16,13 +16,16 @@ static enum tao_err add(struct registry *r, pid_t pid, uint64_t start, const cha
                         struct instance **out)
 {
 	struct measurement m = { .copy_fd = -1 };
+	struct registration g = { .uid = 1000, .pid = pid, .start = start,
+		                  .program = "/bin/example", .label = label };
 	struct tao_node *host = name_host(root, domain), *name;
 
 	m.exe[0] = 3;
 	name = name_program(host, &m, 1000, 0, domain);
 	tao_node_free(host);
 	*out = NULL;
-	return registry_add(r, &m, 1000, pid, start, name, "/bin/example", label, out);
+	g.m = &m;
+	return registry_add(r, &g, name, out);
 }
 
 static struct instance *must_add(struct registry *r, pid_t pid, uint64_t start)
@@ -249,11 +252,25 @@ static void check_threads(void)
 
 /* ---- descent, asked of the real measurer ---- */
 
+/* TAO_OK only with exactly these. */
+static enum tao_err find(struct host *h, pid_t pid, const struct instance *want,
+                         const struct instance *want_around)
+{
+	struct instance *got, *around;
+	enum tao_err e = registry_find(h, pid, NULL, &got, &around);
+
+	if (got != want || around != want_around)
+		e = e == TAO_OK ? TAO_EINVAL : e;
+	instance_unref(got);
+	instance_unref(around);
+	return e;
+}
+
 static void check_descent(void)
 {
 	struct host h = { 0 };
-	struct process_view v;
-	struct instance *i = NULL, *found = NULL;
+	struct process_view v, i_am;
+	struct instance *i = NULL;
 	const char *build = getenv("TAO_BUILD");
 	char taod[4096];
 
@@ -264,19 +281,30 @@ static void check_descent(void)
 	}
 	h.registry = registry_new(MAX);
 	measurer_process(h.measurer, getppid(), &v);
-	ok_err(registry_find(&h, getpid(), &found), TAO_ENOTRUN, "a process of nobody");
+	ok_err(find(&h, getpid(), NULL, NULL), TAO_ENOTRUN, "a process of nobody");
 	i = must_add(h.registry, getppid(), v.start);
-	ok(registry_find(&h, getpid(), &found) == TAO_OK && found == i,
-	   "a child of a registered process");
-	instance_unref(found);
+	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "a child of a registered process, running another");
+	measurer_process(h.measurer, getpid(), &i_am);
+	i->file = i_am.exe;
+	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "running the same, it is of that instance");
+	i->interpreter = 1;
+	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "but not of an interpreter whose start is unknown");
+	atomic_store(&i->exec, i_am.exec + 1);
+	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "nor of another start");
+	atomic_store(&i->exec, i_am.exec);
+	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "but of this one");
+	i->kind = INSTANCE_PROCESS;
+	ok_err(find(&h, getpid(), getuid() == 1000 ? i : NULL, getuid() == 1000 ? NULL : i), TAO_OK,
+	       "a Process is of one user");
+	i->kind = INSTANCE_RUN;
 	atomic_store(&i->ended, 1);
-	ok_err(registry_find(&h, getpid(), &found), TAO_ENOTRUN, "not when that has ended");
+	ok_err(find(&h, getpid(), NULL, NULL), TAO_ENOTRUN, "not when that has ended");
 	over(h.registry, i);
 	i = must_add(h.registry, getppid(), v.start + 1);
-	ok_err(registry_find(&h, getpid(), &found), TAO_ENOTRUN,
+	ok_err(find(&h, getpid(), NULL, NULL), TAO_ENOTRUN,
 	       "nor a child of a process that had the number before");
 	over(h.registry, i);
-	ok_err(registry_find(&h, 0x7ffffff0, &found), TAO_ENOTRUN, "nor a process that is not there");
+	ok_err(find(&h, 0x7ffffff0, NULL, NULL), TAO_ENOTRUN, "nor a process that is not there");
 	registry_free(h.registry);
 	measurer_stop(h.measurer);
 }

@@ -1,0 +1,22 @@
+/*
+ * What /proc says of a process, for the measurer: measure.h's measure_process()
+ * and, here, what only the measurer's own files need. Everything read is
+ * bounded, and is a process's own word where it can write it (cmdline, environ).
+ *
+ * Errors: TAO_ENOTFOUND (gone), TAO_EPERM, TAO_ELIMIT, TAO_ESYS, TAO_ENOMEM.
+ */
+#ifndef HOST_PROC_H
+#define HOST_PROC_H
+
+#include "measure.h"
+#include "unit.h"
+
+#define PROC_MAX_CMDLINE (2u << 20) /* bytes: more than the kernel lets through by default */
+
+/* Appends the file NAME of that process; TAO_ELIMIT when it is longer than max. */
+enum tao_err proc_slurp(pid_t pid, const char *name, size_t max, struct tao_buf *out);
+
+/* Its system unit, "" if it is in none. */
+enum tao_err proc_unit(pid_t pid, char unit[UNIT_MAX + 1]);
+
+#endif
