@@ -53,8 +53,10 @@ void instance_learn(struct host *h, struct instance *i)
 	if (!i->interpreter || i->args_n == 0 || atomic_load(&i->exec) != 0)
 		return;
 	if (measurer_started(h->measurer, i->pid, i->args, i->args_n, &v) == TAO_OK &&
-	    v.start == i->start && file_id_equal(&v.exe, &i->file))
+	    v.start == i->start && file_id_equal(&v.exe, &i->file)) {
 		atomic_store(&i->exec, v.exec);
+		recall_changed(i);
+	}
 }
 
 /* The installed tao, started by a program itself, speaks for that program:

@@ -174,6 +174,18 @@ void recall_member(struct instance *i, pid_t pid, uint64_t start)
 	pthread_mutex_unlock(&k->r->lock);
 }
 
+void recall_changed(struct instance *i)
+{
+	struct kept *k = i->kept;
+
+	if (k == NULL)
+		return;
+	pthread_mutex_lock(&k->r->lock);
+	if (!k->over)
+		queue_locked(k);
+	pthread_mutex_unlock(&k->r->lock);
+}
+
 /* A parent that runs the same executable belongs to the instance too, unless it was
  * there before: a shell that starts the same shell with tao run. */
 static void look_at_parent(struct kept *k, pid_t ppid)

@@ -85,6 +85,8 @@ enum tao_err recall_add(struct host *h, struct instance *i);
 void recall_member(struct instance *i, pid_t pid, uint64_t start);
 /* instance_extend(), and its file says so first. */
 enum tao_err recall_extend(struct host *h, struct instance *i, const struct tao_node *subprin);
+/* Something else of it changed: its file is written anew by and by. */
+void recall_changed(struct instance *i);
 /* It is over: its file goes. */
 void recall_over(struct instance *i);
 /* The instance with that member, with a reference, or NULL. r may be NULL. */
