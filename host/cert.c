@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -268,6 +269,21 @@ static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
 	return TAO_OK;
 }
 
+/* A renewal that is refused is tried again and again: told when the reason is a new one. */
+static void record(struct host *h, struct instance *i, const struct key_facts *f, enum tao_err e)
+{
+	char why[TAO_WHY_MAX] = "", *before = NULL;
+
+	if (e != TAO_OK) { /* reading a file has sentences of its own */
+		snprintf(why, sizeof why, "%s", tao_why());
+		before = cert_refusal(h, f->uid, f->name);
+		tao_fail(e, "%s", why);
+	}
+	if (before == NULL || strcmp(before, why) != 0)
+		audit_event(h, "certificate", i, i->uid, e, "key", f->name);
+	free(before);
+}
+
 enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
                          struct tao_buf *der)
 {
@@ -286,6 +302,7 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
 		e = issue(h, name, &f, der);
 	if (e == TAO_OK)
 		e = put_unless_held(h, name, &f, der);
+	record(h, i, &f, e);
 	keep_refusal(h, f.uid, f.name, e == TAO_OK ? NULL : tao_why());
 	return e;
 }

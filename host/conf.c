@@ -16,7 +16,7 @@
 #define MAX_CONF 65536
 #define MAX_WORKERS 256
 
-enum kind { NUMBER, PATH };
+enum kind { NUMBER, PATH, AUDIT };
 
 /* The keys of taod.conf. */
 static const struct key {
@@ -31,6 +31,8 @@ static const struct key {
 	{ "certificate_lifetime", NUMBER, offsetof(struct host_conf, cert_seconds), 1, 366 * 86400 },
 	{ "max_instances", NUMBER, offsetof(struct host_conf, max_instances), 1, 1000000 },
 	{ "max_keys", NUMBER, offsetof(struct host_conf, max_keys), 1, 1000000 },
+	{ "audit", AUDIT, offsetof(struct host_conf, audit_require), 0, 0 },
+	{ "audit_size", NUMBER, offsetof(struct host_conf, audit_bytes), 4096, 1u << 30 },
 	{ "timeout", NUMBER, offsetof(struct host_conf, timeout_ms), 1, 3600000 },
 };
 
@@ -130,13 +132,26 @@ static enum tao_err set_path(const struct key *k, const char *path, const char *
 	return *to != NULL ? TAO_OK : tao_fail_nomem();
 }
 
+static enum tao_err set_audit(const struct key *k, const char *path, const char *value,
+                              struct host_conf *c)
+{
+	if (strcmp(value, "on") != 0 && strcmp(value, "require") != 0)
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: give on or require", path, k->name, value);
+	*(uint32_t *)((char *)c + k->offset) = strcmp(value, "require") == 0;
+	return TAO_OK;
+}
+
 static enum tao_err set_key(const char *path, const CONF_VALUE *v, struct host_conf *c)
 {
+	static enum tao_err (*const setters[])(const struct key *, const char *, const char *,
+	                                       struct host_conf *) = {
+		[NUMBER] = set_number, [PATH] = set_path, [AUDIT] = set_audit,
+	};
+
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
 		if (strcmp(v->name, keys[i].name) != 0)
 			continue;
-		return keys[i].kind == PATH ? set_path(&keys[i], path, v->value, c)
-		                            : set_number(&keys[i], path, v->value, c);
+		return setters[keys[i].kind](&keys[i], path, v->value, c);
 	}
 	return tao_fail(TAO_EINVAL, "%s: unknown key %s: see taod.conf(5)", path, v->name);
 }
@@ -225,6 +240,7 @@ static enum tao_err defaults(const char *dir, struct host_conf *c)
 	c->cert_seconds = 72 * 3600;
 	c->max_instances = 4096;
 	c->max_keys = 1000;
+	c->audit_bytes = 16u << 20;
 	c->timeout_ms = 10000;
 	if (c->socket == NULL || c->openssl_conf == NULL || c->module == NULL)
 		return tao_fail_nomem();

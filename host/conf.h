@@ -11,6 +11,7 @@
  *   DIR/certs/UID/NAME.pem    program certificates; NAME.why: why there is none
  *   DIR/domain/           the policy domain (domain/domain.h)
  *   DIR/run/tao.sock      the socket           DIR/run/taod.pid
+ *   DIR/audit/            the audit log (auditlog.h)
  *   DIR/taod.log          log, unless taod runs in the foreground
  *
  * DIR, keys, certs, run are readable by everybody (stubs are sealed, certificates public); host and domain by
@@ -42,6 +43,8 @@ struct host_conf {
 	uint32_t cert_seconds;   /* certificate_lifetime = SECONDS; default 259200 */
 	uint32_t max_instances;  /* max_instances = N; default 4096 */
 	uint32_t max_keys;       /* max_keys = N, per user; default 1000 */
+	uint32_t audit_require;  /* audit = on (default) | require: no operation without its record */
+	uint32_t audit_bytes;    /* audit_size = BYTES of a file of the audit log; default 16777216 */
 	uint32_t timeout_ms;     /* timeout = MILLISECONDS of provider requests; default 10000 */
 };
 

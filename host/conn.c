@@ -258,7 +258,8 @@ static enum tao_err wrong_state(const char *op, enum conn_state state)
 static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
                            const struct tao_rpc_msg *m, int may_be_slow, struct tao_buf *body)
 {
-	struct request r = { h, c, c->inst, m, body, may_be_slow };
+	struct request r = { .h = h, .c = c, .inst = c->inst, .m = m, .body = body,
+	                     .may_be_slow = may_be_slow, .notes = TAO_BUF_INIT };
 	enum tao_err e;
 
 	if (op == NULL)
@@ -271,10 +272,17 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
 		return tao_fail(TAO_EPROTO, "%s is for connections to the host's socket", m->op);
 	if (m->body_n > op->max_body)
 		return tao_fail(TAO_ELIMIT, "%s takes at most %zu bytes", m->op, op->max_body);
-	e = op->slow && !may_be_slow ? OP_LATER : op->fn(&r);
+	e = audit_refuses(h, op);
+	if (e == TAO_OK)
+		e = op->slow && !may_be_slow ? OP_LATER : op->fn(&r);
+	if (e == TAO_OK)
+		e = tao_buf_err(body);
 	if (c->inst != NULL && e != OP_LATER)
 		atomic_fetch_add_explicit(&c->inst->operations, 1, memory_order_relaxed);
-	return e == TAO_OK ? tao_buf_err(body) : e;
+	if (e != OP_LATER)
+		audit_op(&r, op, e);
+	tao_buf_free(&r.notes);
+	return e;
 }
 
 /* 0: not answered, it is for a thread that may take its time. */

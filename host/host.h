@@ -26,6 +26,7 @@
  *   keystore.c  their files
  *   cert.c      program certificates
  *   renew.c     their renewal for programs that run
+ *   audit.c     the audit log (audit.h)
  */
 #ifndef HOST_HOST_H
 #define HOST_HOST_H
@@ -34,6 +35,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "audit.h"
 #include "conf.h"
 #include "measure.h"
 #include "measurer.h"
@@ -68,6 +70,7 @@ struct host {
 	struct registry *registry;
 	struct recall *recall;
 	struct custody *custody;
+	struct audit *audit;
 	struct loop *loop;
 };
 
@@ -126,6 +129,9 @@ struct instance {
 	ino_t door;               /* inode of the program's end: who has it belongs here */
 	atomic_int last_pid;      /* of the process that identified itself last */
 	struct kept *kept;        /* recall's: what is in its file; NULL: none */
+	_Atomic uint64_t last_start; /* its start time */
+	_Atomic(struct key_use *) uses; /* audit.h */
+	atomic_uint n_uses;
 	struct instance *next;    /* registry's */
 };
 
@@ -177,6 +183,9 @@ void instance_unref(struct instance *i);
 void registry_settle(struct registry *r, struct instance *i);
 void registry_each(struct registry *r, void (*fn)(struct instance *, void *), void *arg);
 uint32_t registry_count(struct registry *r);
+/* fn is told each instance that is over. Before any is registered. */
+void registry_on_end(struct registry *r, void (*fn)(struct host *, struct instance *),
+                     struct host *h);
 /* The current principal; valid as long as the instance. */
 const struct tao_node *instance_name(struct instance *i);
 /* Appends ext...; the old name stays valid. subprin's ownership is not taken. */
@@ -276,6 +285,8 @@ struct request {
 	const struct tao_rpc_msg *m;
 	struct tao_buf *body;     /* reply */
 	int may_be_slow;          /* this thread is one of loop_defer()'s */
+	struct tao_buf notes;     /* for the audit log: audit_note() */
+	struct key_use *use;      /* audit_note_key() */
 };
 
 /* What an operation returns, before it did anything, if it turns out to be slow and
@@ -290,6 +301,7 @@ struct op {
 	size_t max_body;
 	op_fn *fn;
 	int slow;                 /* measures, writes files, or opens many keys */
+	enum audit_how audit;     /* how it is recorded (audit.h) */
 };
 
 const struct op *op_find(const char *name);
@@ -311,7 +323,7 @@ op_fn op_generate_key, op_get_key, op_open_key, op_sign, op_list_keys, op_get_ce
 	op_policy_certificate;
 op_fn op_run;
 op_fn op_new_key, op_keys, op_key, op_cert, op_status, op_ps, op_doctor, op_trust, op_policy,
-	op_add_fact, op_remove_fact, op_shutdown;
+	op_add_fact, op_remove_fact, op_shutdown, op_log;
 
 /* ---- sealed keys (custody.c, custody_type.c, custody_use.c, sealedkey.c) ----
  *

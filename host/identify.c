@@ -109,6 +109,7 @@ static enum tao_err identify(struct host *h, struct conn *c, struct instance **o
 	if (e == TAO_OK) {
 		if (c->via == NULL)
 			loop_dismiss(h, c->uid);
+		atomic_store(&i->last_start, v.start);
 		atomic_store(&i->last_pid, c->pid);
 		if (file_id_equal(&v.exe, &i->file))
 			recall_member(i, c->pid, v.start);

@@ -261,6 +261,8 @@ static enum tao_err change_fact(struct request *r, enum tao_err (*change)(struct
 		return e;
 	e = OP_UNPACK(r, &pa, tao__fact_request, &rq);
 	if (e == TAO_OK)
+		audit_note(r, "fact", rq->fact);
+	if (e == TAO_OK)
 		e = change(r->h->domain, rq->fact);
 	if (e == TAO_OK)
 		host_log("info", "user %u changed the policy: %s %s", (unsigned)r->c->uid, r->m->op,
@@ -287,8 +289,10 @@ static enum tao_err set_fact(struct request *r, const char *text, int remove)
 	enum tao_err e = remove ? domain_remove_fact(r->h->domain, text)
 	                        : domain_add_fact(r->h->domain, text);
 
-	if (e == TAO_OK)
+	if (e == TAO_OK) {
+		audit_note_apart(r, "rule", remove ? "removed" : "added", text);
 		host_log("info", "user %u %s %s", (unsigned)r->c->uid, remove ? "removed" : "added", text);
+	}
 	return e == TAO_EEXIST || e == TAO_ENOTFOUND ? TAO_OK : e;
 }
 
@@ -385,6 +389,8 @@ enum tao_err op_trust(struct request *r)
 	if (e != TAO_OK)
 		return e;
 	e = OP_UNPACK(r, &pa, tao__trust_request, &rq);
+	if (e == TAO_OK)
+		audit_note(r, "path", rq->path);
 	if (e == TAO_OK && (rq->path[0] != '/' || r->c->passed_fd < 0))
 		e = tao_fail(TAO_EINVAL, "Host.Trust needs an absolute path and the program's descriptor");
 	if (e == TAO_OK) {

@@ -16,12 +16,22 @@ static enum tao_err own_stub(struct request *r, const char *name, struct tao_buf
 	return keystore_get(r->h, r->inst->uid, name, stub);
 }
 
+static void note_key(struct request *r, const struct held_key *k)
+{
+	struct key_facts f;
+
+	held_key_facts(k, &f);
+	audit_note_key(r, held_key_id(k), f.name);
+}
+
 /* The opened key of a stub, or of a name in the store; checked for the caller. */
 static enum tao_err open_for_caller(struct request *r, const void *stub, size_t n,
                                     struct held_key **out)
 {
 	enum tao_err e = custody_open(r->h, stub, n, out);
 
+	if (e == TAO_OK)
+		note_key(r, *out);
 	if (e == TAO_OK)
 		e = custody_allows(r->h, *out, r->inst);
 	return e;
@@ -110,6 +120,8 @@ enum tao_err op_sign(struct request *r)
 	if (e == TAO_OK)
 		e = custody_find(r->h, rq->key_id.data, rq->key_id.len, &k);
 	if (e == TAO_OK)
+		note_key(r, k);
+	if (e == TAO_OK)
 		e = custody_allows(r->h, k, r->inst);
 	if (e == TAO_OK) {
 		struct sign_how how = {
@@ -197,8 +209,14 @@ static enum tao_err make_key(struct request *r, const struct key_spec *s, const 
 {
 	Tao__KeyResponse rp = TAO__KEY_RESPONSE__INIT;
 	struct tao_buf stub = TAO_BUF_INIT;
-	enum tao_err e = custody_generate(r->h, s, &stub);
+	enum tao_err e;
 
+	audit_note(r, "key", s->name);
+	audit_note(r, "type", s->type);
+	audit_note(r, "policy", s->policy);
+	audit_note(r, "for", s->program);
+	audit_note_int(r, "for_uid", s->uid);
+	e = custody_generate(r->h, s, &stub);
 	if (e == TAO_OK)
 		e = keystore_put(r->h, s->uid, s->name, &stub);
 	if (e == TAO_OK) {

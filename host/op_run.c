@@ -385,6 +385,10 @@ enum tao_err op_run(struct request *r)
 	else if (run.inst != NULL)
 		atomic_store(&run.inst->ended, 1); /* it stays the caller's process, without a name */
 	if (run.inst != NULL)
+		audit_note_instance(r, run.inst);
+	else if (rq != NULL)
+		audit_note(r, "path", rq->path);
+	if (run.inst != NULL)
 		registry_settle(r->h->registry, run.inst);
 	instance_unref(run.inst);
 	if (run.pidfd >= 0)

@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/rand.h>
@@ -106,8 +107,13 @@ enum tao_err op_extend_name(struct request *r)
 
 	if (e == TAO_OK)
 		e = tao_subprin_decode(rq->data.data, rq->data.len, &sub);
-	if (e == TAO_OK)
+	if (e == TAO_OK) {
+		char *text = tao_node_text(sub);
+
+		audit_note(r, "with", text);
+		free(text);
 		e = extend_checked(r, sub);
+	}
 	tao_node_free(sub);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
@@ -137,6 +143,14 @@ enum tao_err op_random(struct request *r)
 	return e;
 }
 
+static void note_statement(struct request *r, const struct tao_node *form)
+{
+	char *text = form != NULL ? tao_node_text(form) : NULL;
+
+	audit_note(r, "says", text);
+	free(text);
+}
+
 static enum tao_err attest_checked(struct request *r, const Tao__RPCRequest *rq,
                                    struct tao_buf *att)
 {
@@ -145,6 +159,7 @@ static enum tao_err attest_checked(struct request *r, const Tao__RPCRequest *rq,
 	EVP_PKEY *key = NULL;
 	enum tao_err e = tao_form_decode(rq->data.data, rq->data.len, &form);
 
+	note_statement(r, form);
 	if (e == TAO_OK && rq->has_issuer)
 		e = tao_prin_decode(rq->issuer.data, rq->issuer.len, &issuer);
 	if (e == TAO_OK && issuer != NULL && !tao_prin_covers(name, issuer))
@@ -205,6 +220,7 @@ static enum tao_err seal_data(struct request *r, const Tao__RPCRequest *rq, stru
 	if (policy == NULL)
 		return tao_fail(TAO_EINVAL, "seal policy %s is not known: use self, few, any, exact, "
 		                "program or host", rq->policy);
+	audit_note(r, "policy", policy);
 	tao_node_encode(instance_name(r->inst), &name);
 	d.version = SEALEDDATA_VERSION;
 	d.data = rq->data;
@@ -279,6 +295,8 @@ static enum tao_err unseal_data(struct request *r, const Tao__RPCRequest *rq,
 	*out = (Tao__SealedData *)m;
 	if (e == TAO_OK && (*out)->version != SEALEDDATA_VERSION)
 		e = tao_fail(TAO_EVERSION, "the data was sealed by a newer version: upgrade taod");
+	if (e == TAO_OK)
+		audit_note(r, "policy", (*out)->policy);
 	if (e == TAO_OK && !may_unseal(r, *out))
 		e = tao_fail(TAO_EWRONGPROG, "the data is sealed for another program or user");
 	tao_buf_free(&plain);

@@ -13,6 +13,8 @@ struct registry {
 	uint32_t count, max;
 	atomic_uint units; /* instances that are in one */
 	uint64_t last_id;
+	void (*on_end)(struct host *, struct instance *);
+	struct host *host;   /* for on_end */
 };
 
 struct registry *registry_new(uint32_t max)
@@ -43,6 +45,7 @@ static void instance_free(struct instance *i)
 		free(v);
 		v = before;
 	}
+	audit_uses_free(i);
 	free(i->program);
 	free(i->label);
 	free(i->unit);
@@ -369,7 +372,16 @@ void registry_settle(struct registry *r, struct instance *i)
 	pthread_mutex_unlock(&r->lock);
 	if (i != NULL)
 		recall_over(i);
+	if (i != NULL && r->on_end != NULL)
+		r->on_end(r->host, i);
 	instance_unref(i);
+}
+
+void registry_on_end(struct registry *r, void (*fn)(struct host *, struct instance *),
+                     struct host *h)
+{
+	r->on_end = fn;
+	r->host = h;
 }
 
 void registry_each(struct registry *r, void (*fn)(struct instance *, void *), void *arg)

@@ -121,7 +121,10 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	h->custody = custody_new();
 	if (h->registry == NULL || h->custody == NULL)
 		return tao_fail_nomem();
+	registry_on_end(h->registry, audit_instance_end, h);
 	e = write_public_files(h);
+	if (e == TAO_OK)
+		e = audit_start(h, &h->audit);
 	if (e == TAO_OK)
 		e = loop_new(h, &h->loop);
 	if (e == TAO_OK)
@@ -148,6 +151,7 @@ void host_end(struct host *h)
 	if (pid != NULL)
 		unlink(pid);
 	free(pid);
+	audit_stop(h);
 	registry_free(h->registry);
 	recall_free(h->recall);
 	custody_free(h->custody);

@@ -186,7 +186,7 @@ my %states = ('Tao.Sign' => 'p', 'Tao.OpenKey' => 'p', 'Tao.GetKey' => 'p', 'Tao
 	'Tao.ListKeys' => 'p', 'Tao.GenerateKey' => 'p', 'Tao.GetPolicyCertificate' => 'ndhp', 'Tao.Hello' => 'nd',
 	'Tao.Prove' => 'h', 'Tao.GetTaoName' => 'p', 'Tao.ExtendTaoName' => 'p', 'Tao.GetRandomBytes' => 'p',
 	'Tao.Attest' => 'p', 'Tao.Seal' => 'p', 'Tao.Unseal' => 'p', map { ("Host.$_" => 'n') } qw(Run NewKey Keys Key
-	Cert Status Ps Doctor Trust Policy AddFact RemoveFact Shutdown));
+	Cert Status Ps Doctor Trust Policy AddFact RemoveFact Log Shutdown));
 my %into = (n => ['connect'], d => ['door'], h => [ 'connect', 'hello' ], p => [ 'connect', 'identify' ]);
 my @listed = slurp(srctop() . '/host/ops.c') =~ /^\t\{ "([\w.]+)",/mg;
 is_deeply([ sort keys %states ], [ sort @listed ], 'the operations of the table');
