@@ -235,9 +235,8 @@ static void is_holder(struct instance *i, void *arg)
 {
 	struct holder *w = arg;
 	struct tao_buf urn = TAO_BUF_INIT;
-	int runs = !atomic_load(&i->ended) || atomic_load(&i->door_open);
 
-	if (!w->found && runs && !tao_node_equal(instance_name(i), w->name) &&
+	if (!w->found && instance_runs(i) && !tao_node_equal(instance_name(i), w->name) &&
 	    domain_principal_urn(instance_name(i), &urn) == TAO_OK)
 		w->found = fits(w->host, w->cert, tao_buf_cstr(&urn), w->facts);
 	tao_buf_free(&urn);

@@ -128,6 +128,7 @@ struct instance {
 	char *unit;               /* system unit that it was registered in; "" if in none */
 	ino_t door;               /* inode of the program's end: who has it belongs here */
 	atomic_int last_pid;      /* of the process that identified itself last */
+	atomic_int by_member;     /* its door is dead, but a member of it lives (recall.h) */
 	struct kept *kept;        /* recall's: what is in its file; NULL: none */
 	_Atomic uint64_t last_start; /* its start time */
 	_Atomic(struct key_use *) uses; /* audit.h */
@@ -177,6 +178,8 @@ enum tao_err registry_find(struct host *h, pid_t pid, const struct process_view 
 int instance_runs_as(const struct instance *i, const struct process_view *v);
 /* The instance whose door has one of these inodes, or NULL: for people's questions only. */
 struct instance *registry_by_door(struct registry *r, const uint64_t *inodes, size_t n);
+/* Its first process lives, or who has its door, or a member. */
+int instance_runs(struct instance *i);
 struct instance *instance_ref(struct instance *i);
 void instance_unref(struct instance *i);
 /* After a change of conns, door_open, ended or watched: an instance that is over goes. */

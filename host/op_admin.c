@@ -92,7 +92,7 @@ static void ps_one(struct instance *i, void *arg)
 	int ended = atomic_load(&i->ended);
 
 	if (ps->n == ps->max || (!ps->all && i->uid != ps->uid) ||
-	    (ended && !atomic_load(&i->door_open) && atomic_load(&i->conns) == 0))
+	    (!instance_runs(i) && atomic_load(&i->conns) == 0))
 		return;
 	info = &ps->list[ps->n];
 	tao__instance_info__init(info);

@@ -290,11 +290,13 @@ void recall_watch(struct host *h, struct instance *i)
 	struct process_view v;
 	struct member m;
 
+	atomic_store(&i->by_member, 0);
 	for (size_t at = 0; k != NULL && !is_closing(k->r) && member_at(k, at, &m); at++) {
 		int pidfd = (int)syscall(SYS_pidfd_open, m.pid, 0);
 
 		if (pidfd >= 0 && lives(h, &m, &v) && file_id_equal(&v.exe, &i->file)) {
 			atomic_store(&i->last_pid, m.pid);
+			atomic_store(&i->by_member, 1);
 			watch_add(h, i, pidfd);
 			return;
 		}

@@ -106,5 +106,8 @@ enum tao_err recall_pack(const struct tao_sealer *s, const char *boot, struct in
 enum tao_err recall_unpack(const struct tao_sealer *s, const char *boot, const void *blob,
                            size_t blob_n, struct instance **out,
                            struct member members[RECALL_MEMBERS], size_t *n);
+/* The same of what was in the blob. */
+enum tao_err recall_parse(const char *boot, const void *plain, size_t plain_n,
+                          struct instance **out, struct member members[RECALL_MEMBERS], size_t *n);
 
 #endif

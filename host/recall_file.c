@@ -204,22 +204,19 @@ static enum tao_err make(const Tao__InstanceRecord *m, struct instance **out)
 	return e;
 }
 
-enum tao_err recall_unpack(const struct tao_sealer *s, const char *boot, const void *blob,
-                           size_t blob_n, struct instance **out,
-                           struct member members[RECALL_MEMBERS], size_t *n)
+enum tao_err recall_parse(const char *boot, const void *plain, size_t plain_n,
+                          struct instance **out, struct member members[RECALL_MEMBERS], size_t *n)
 {
-	struct tao_buf plain = TAO_BUF_INIT;
 	struct tao_pb_alloc pa;
 	ProtobufCMessage *any = NULL;
 	const Tao__InstanceRecord *m;
-	enum tao_err e = tao_unseal(s, TAO_SEAL_INSTANCE, aad, sizeof aad, blob, blob_n, &plain);
+	enum tao_err e;
 
 	*out = NULL;
 	*n = 0;
 	tao_pb_alloc_init(&pa, CAP);
-	if (e == TAO_OK)
-		e = tao_pb_unpack(&pa, &tao__instance_record__descriptor, plain.p, plain.n,
-		                  "record of an instance", &any);
+	e = tao_pb_unpack(&pa, &tao__instance_record__descriptor, plain, plain_n,
+	                  "record of an instance", &any);
 	m = (const Tao__InstanceRecord *)any;
 	if (e == TAO_OK)
 		e = check(m, boot);
@@ -228,6 +225,18 @@ enum tao_err recall_unpack(const struct tao_sealer *s, const char *boot, const v
 	for (size_t k = 0; e == TAO_OK && k < m->n_member_pids; k++)
 		members[(*n)++] = (struct member){ m->member_pids[k], m->member_starts[k] };
 	tao_pb_free(&pa, any);
+	return e;
+}
+
+enum tao_err recall_unpack(const struct tao_sealer *s, const char *boot, const void *blob,
+                           size_t blob_n, struct instance **out,
+                           struct member members[RECALL_MEMBERS], size_t *n)
+{
+	struct tao_buf plain = TAO_BUF_INIT;
+	enum tao_err e = tao_unseal(s, TAO_SEAL_INSTANCE, aad, sizeof aad, blob, blob_n, &plain);
+
+	if (e == TAO_OK)
+		e = recall_parse(boot, plain.p, plain.n, out, members, n);
 	tao_buf_free(&plain);
 	return e;
 }

@@ -28,6 +28,11 @@ struct registry *registry_new(uint32_t max)
 	return r;
 }
 
+int instance_runs(struct instance *i)
+{
+	return !atomic_load(&i->ended) || atomic_load(&i->door_open) || atomic_load(&i->by_member);
+}
+
 struct instance *instance_ref(struct instance *i)
 {
 	atomic_fetch_add(&i->refs, 1);

@@ -108,8 +108,11 @@ static void find_tao(struct host *h)
 
 enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 {
+	unsigned stale = tao_dir_sweep(h->conf.dir); /* DIR/lock is ours */
 	enum tao_err e = load_keys(h, pass);
 
+	if (stale > 0)
+		host_log("info", "removed %u temporary files of a taod that was killed", stale);
 	h->since = time(NULL);
 	find_tao(h);
 	if (e == TAO_OK)

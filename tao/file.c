@@ -1,5 +1,6 @@
 #include "file.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,6 +15,9 @@
 #define CHUNK 4096
 #define PASS_MAX 1023 /* bytes of a passphrase */
 #define TEMP_TRIES 8
+#define TEMP_PREFIX ".tao-"
+#define TEMP_DIGITS 16
+#define SWEEP_DEPTH 8 /* directories below one another */
 
 /* Reading */
 
@@ -152,7 +156,7 @@ static int open_temp(struct target *t)
 			errno = EIO;
 			return -1;
 		}
-		snprintf(t->temp, sizeof t->temp, ".tao-%02x%02x%02x%02x%02x%02x%02x%02x", r[0], r[1],
+		snprintf(t->temp, sizeof t->temp, TEMP_PREFIX "%02x%02x%02x%02x%02x%02x%02x%02x", r[0], r[1],
 		         r[2], r[3], r[4], r[5], r[6], r[7]);
 		fd = openat(t->dir, t->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (fd >= 0 || errno != EEXIST)
@@ -255,6 +259,49 @@ enum tao_err tao_dir_make(const char *path, mode_t mode)
 	default:
 		return tao_fail_sys("cannot make the directory %s", path);
 	}
+}
+
+/* Sweeping */
+
+static int is_temp(const char *name)
+{
+	size_t n = strlen(TEMP_PREFIX);
+
+	return strncmp(name, TEMP_PREFIX, n) == 0 && strlen(name) == n + TEMP_DIGITS &&
+	       strspn(name + n, "0123456789abcdef") == TEMP_DIGITS;
+}
+
+static unsigned sweep(int fd, int depth)
+{
+	DIR *d = fdopendir(fd);
+	struct dirent *de;
+	struct stat st;
+	unsigned n = 0;
+
+	if (d == NULL) {
+		close(fd);
+		return 0;
+	}
+	while ((de = readdir(d)) != NULL) {
+		if (fstatat(fd, de->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+			continue;
+		if (S_ISREG(st.st_mode) && is_temp(de->d_name)) {
+			n += unlinkat(fd, de->d_name, 0) == 0;
+		} else if (S_ISDIR(st.st_mode) && de->d_name[0] != '.' && depth > 0) {
+			int sub = openat(fd, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+			n += sub >= 0 ? sweep(sub, depth - 1) : 0;
+		}
+	}
+	closedir(d);
+	return n;
+}
+
+unsigned tao_dir_sweep(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd >= 0 ? sweep(fd, SWEEP_DEPTH) : 0;
 }
 
 /* Passphrases */

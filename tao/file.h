@@ -22,6 +22,11 @@ enum tao_err tao_fd_read(int fd, const char *what, size_t max, struct tao_buf *o
 /* write to a temporary beside it, fsync, rename, fsync of the directory. */
 enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mode, int flags);
 
+/* Removes the temporaries that writers who were killed left there and in the directories below,
+ * symbolic links not followed. Only while nobody writes there. Returns how many; what cannot be
+ * read or removed stays. */
+unsigned tao_dir_sweep(const char *path);
+
 /* Makes the directory (parents must exist); fine if it exists already. */
 enum tao_err tao_dir_make(const char *path, mode_t mode);
 

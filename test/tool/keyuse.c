@@ -1,7 +1,7 @@
 /*
  * keyuse: uses a private key from many processes and threads at once.
  *
- *   keyuse KEY PROCESSES THREADS SIGNATURES
+ *   keyuse KEY PROCESSES THREADS SIGNATURES [PATIENCE]
  *
  * KEY is a URI or a file, loaded once, before the first fork. Each process is
  * a child of the one before (so that parents live while children sign), which
@@ -9,7 +9,8 @@
  * turns in one step and in several with a copied context, and verifies each
  * with the public key. Prints the signatures per second of the first process
  * and exits with 1 if anything failed in any process; the error queue goes to
- * standard error.
+ * standard error. With PATIENCE, a signature that fails is tried again for so
+ * many seconds, and "tried again" is printed by each process where that was needed.
  */
 #include <pthread.h>
 #include <stdio.h>
@@ -25,10 +26,12 @@
 
 #define SIG_MAX 256
 #define THREADS_MAX 256
+#define TRY_AGAIN_US 20000
 
 struct job {
 	EVP_PKEY *key;
 	long n;
+	int patience, again;
 	int good;
 };
 
@@ -86,35 +89,6 @@ static int sign_and_verify(EVP_PKEY *key, long i)
 	return good && ERR_peek_error() == 0; /* success leaves no error behind */
 }
 
-static void *work(void *arg)
-{
-	struct job *j = arg;
-
-	for (long i = 0; j->good && i < j->n; i++)
-		j->good = sign_and_verify(j->key, i);
-	if (!j->good)
-		ERR_print_errors_fp(stderr);
-	return NULL;
-}
-
-static int work_in_threads(EVP_PKEY *key, int threads, long n)
-{
-	pthread_t id[THREADS_MAX];
-	struct job job[THREADS_MAX];
-	int good = 1;
-
-	for (int i = 0; i < threads; i++) {
-		job[i] = (struct job){ key, n, 1 };
-		if (pthread_create(&id[i], NULL, work, &job[i]) != 0)
-			exit(2);
-	}
-	for (int i = 0; i < threads; i++) {
-		pthread_join(id[i], NULL);
-		good = good && job[i].good;
-	}
-	return good;
-}
-
 static double now(void)
 {
 	struct timespec t;
@@ -123,9 +97,57 @@ static double now(void)
 	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-static int work_in_processes(EVP_PKEY *key, int processes, int threads, long n)
+static int sign_with_patience(struct job *j, long i)
 {
-	int status, good = work_in_threads(key, 1, 2);
+	double end = now() + j->patience;
+	int good = sign_and_verify(j->key, i);
+
+	while (!good && now() < end) {
+		j->again = 1;
+		ERR_clear_error();
+		usleep(TRY_AGAIN_US);
+		good = sign_and_verify(j->key, i);
+	}
+	return good;
+}
+
+static void *work(void *arg)
+{
+	struct job *j = arg;
+
+	for (long i = 0; j->good && i < j->n; i++)
+		j->good = sign_with_patience(j, i);
+	if (!j->good)
+		ERR_print_errors_fp(stderr);
+	return NULL;
+}
+
+static int work_in_threads(EVP_PKEY *key, int threads, long n, int patience)
+{
+	pthread_t id[THREADS_MAX];
+	struct job job[THREADS_MAX];
+	int good = 1, again = 0;
+
+	for (int i = 0; i < threads; i++) {
+		job[i] = (struct job){ key, n, patience, 0, 1 };
+		if (pthread_create(&id[i], NULL, work, &job[i]) != 0)
+			exit(2);
+	}
+	for (int i = 0; i < threads; i++) {
+		pthread_join(id[i], NULL);
+		good = good && job[i].good;
+		again = again || job[i].again;
+	}
+	if (again) {
+		puts("tried again");
+		fflush(stdout);
+	}
+	return good;
+}
+
+static int work_in_processes(EVP_PKEY *key, int processes, int threads, long n, int patience)
+{
+	int status, good = work_in_threads(key, 1, 2, patience);
 	pid_t child = 0;
 
 	if (processes > 1) {
@@ -133,23 +155,23 @@ static int work_in_processes(EVP_PKEY *key, int processes, int threads, long n)
 		if (child < 0)
 			return 0;
 		if (child == 0)
-			exit(work_in_processes(key, processes - 1, threads, n) ? 0 : 1);
+			exit(work_in_processes(key, processes - 1, threads, n, patience) ? 0 : 1);
 	}
-	good = work_in_threads(key, threads, n) && good;
+	good = work_in_threads(key, threads, n, patience) && good;
 	if (child > 0)
 		good = waitpid(child, &status, 0) == child && status == 0 && good;
-	return work_in_threads(key, 1, 2) && good;
+	return work_in_threads(key, 1, 2, patience) && good;
 }
 
 int main(int argc, char **argv)
 {
-	EVP_PKEY *key = argc == 5 ? load(argv[1]) : NULL;
+	EVP_PKEY *key = argc == 5 || argc == 6 ? load(argv[1]) : NULL;
 	int processes, threads, good;
 	double start;
 	long n;
 
 	if (key == NULL) {
-		fprintf(stderr, "usage: keyuse KEY PROCESSES THREADS SIGNATURES\n");
+		fprintf(stderr, "usage: keyuse KEY PROCESSES THREADS SIGNATURES [PATIENCE]\n");
 		ERR_print_errors_fp(stderr);
 		return 2;
 	}
@@ -159,7 +181,7 @@ int main(int argc, char **argv)
 	if (threads < 1 || threads > THREADS_MAX)
 		return 2;
 	start = now();
-	good = work_in_processes(key, processes, threads, n);
+	good = work_in_processes(key, processes, threads, n, argc == 6 ? atoi(argv[5]) : 0);
 	if (good)
 		printf("%.0f\n", (double)(threads * n) / (now() - start));
 	EVP_PKEY_free(key);

@@ -206,6 +206,39 @@ static void full_disk(void)
 	}
 }
 
+static void sweeping(void)
+{
+	static const char *const temps[] = { ".tao-0123456789abcdef", "sub/.tao-fedcba9876543210",
+	                                     "sub/deep/.tao-0000000000000000" };
+	static const char *const others[] = { ".tao-0123456789abcde", ".tao-0123456789abcdeg", "tao-x",
+	                                      "sub/.tao-0123456789abcdef0", ".other" };
+	int there = 0;
+
+	tao_dir_make(in_dir("swept"), 0755);
+	tao_dir_make(in_dir("swept/sub"), 0755);
+	tao_dir_make(in_dir("swept/sub/deep"), 0755);
+	tao_dir_make(in_dir("outside"), 0755);
+	ok_err(tao_file_write(in_dir("outside/.tao-0123456789abcdef"), "x", 1, 0600, TAO_FILE_VOLATILE),
+	       TAO_OK, "a file that is not flushed");
+	ok(symlink("../outside", in_dir("swept/link")) == 0, "a link to another directory");
+	for (size_t i = 0; i < 3 + 5; i++) {
+		char name[64];
+
+		snprintf(name, sizeof name, "swept/%s", i < 3 ? temps[i] : others[i - 3]);
+		tao_file_write(in_dir(name), "x", 1, 0600, TAO_FILE_VOLATILE);
+	}
+	ok(tao_dir_sweep(in_dir("swept")) == 3, "three temporaries are swept");
+	for (size_t i = 0; i < 5; i++) {
+		char name[64];
+
+		snprintf(name, sizeof name, "swept/%s", others[i]);
+		there += access(in_dir(name), F_OK) == 0;
+	}
+	ok(there == 5, "and nothing else");
+	ok(access(in_dir("outside/.tao-0123456789abcdef"), F_OK) == 0, "nor behind a link");
+	ok(tao_dir_sweep(in_dir("swept")) == 0 && tao_dir_sweep(in_dir("none")) == 0, "nothing to sweep");
+}
+
 int main(void)
 {
 	char command[96];
@@ -218,6 +251,7 @@ int main(void)
 	directories();
 	passphrases();
 	full_disk();
+	sweeping();
 	snprintf(command, sizeof command, "rm -rf %s", dir);
 	ok(system(command) == 0, "tidied up");
 	return done();
