@@ -24,6 +24,9 @@ static struct instance *make_instance(struct registry *r)
 {
 	static const uint8_t root[TAO_HASH_LEN] = { 1 }, domain[TAO_HASH_LEN] = { 2 };
 	struct measurement m = { .copy_fd = -1, .is_interpreter = 1 };
+	struct registration g = { .m = &m, .uid = 1000, .pid = 42, .start = 4200, .label = "label",
+		                  .program = "/usr/bin/example", .unit = "example.service",
+		                  .args = "a\0b", .args_n = 4 };
 	struct tao_node *host = name_host(root, domain), *name, *sub;
 	struct instance *i = NULL;
 
@@ -31,7 +34,7 @@ static struct instance *make_instance(struct registry *r)
 	m.id = (struct file_id){ 4, 5, 6, { 7, 8 }, { 9, 10 } };
 	name = name_program(host, &m, 1000, 0, domain);
 	tao_node_free(host);
-	if (registry_add(r, &m, 1000, 42, 4200, name, "/usr/bin/example", "label", &i) != TAO_OK ||
+	if (registry_add(r, &g, name, &i) != TAO_OK ||
 	    tao_subprin_parse(".Mode(1)", 8, &sub) != TAO_OK || instance_extend(i, sub) != TAO_OK) {
 		printf("Bail out! %s\n", tao_why());
 		exit(1);
@@ -49,7 +52,8 @@ static int is_same(struct instance *a, struct instance *b)
 {
 	return a->id == b->id && a->pid == b->pid && a->start == b->start && a->uid == b->uid &&
 	       memcmp(a->exe, b->exe, sizeof a->exe) == 0 && file_id_equal(&a->file, &b->file) &&
-	       strcmp(a->program, b->program) == 0 && strcmp(a->label, b->label) == 0 &&
+	       a->kind == b->kind && strcmp(a->unit, b->unit) == 0 && a->args_n == b->args_n &&
+	       memcmp(a->args, b->args, a->args_n) == 0 && strcmp(a->program, b->program) == 0 && strcmp(a->label, b->label) == 0 &&
 	       a->since == b->since && a->interpreter == b->interpreter && a->door == b->door &&
 	       atomic_load(&a->operations) == atomic_load(&b->operations) &&
 	       atomic_load(&a->name)->depth == atomic_load(&b->name)->depth &&
@@ -87,7 +91,7 @@ static void round_trip(struct instance *i)
 /* ---- one field at a time ---- */
 
 static uint8_t bytes[INSTANCE_MAX_NAME + 1];
-static char text[8192];
+static char text[2 * INSTANCE_MAX_ARGS + 8192];
 
 static void version_2(Tao__InstanceRecord *m) { m->version = 2; }
 static void version_0(Tao__InstanceRecord *m) { m->version = 0; }
@@ -103,6 +107,14 @@ static void long_name(Tao__InstanceRecord *m) { m->name.data = bytes; m->name.le
 static void extends_65(Tao__InstanceRecord *m) { m->extends = INSTANCE_MAX_EXTENDS + 1; }
 static void long_program(Tao__InstanceRecord *m) { m->program = text; }
 static void long_label(Tao__InstanceRecord *m) { m->label = text; }
+static void unknown_kind(Tao__InstanceRecord *m) { m->has_kind = 1; m->kind = 99; }
+static void long_unit(Tao__InstanceRecord *m) { m->unit = text; }
+static void long_args(Tao__InstanceRecord *m)
+{
+	m->has_args = 1;
+	m->args.data = (uint8_t *)text;
+	m->args.len = INSTANCE_MAX_ARGS + 1;
+}
 static void uneven_members(Tao__InstanceRecord *m) { m->n_member_starts--; }
 static void member_0(Tao__InstanceRecord *m) { m->member_pids[0] = 0; }
 static void many_members(Tao__InstanceRecord *m)
@@ -130,6 +142,8 @@ static const struct {
 	{ "no name", no_name, TAO_EFORMAT }, { "half a name", bad_name, TAO_EFORMAT },
 	{ "a long name", long_name, TAO_EFORMAT }, { "65 extensions", extends_65, TAO_EFORMAT },
 	{ "a long program", long_program, TAO_EFORMAT }, { "a long label", long_label, TAO_EFORMAT },
+	{ "an unknown kind", unknown_kind, TAO_EFORMAT }, { "a long unit", long_unit, TAO_EFORMAT },
+	{ "long arguments", long_args, TAO_EFORMAT },
 	{ "more members than start times", uneven_members, TAO_EFORMAT },
 	{ "a member that is no process", member_0, TAO_EFORMAT },
 	{ "65 members", many_members, TAO_EFORMAT },
