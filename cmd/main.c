@@ -24,8 +24,11 @@
 	"  --policy host           for any program of this host\n"
 
 const struct cmd cmd_table[] = {
-	{ "init", NULL, "[--domain NAME] " PASS_ARGS, "makes a host and its domain", cmd_init,
+	{ "init", NULL, "[--domain NAME] [--root soft|parent] " PASS_ARGS,
+	  "makes a host and its domain", cmd_init,
 	  "  --domain NAME           name of the domain, for people [the machine's name]\n"
+	  "  --root soft|parent      keys under a passphrase [soft], or sealed by another host,\n"
+	  "                          under which taod will run: no passphrase\n"
 	  PASS_DETAILS
 	  "Without either, the passphrase is asked for on the terminal, twice.\n" },
 	{ "up", NULL, "[--foreground] " PASS_ARGS, "starts the host", cmd_up,

@@ -12,6 +12,9 @@ static void text(const Tao__StatusResponse *s)
 	cmd_field("directory", s->dir);
 	cmd_field("domain", s->domain);
 	cmd_fieldf("root", "%s%s", s->root, s->development ? "; development host" : "");
+	cmd_field("parent", s->parent);
+	if (s->has_delegated_until)
+		cmd_fieldf("delegation", "until %s", cmd_time(s->delegated_until, since));
 	cmd_fieldf("rules", "version %llu", (unsigned long long)s->rules_version);
 	if (s->recalled > 0)
 		cmd_fieldf("programs", "%u, %u of them recalled at the start", s->instances, s->recalled);
@@ -34,6 +37,10 @@ static int json(const struct cmd_env *env, const Tao__StatusResponse *s)
 	tao_json_str(&j, "version", s->version);
 	tao_json_str(&j, "principal", s->principal);
 	tao_json_str(&j, "root", s->root);
+	if (s->parent != NULL)
+		tao_json_str(&j, "parent", s->parent);
+	if (s->has_delegated_until)
+		tao_json_int(&j, "delegated_until", s->delegated_until);
 	tao_json_str(&j, "dir", s->dir);
 	tao_json_int(&j, "pid", s->pid);
 	tao_json_int(&j, "since", s->since);

@@ -10,8 +10,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "../host/root.h"
 #include "config.h"
 #include "tao.pb-c.h"
+#include "up.h"
 
 #define PASS_FD 3 /* taod reads the passphrase here */
 
@@ -24,8 +26,7 @@ static const struct option options[] = {
 	{ NULL, 0, NULL, 0 },
 };
 
-/* taod beside this tao (a build tree), else where it is installed. */
-static enum tao_err find_taod(char path[PATH_MAX])
+enum tao_err cmd_find_taod(char path[PATH_MAX])
 {
 	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - sizeof "/taod");
 	char *slash;
@@ -110,7 +111,7 @@ static int start(const struct cmd_env *env, const char *dir, int foreground,
 	int fd, status;
 
 	snprintf(number, sizeof number, "%d", PASS_FD);
-	if (find_taod(path) != TAO_OK || pass_pipe(secret, &fd) != TAO_OK)
+	if (cmd_find_taod(path) != TAO_OK || pass_pipe(secret, &fd) != TAO_OK)
 		return cmd_failed(env);
 	status = (foreground ? exec_taod : spawn_taod)(env, path, args, fd);
 	close(fd);
@@ -151,7 +152,9 @@ static int bring_up(struct cmd_env *env, const struct host_conf *conf, struct cm
 
 	pass->prompt = "passphrase of the host";
 	pass->credential = 1;
-	if (cmd_passphrase(pass, &secret) != TAO_OK)
+	if (!conf->root->passphrase)
+		status = cmd_up_parent(env, conf, foreground);
+	else if (cmd_passphrase(pass, &secret) != TAO_OK)
 		status = cmd_failed(env);
 	else
 		status = start(env, conf->dir, foreground, &secret);

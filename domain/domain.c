@@ -415,6 +415,20 @@ static enum tao_err deny_host(const struct tao_node *host)
 	return TAO_EDENIED;
 }
 
+/* The programs that a stacked host stands on, itself included. */
+static enum tao_err check_below(struct domain *d, const struct tao_node *name, size_t n)
+{
+	enum tao_err e = TAO_OK;
+
+	for (size_t i = 1; e == TAO_OK && i <= n; i++) {
+		const uint8_t *exe = fact_measured(name->kid[i]);
+
+		if (exe != NULL)
+			e = check_hash(d, exe, "a program that the host stands on,");
+	}
+	return e;
+}
+
 enum tao_err domain_check_host(struct domain *d, const struct tao_node *host)
 {
 	size_t end, i = rules_range(&d->rules, "TrustedHost", &end);
@@ -431,7 +445,8 @@ enum tao_err domain_check_host(struct domain *d, const struct tao_node *host)
 		if (e != TAO_OK)
 			return e;
 	}
-	return check_revoked(d, covers_node, host, "the host");
+	e = check_below(d, host, tao_prin_ext_count(host));
+	return e == TAO_OK ? check_revoked(d, covers_node, host, "the host") : e;
 }
 
 /* Neither the program nor anything on the way to it. */
@@ -440,6 +455,8 @@ static enum tao_err check_program_revoked(struct domain *d, const struct fact_pr
 	char what[2 * TAO_HASH_LEN + 32] = "the program [";
 	enum tao_err e = check_hash(d, p->host_key, "the host's key");
 
+	if (e == TAO_OK)
+		e = check_below(d, p->name, p->n_host);
 	if (e == TAO_OK)
 		e = check_hash(d, p->exe, "the program");
 	hex(p->exe, what + strlen(what));

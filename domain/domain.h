@@ -88,7 +88,8 @@ enum tao_err domain_may_unseal(struct domain *d, const struct tao_node *name, co
  *   HOST says SealedKey(NAME, [SHA-256 of spki], "key name", "purpose")
  *
  * signed by the host's key, where NAME = host.measurement.PolicyKey([domain id]) and the host is
- * trusted. The statement is a predicate, not speaksfor: a TLS key thereby never
+ * trusted. For a stacked host, whose name its parent gives, by a key with delegations down from
+ * the key that the name starts with; for other hosts without any. The statement is a predicate, not speaksfor: a TLS key thereby never
  * speaks for its program in the Tao's logic.
  *
  * The certificate: X.509 v3, serial 128 random bits, signed by the policy key with SHA-256;

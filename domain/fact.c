@@ -388,23 +388,32 @@ static int is_policy_key(const struct tao_node *ext, const uint8_t *domain)
 	       memcmp(ext->kid[0]->text, domain, TAO_HASH_LEN) == 0;
 }
 
-static int is_program(const struct tao_node *name, const uint8_t *domain)
+const uint8_t *fact_measured(const struct tao_node *ext)
 {
-	const struct measurement *m;
+	const struct measurement *m = measurement_of(ext);
+
+	return m != NULL && measurement_ok(m, ext, 0) ? (const uint8_t *)ext->kid[0]->text : NULL;
+}
+
+/* The measurement's place in the name, 0 if it is no program's. */
+static size_t program_at(const struct tao_node *name, const uint8_t *domain)
+{
+	size_t guard = 1;
 
 	if (name->tag != TAO_PRIN || strcmp(name->text, "key") != 0 || !is_hash(name->kid[0]))
 		return 0;
-	if (name->n_kid < 3 || !is_guard(name->kid[1], domain))
+	while (guard < name->n_kid && !is_guard(name->kid[guard], domain))
+		guard++;
+	if (guard + 1 >= name->n_kid || fact_measured(name->kid[guard + 1]) == NULL)
 		return 0;
-	m = measurement_of(name->kid[2]);
-	return m != NULL && measurement_ok(m, name->kid[2], 0);
+	return guard + 1;
 }
 
-static struct tao_node *local_name(const struct tao_node *name, const uint8_t *domain)
+static struct tao_node *local_name(const struct tao_node *name, size_t at, const uint8_t *domain)
 {
 	struct tao_node *p = tao_prin_key(domain);
 
-	for (size_t i = 2; p != NULL && i < name->n_kid; i++) {
+	for (size_t i = at; p != NULL && i < name->n_kid; i++) {
 		struct tao_node *longer = tao_prin_extend(p, tao_node_dup(name->kid[i]));
 
 		tao_node_free(p);
@@ -416,8 +425,10 @@ static struct tao_node *local_name(const struct tao_node *name, const uint8_t *d
 enum tao_err fact_program(const struct tao_node *name, const uint8_t domain[TAO_HASH_LEN],
                           struct fact_program *out)
 {
+	size_t at = program_at(name, domain);
+
 	memset(out, 0, sizeof *out);
-	if (!is_program(name, domain)) {
+	if (at == 0) {
 		char *text = tao_node_text(name);
 
 		tao_fail(
@@ -431,10 +442,11 @@ enum tao_err fact_program(const struct tao_node *name, const uint8_t domain[TAO_
 	}
 	out->name = name;
 	out->host_key = (const uint8_t *)name->kid[0]->text;
-	out->exe = (const uint8_t *)name->kid[2]->kid[0]->text;
-	out->n_ext = name->n_kid - 3;
-	out->in_domain = out->n_ext == 1 && is_policy_key(name->kid[3], domain);
-	out->local = local_name(name, domain);
+	out->exe = fact_measured(name->kid[at]);
+	out->n_host = at - 1;
+	out->n_ext = name->n_kid - at - 1;
+	out->in_domain = out->n_ext == 1 && is_policy_key(name->kid[at + 1], domain);
+	out->local = local_name(name, at, domain);
 	return out->local != NULL ? TAO_OK : tao_fail_nomem();
 }
 

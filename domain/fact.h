@@ -61,16 +61,21 @@ struct fact_program {
 	const struct tao_node *name;
 	const uint8_t *host_key; /* TAO_HASH_LEN bytes: SHA-256 of the host's key */
 	const uint8_t *exe;      /* TAO_HASH_LEN bytes: SHA-256 of the executable */
+	size_t n_host;           /* extensions of the host's name: up to its guard */
 	size_t n_ext;            /* behind the measurement */
 	int in_domain;           /* exactly PolicyKey([domain id]) is behind the measurement */
 	struct tao_node *local;  /* from the measurement on, re-rooted at the domain id */
 };
 
 /* name must be key([host]).DatalogGuard(key([domain])).MEASUREMENT, perhaps
- * with extensions behind; else TAO_EDENIED. */
+ * with extensions behind; else TAO_EDENIED. On a stacked host, what its parent calls
+ * it stands before the guard. The first guard of the domain counts: behind it, a
+ * program could write what it likes, and has written it itself. */
 enum tao_err fact_program(const struct tao_node *name, const uint8_t domain[TAO_HASH_LEN],
                           struct fact_program *out);
 void fact_program_clear(struct fact_program *p);
+/* The hash of the executable (TAO_HASH_LEN bytes) that an extension names, or NULL. */
+const uint8_t *fact_measured(const struct tao_node *ext);
 
 /* Whether a rule's principal means this program: its whole name or its local
  * one, with or without a final PolicyKey([domain id]). Never a host's name:

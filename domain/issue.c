@@ -36,8 +36,6 @@ enum tao_err domain_principal_urn(const struct tao_node *name, struct tao_buf *o
 
 /* ---- what the attestation says ---- */
 
-/* A key that a program holds itself may speak for the program by a
- * delegation; that a key is sealed can be told by the host only. */
 static enum tao_err refuse_delegation(const void *attestation, size_t n)
 {
 	struct tao_rd r = tao_rd_of(attestation, n);
@@ -54,6 +52,18 @@ static enum tao_err refuse_delegation(const void *attestation, size_t n)
 		tao_rd_bytes(&r, tao_rd_varint(&r));
 	}
 	return r.bad ? tao_fail(TAO_EFORMAT, "this is not an attestation") : TAO_OK;
+}
+
+/* A key that a program holds itself may speak for the program by a
+ * delegation; that a key is sealed can be told by the host only. The name of a host
+ * at the root is its key's, so nothing is between; that of a stacked host is given by its
+ * parent, who lets the key speak for it. */
+static enum tao_err check_delegation(const void *attestation, size_t n,
+                                     const struct fact_program *p)
+{
+	if (p->n_host > 1)
+		return TAO_OK;
+	return refuse_delegation(attestation, n);
 }
 
 /* Purposes of keys (as the host seals them in): what a certificate is for. */
@@ -99,12 +109,12 @@ static enum tao_err check_statement(const struct tao_node *m, const uint8_t *has
 	return check_purpose(m->kid[3]);
 }
 
-/* Its host says it, with the key that the host's name starts with. A host
+/* Its host says it, by the key that the host's name starts with. A host
  * attests for a program whatever the program says, so the program's own word
  * about a key is worth nothing here. */
 static enum tao_err check_speaker(const struct tao_attested *a, const struct fact_program *p)
 {
-	if (tao_prin_ext_count(a->speaker) == 1 && tao_prin_covers(a->speaker, p->name) &&
+	if (tao_prin_ext_count(a->speaker) == p->n_host && tao_prin_covers(a->speaker, p->name) &&
 	    tao_prin_ext_count(a->root) == 0 && tao_prin_covers(a->root, p->name))
 		return TAO_OK;
 	return tao_fail(TAO_EDENIED,
@@ -180,7 +190,7 @@ static enum tao_err dns_collect(const struct rules *r, const struct fact_program
 static enum tao_err ask_rules(struct domain *d, const struct fact_program *p, const uint8_t *hash,
                               struct dns *l)
 {
-	struct tao_node *host = tao_prin_prefix(p->name, 1);
+	struct tao_node *host = tao_prin_prefix(p->name, p->n_host);
 	enum tao_err e;
 
 	if (host == NULL)
@@ -240,13 +250,13 @@ enum tao_err domain_issue(struct domain *d, const void *attestation, size_t atte
 	enum tao_err e = tao_attestation_verify(attestation, attestation_n, TAO_NOW, NULL, &a);
 
 	if (e == TAO_OK)
-		e = refuse_delegation(attestation, attestation_n);
-	if (e == TAO_OK)
 		e = tao_sha256(spki, spki_n, hash);
 	if (e == TAO_OK)
 		e = check_statement(a.message, hash);
 	if (e == TAO_OK)
 		e = fact_program(a.message->kid[0], d->id, &p);
+	if (e == TAO_OK)
+		e = check_delegation(attestation, attestation_n, &p);
 	if (e == TAO_OK)
 		e = check_speaker(&a, &p);
 	if (e == TAO_OK)

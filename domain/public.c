@@ -1,6 +1,7 @@
 /* Policy domains as tao/tao.h shows them to C programs. */
 #include "../tao/tao.h"
 #include "domain.h"
+#include "fact.h"
 
 /* struct tao_domain is struct domain under its public name. */
 static struct domain *in(struct tao_domain *d)
@@ -64,11 +65,17 @@ enum tao_err tao_domain_facts(struct tao_domain *d, void (*each)(const char *fac
 
 enum tao_err tao_domain_trusts(struct tao_domain *d, const struct tao_node *program)
 {
-	struct tao_node *host = tao_prin_prefix(program, 1); /* key([host]).GUARD */
-	enum tao_err e = host != NULL ? domain_trusts_host(in(d), host) : tao_fail_nomem();
+	struct fact_program p;
+	struct tao_node *host = NULL;
+	enum tao_err e = fact_program(program, domain_id(in(d)), &p);
 
+	if (e == TAO_OK && (host = tao_prin_prefix(program, p.n_host)) == NULL)
+		e = tao_fail_nomem();
+	if (e == TAO_OK)
+		e = domain_trusts_host(in(d), host);
 	if (e == TAO_OK)
 		e = domain_trusts_program(in(d), program);
+	fact_program_clear(&p);
 	tao_node_free(host);
 	return e;
 }

@@ -9,6 +9,7 @@
 #include <openssl/x509v3.h>
 
 #include "host.h"
+#include "root.h"
 #include "../tao/attest.h"
 #include "../tao/file.h"
 
@@ -174,16 +175,13 @@ static enum tao_err issue(struct host *h, const struct tao_node *name, const str
 	                                 tao_term_bytes(f->spki_hash, sizeof f->spki_hash),
 	                                 tao_term_str(f->name), tao_term_str(f->purpose));
 	struct tao_buf att = TAO_BUF_INIT;
-	EVP_PKEY *key = NULL;
 	int64_t now = tao_now_ns();
-	enum tao_err e = said != NULL ? tao_signer_open(&h->signer, &key) : tao_fail_nomem();
+	enum tao_err e = said != NULL ? TAO_OK : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = tao_attest(key, h->name, now - BACKDATE_NS, now + STATEMENT_NS, said, NULL, 0,
-		               &att);
+		e = h->conf.root->attest(h, h->name, now - BACKDATE_NS, now + STATEMENT_NS, said, &att);
 	if (e == TAO_OK)
 		e = domain_issue(h->domain, att.p, att.n, f->spki, f->spki_n, h->conf.cert_seconds, der);
-	EVP_PKEY_free(key);
 	tao_node_free(said);
 	tao_buf_free(&att);
 	return e;

@@ -11,12 +11,13 @@
 #include <openssl/conf.h>
 
 #include "config.h"
+#include "root.h"
 #include "../tao/file.h"
 
 #define MAX_CONF 65536
 #define MAX_WORKERS 256
 
-enum kind { NUMBER, PATH, AUDIT };
+enum kind { NUMBER, PATH, AUDIT, ROOT };
 
 /* The keys of taod.conf. */
 static const struct key {
@@ -33,6 +34,9 @@ static const struct key {
 	{ "max_keys", NUMBER, offsetof(struct host_conf, max_keys), 1, 1000000 },
 	{ "audit", AUDIT, offsetof(struct host_conf, audit_require), 0, 0 },
 	{ "audit_size", NUMBER, offsetof(struct host_conf, audit_bytes), 4096, 1u << 30 },
+	{ "root", ROOT, offsetof(struct host_conf, root), 0, 0 },
+	{ "parent", PATH, offsetof(struct host_conf, parent), 0, 0 },
+	{ "delegation_lifetime", NUMBER, offsetof(struct host_conf, delegation_seconds), 1, 366 * 86400 },
 	{ "timeout", NUMBER, offsetof(struct host_conf, timeout_ms), 1, 3600000 },
 };
 
@@ -141,11 +145,22 @@ static enum tao_err set_audit(const struct key *k, const char *path, const char 
 	return TAO_OK;
 }
 
+static enum tao_err set_root(const struct key *k, const char *path, const char *value,
+                             struct host_conf *c)
+{
+	const struct host_root *root = host_root_find(value);
+
+	if (root == NULL)
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: give " HOST_ROOT_NAMES, path, k->name, value);
+	c->root = root;
+	return TAO_OK;
+}
+
 static enum tao_err set_key(const char *path, const CONF_VALUE *v, struct host_conf *c)
 {
 	static enum tao_err (*const setters[])(const struct key *, const char *, const char *,
 	                                       struct host_conf *) = {
-		[NUMBER] = set_number, [PATH] = set_path, [AUDIT] = set_audit,
+		[NUMBER] = set_number, [PATH] = set_path, [AUDIT] = set_audit, [ROOT] = set_root,
 	};
 
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -242,6 +257,8 @@ static enum tao_err defaults(const char *dir, struct host_conf *c)
 	c->max_keys = 1000;
 	c->audit_bytes = 16u << 20;
 	c->timeout_ms = 10000;
+	c->root = &host_root_soft;
+	c->delegation_seconds = 30 * 86400;
 	if (c->socket == NULL || c->openssl_conf == NULL || c->module == NULL)
 		return tao_fail_nomem();
 	return TAO_OK;
@@ -306,6 +323,7 @@ void host_conf_clear(struct host_conf *c)
 	free(c->openssl_conf);
 	free(c->module);
 	free(c->tls_module);
+	free(c->parent);
 	memset(c, 0, sizeof *c);
 }
 

@@ -6,7 +6,7 @@
  *   DIR/lock              locked by the running taod
  *   DIR/openssl.cnf       written by taod at start: what tao run sets OPENSSL_CONF to
  *   DIR/policy.pem        the domain's policy certificate, written by taod at start
- *   DIR/host/root.key     soft root: keyset file under the passphrase
+ *   DIR/host/             keys of the host, as its root of trust keeps them (root.h)
  *   DIR/keys/UID/NAME.pem     stubs of sealed keys
  *   DIR/certs/UID/NAME.pem    program certificates; NAME.why: why there is none
  *   DIR/domain/           the policy domain (domain/domain.h)
@@ -33,8 +33,11 @@
 #define HOST_FORMAT "tao state 1\n"
 #define HOST_DIR_MAX 90 /* bytes: the socket's path must fit in sun_path */
 
+struct host_root;
+
 struct host_conf {
 	char *dir;
+	const struct host_root *root; /* root = soft | parent (root.h); default soft */
 	char *socket;            /* socket = PATH; default DIR/run/tao.sock */
 	char *openssl_conf;      /* DIR/openssl.cnf */
 	char *module;            /* provider = PATH of tao.so; default: beside the installation */
@@ -45,6 +48,8 @@ struct host_conf {
 	uint32_t max_keys;       /* max_keys = N, per user; default 1000 */
 	uint32_t audit_require;  /* audit = on (default) | require: no operation without its record */
 	uint32_t audit_bytes;    /* audit_size = BYTES of a file of the audit log; default 16777216 */
+	uint32_t delegation_seconds; /* delegation_lifetime = SECONDS; default 2592000 */
+	char *parent;            /* parent = DIR of the parent host, for tao up; NULL: the default one */
 	uint32_t timeout_ms;     /* timeout = MILLISECONDS of provider requests; default 10000 */
 };
 
@@ -56,11 +61,11 @@ void host_conf_clear(struct host_conf *c);
 char *host_path(const struct host_conf *c, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
-/* Makes a domain and a soft-rooted host in DIR: every file above but those of
- * a running taod, and the fact TrustedHost for it. TAO_EEXIST if there is one.
+/* Makes a host in DIR: every file above but those of a running taod, and, if its root
+ * makes keys at once, a domain and the fact TrustedHost. TAO_EEXIST if there is one.
  * On failure nothing of it stays. domain_name: for people, in certificates. */
-enum tao_err host_create(const char *dir, const char *domain_name, const void *pass,
-                         size_t pass_n);
+enum tao_err host_create(const char *dir, const struct host_root *root, const char *domain_name,
+                         const void *pass, size_t pass_n);
 
 /* The openssl.cnf fragment: default provider first, then tao. */
 void host_openssl_conf(const struct host_conf *c, struct tao_buf *out);

@@ -8,8 +8,7 @@
 #include <unistd.h>
 
 #include "conf.h"
-#include "names.h"
-#include "../domain/domain.h"
+#include "root.h"
 #include "../tao/file.h"
 
 static const char sample_conf[] =
@@ -68,48 +67,6 @@ static enum tao_err put(const struct host_conf *c, const char *name, const char 
 	return e;
 }
 
-static enum tao_err trust_host(struct domain *d, const uint8_t root[TAO_HASH_LEN])
-{
-	struct tao_node *host = name_host(root, domain_id(d));
-	struct tao_node *fact = tao_pred("TrustedHost", 1, host);
-	char *text = fact != NULL ? tao_node_text(fact) : NULL;
-	enum tao_err e = text != NULL ? domain_add_fact(d, text) : tao_fail_nomem();
-
-	tao_node_free(fact);
-	free(text);
-	return e;
-}
-
-static enum tao_err make_keys(const struct host_conf *c, const char *domain_name, const void *pass,
-                              size_t pass_n)
-{
-	struct tao_keyset ks = { 0 };
-	struct domain *d = NULL;
-	uint8_t root[TAO_HASH_LEN];
-	char *key = host_path(c, "host/root.key"), *dir = host_path(c, "domain");
-	enum tao_err e = key != NULL && dir != NULL ? TAO_OK : tao_fail_nomem();
-
-	if (e == TAO_OK)
-		e = tao_keyset_generate(&ks);
-	if (e == TAO_OK)
-		e = tao_keyset_save(key, &ks, pass, pass_n);
-	if (e == TAO_OK)
-		e = tao_key_hash(ks.signer, root);
-	if (e == TAO_OK)
-		e = domain_create(dir, domain_name, pass, pass_n);
-	if (e == TAO_OK && chmod(dir, 0700) != 0)
-		e = tao_fail_sys("permissions of %s", dir);
-	if (e == TAO_OK)
-		e = domain_load(dir, pass, pass_n, &d);
-	if (e == TAO_OK)
-		e = trust_host(d, root);
-	domain_free(d);
-	tao_keyset_clear(&ks);
-	free(key);
-	free(dir);
-	return e;
-}
-
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
 	(void)st;
@@ -162,9 +119,20 @@ static enum tao_err check_empty(const char *dir)
 	return TAO_OK;
 }
 
-enum tao_err host_create(const char *dir, const char *domain_name, const void *pass, size_t pass_n)
+static enum tao_err put_conf(const struct host_conf *c)
 {
-	struct host_conf c = { .dir = (char *)dir };
+	char text[sizeof sample_conf + 64];
+
+	/* A soft root is the default: such files stay as they were. */
+	snprintf(text, sizeof text, "%s%s%s%s", sample_conf, c->root != &host_root_soft ? "\nroot = " : "",
+	         c->root != &host_root_soft ? c->root->name : "", c->root != &host_root_soft ? "\n" : "");
+	return put(c, "taod.conf", text);
+}
+
+enum tao_err host_create(const char *dir, const struct host_root *root, const char *domain_name,
+                         const void *pass, size_t pass_n)
+{
+	struct host_conf c = { .dir = (char *)dir, .root = root };
 	int made = 0;
 	enum tao_err e = make_dir(dir, &made);
 
@@ -174,9 +142,9 @@ enum tao_err host_create(const char *dir, const char *domain_name, const void *p
 		return e;
 	e = make_dirs(&c);
 	if (e == TAO_OK)
-		e = make_keys(&c, domain_name, pass, pass_n);
+		e = root->create(&c, domain_name, pass, pass_n);
 	if (e == TAO_OK)
-		e = put(&c, "taod.conf", sample_conf);
+		e = put_conf(&c);
 	if (e == TAO_OK) /* last: a directory without it is no host */
 		e = put(&c, "format", HOST_FORMAT);
 	if (e == TAO_OK)

@@ -10,6 +10,7 @@
  *
  *   taod.c      options, foreground and background
  *   start.c     making and ending a host
+ *   root.c      roots of trust (root.h): root_soft.c, root_parent.c
  *   loop.c      sources, workers, accepting
  *   cpus.c      which workers serve which CPU
  *   conn.c      connections: framing, state
@@ -59,9 +60,10 @@ struct host {
 	uid_t owner;                 /* taod's user; on a system host root */
 	int development;             /* an ordinary user's host */
 	int64_t since;               /* seconds since 1970 */
-	struct tao_signer signer;    /* the root of trust */
+	void *root_data;             /* of conf.root's functions (root.h) */
+	struct tao_signer signer;    /* this host's own key */
 	struct tao_sealer sealer;
-	uint8_t root[TAO_HASH_LEN];  /* hash of the root key */
+	uint8_t root[TAO_HASH_LEN];  /* hash of its signing key */
 	struct tao_node *name;       /* the host's principal */
 	struct file_id tao;          /* the installed tao(1) */
 	int has_tao;

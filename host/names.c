@@ -4,11 +4,27 @@
 
 struct tao_node *name_host(const uint8_t root[TAO_HASH_LEN], const uint8_t domain[TAO_HASH_LEN])
 {
-	struct tao_node *key = tao_prin_key(root), *name;
+	struct tao_node *key = tao_prin_key(root), *name = name_guarded(key, domain);
 
-	name = tao_prin_extend(key, tao_ext("DatalogGuard", 1, tao_prin_key(domain)));
 	tao_node_free(key);
 	return name;
+}
+
+struct tao_node *name_guarded(const struct tao_node *base, const uint8_t domain[TAO_HASH_LEN])
+{
+	return tao_prin_extend(base, tao_ext("DatalogGuard", 1, tao_prin_key(domain)));
+}
+
+int name_is_guard(const struct tao_node *ext, const uint8_t domain[TAO_HASH_LEN])
+{
+	const struct tao_node *key;
+
+	if (strcmp(ext->text, "DatalogGuard") != 0 || ext->n_kid != 1)
+		return 0;
+	key = ext->kid[0];
+	return key->tag == TAO_PRIN && strcmp(key->text, "key") == 0 && key->n_kid == 1 &&
+	       key->kid[0]->tag == TAO_BYTES && key->kid[0]->len == TAO_HASH_LEN &&
+	       (domain == NULL || memcmp(key->kid[0]->text, domain, TAO_HASH_LEN) == 0);
 }
 
 struct tao_node *name_program(const struct tao_node *host, const struct measurement *m, uid_t uid,

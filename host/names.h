@@ -3,7 +3,8 @@
  *
  *   key([root]).DatalogGuard(key([domain id])) . MEASUREMENT . PolicyKey([domain id])
  *
- * MEASUREMENT is Measured([exe], [manifest], uid) or Program([exe]).
+ * MEASUREMENT is Measured([exe], [manifest], uid) or Program([exe]). The name of a stacked host
+ * (root.h) begins with what its parent calls it instead of key([root]).
  * Results are the caller's (tao_node_free); NULL when out of memory.
  */
 #ifndef HOST_NAMES_H
@@ -15,10 +16,15 @@
 #include "../tao/logic.h"
 
 struct tao_node *name_host(const uint8_t root[TAO_HASH_LEN], const uint8_t domain[TAO_HASH_LEN]);
+/* base.DatalogGuard(key([domain])): a host's name behind whatever it is rooted in. */
+struct tao_node *name_guarded(const struct tao_node *base, const uint8_t domain[TAO_HASH_LEN]);
+/* 1 if ext is DatalogGuard(key([domain])); domain NULL: whichever. */
+int name_is_guard(const struct tao_node *ext, const uint8_t domain[TAO_HASH_LEN]);
 struct tao_node *name_program(const struct tao_node *host, const struct measurement *m, uid_t uid,
                               int program_only, const uint8_t domain[TAO_HASH_LEN]);
 
-/* Only a host assigns these words: ExtendTaoName refuses them. */
+/* Only a host assigns these words: ExtendTaoName refuses them, but for the guard of a stacked
+ * host (op_tao.c). */
 int name_is_host_word(const char *word);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "config.h"
 #include "host.h"
+#include "root.h"
 #include "tao.pb-c.h"
 
 #define MAX_WARNINGS 8
@@ -45,14 +46,20 @@ enum tao_err op_status(struct request *r)
 	const char *list[MAX_WARNINGS];
 	struct host *h = r->h;
 	struct tao_buf domain = TAO_BUF_INIT;
+	struct root_facts facts = { 0 };
 	char *name = tao_node_text(h->name);
 	enum tao_err e = name != NULL ? keystore_users(h, count_user, &rp.keys) : tao_fail_nomem();
 
+	if (h->conf.root->facts != NULL)
+		h->conf.root->facts(h, &facts);
 	if (e == TAO_OK) {
 		tao_buf_hex(&domain, domain_id(h->domain), TAO_HASH_LEN);
 		rp.version = (char *)TAO_VERSION;
 		rp.principal = name;
-		rp.root = (char *)"soft";
+		rp.root = (char *)h->conf.root->name;
+		rp.parent = facts.parent;
+		rp.has_delegated_until = facts.delegated_until != 0;
+		rp.delegated_until = facts.delegated_until;
 		rp.dir = h->conf.dir;
 		rp.pid = getpid();
 		rp.since = h->since;
@@ -62,6 +69,8 @@ enum tao_err op_status(struct request *r)
 		rp.instances = registry_count(h->registry);
 		rp.rules_version = domain_rules_version(h->domain);
 		rp.n_warnings = warnings(h, list);
+		if (facts.warning != NULL)
+			list[rp.n_warnings++] = facts.warning;
 		rp.warnings = (char **)list;
 		rp.workers = h->conf.workers;
 		rp.has_recalled = 1;
@@ -69,6 +78,8 @@ enum tao_err op_status(struct request *r)
 		tao_pb_pack(&rp.base, r->body);
 	}
 	tao_buf_free(&domain);
+	free(facts.parent);
+	free(facts.warning);
 	free(name);
 	return e;
 }

@@ -21,6 +21,11 @@ void process_guard_memory(void)
 	setrlimit(RLIMIT_CORE, &none);
 }
 
+void process_show_memory(void)
+{
+	prctl(PR_SET_DUMPABLE, 1);
+}
+
 /* And out of swap. A child inherits no lock, so this is for the process that serves. */
 void process_lock_memory(void)
 {

@@ -7,8 +7,8 @@
 
 #include "config.h"
 #include "host.h"
-#include "names.h"
 #include "process.h"
+#include "root.h"
 #include "../tao/file.h"
 
 /* A system's host belongs to root or to a user of its own that was given
@@ -28,32 +28,6 @@ enum tao_err host_check_owner(struct host *h)
 	if (chmod(h->conf.dir, h->development ? 0700 : 0755) != 0)
 		return tao_fail_sys("permissions of %s", h->conf.dir);
 	return TAO_OK;
-}
-
-static enum tao_err load_keys(struct host *h, const struct tao_buf *pass)
-{
-	char *key = host_path(&h->conf, "host/root.key"), *dir = host_path(&h->conf, "domain");
-	struct tao_keyset ks = { 0 };
-	enum tao_err e = key != NULL && dir != NULL ? TAO_OK : tao_fail_nomem();
-
-	if (e == TAO_OK)
-		e = tao_keyset_load(key, pass->p, pass->n, &ks);
-	if (e == TAO_OK)
-		e = tao_sealer_init(&h->sealer, &ks);
-	if (e == TAO_OK)
-		e = tao_signer_init(&h->signer, ks.signer);
-	if (e == TAO_OK)
-		e = tao_key_hash(h->signer.public, h->root);
-	if (e == TAO_OK)
-		e = domain_load(dir, pass->p, pass->n, &h->domain);
-	if (e == TAO_OK) {
-		h->name = name_host(h->root, domain_id(h->domain));
-		e = h->name != NULL ? TAO_OK : tao_fail_nomem();
-	}
-	tao_keyset_clear(&ks);
-	free(key);
-	free(dir);
-	return e;
 }
 
 /* The domain's policy certificate and the openssl.cnf, where programs find them. */
@@ -109,7 +83,7 @@ static void find_tao(struct host *h)
 enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 {
 	unsigned stale = tao_dir_sweep(h->conf.dir); /* DIR/lock is ours */
-	enum tao_err e = load_keys(h, pass);
+	enum tao_err e = h->conf.root->load(h, pass);
 
 	if (stale > 0)
 		host_log("info", "removed %u temporary files of a taod that was killed", stale);
@@ -125,7 +99,9 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	if (h->registry == NULL || h->custody == NULL)
 		return tao_fail_nomem();
 	registry_on_end(h->registry, audit_instance_end, h);
-	e = write_public_files(h);
+	e = h->conf.root->serve != NULL ? h->conf.root->serve(h) : TAO_OK;
+	if (e == TAO_OK)
+		e = write_public_files(h);
 	if (e == TAO_OK)
 		e = audit_start(h, &h->audit);
 	if (e == TAO_OK)
@@ -149,6 +125,8 @@ void host_end(struct host *h)
 
 	recall_close(h);
 	loop_stop(h);
+	if (h->conf.root != NULL && h->conf.root->end != NULL)
+		h->conf.root->end(h);
 	if (h->conf.socket != NULL)
 		unlink(h->conf.socket);
 	if (pid != NULL)

@@ -18,6 +18,7 @@
 #include "config.h"
 #include "host.h"
 #include "process.h"
+#include "root.h"
 #include "../tao/file.h"
 
 struct options {
@@ -37,7 +38,8 @@ static const char usage[] =
 	"  -t, --test               check taod.conf and end\n"
 	"  -h, --help               this text\n"
 	"  -V, --version            the version\n"
-	"Without a passphrase option, $CREDENTIALS_DIRECTORY/passphrase is read (systemd). See taod(8).\n";
+	"Without a passphrase option, $CREDENTIALS_DIRECTORY/passphrase is read (systemd). A host that\n"
+	"has its root in a parent needs none. See taod(8).\n";
 
 static int fail(void)
 {
@@ -260,7 +262,7 @@ static int keeper(const struct options *o)
 	}
 	if (e == TAO_OK)
 		e = host_check_owner(&h);
-	if (e == TAO_OK)
+	if (e == TAO_OK && h.conf.root->passphrase)
 		e = read_passphrase(o, &pass);
 	if (e == TAO_OK) {
 		process_guard_memory();
