@@ -171,17 +171,16 @@ out:
 
 /* ---- a program's certificate ---- */
 
-static const struct ext program_ext[] = {
-	{ NID_basic_constraints, "critical,CA:FALSE" },
-	{ NID_key_usage, "critical,digitalSignature" },
-	{ NID_ext_key_usage, "serverAuth,clientAuth" },
-	{ NID_subject_key_identifier, "hash" },
-	{ NID_authority_key_identifier, "keyid:always" },
-};
-
 static int fill_program(X509 *cert, X509 *policy, EVP_PKEY *policy_key, const char *organisation,
                         const struct cert_program *p)
 {
+	const struct ext ext[] = {
+		{ NID_basic_constraints, "critical,CA:FALSE" },
+		{ NID_key_usage, p->usage },
+		{ NID_ext_key_usage, p->extended_usage },
+		{ NID_subject_key_identifier, "hash" },
+		{ NID_authority_key_identifier, "keyid:always" },
+	};
 	X509_NAME *subject = X509_get_subject_name(cert);
 	const ASN1_TIME *end = X509_get0_notAfter(policy);
 
@@ -192,7 +191,7 @@ static int fill_program(X509 *cert, X509 *policy, EVP_PKEY *policy_key, const ch
 	       add_name(subject, NID_organizationalUnitName, p->principal) &&
 	       (p->n_dns == 0 || add_name(subject, NID_commonName, p->dns[0])) &&
 	       X509_set_issuer_name(cert, X509_get_subject_name(policy)) &&
-	       add_exts(cert, policy, program_ext, sizeof program_ext / sizeof *program_ext) &&
+	       add_exts(cert, policy, ext, sizeof ext / sizeof *ext) &&
 	       add_alt_names(cert, p) && X509_sign(cert, policy_key, EVP_sha256()) > 0;
 }
 

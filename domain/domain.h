@@ -87,6 +87,7 @@ enum tao_err domain_may_unseal(struct domain *d, const struct tao_node *name, co
  *
  *   HOST says SealedKey(NAME, [SHA-256 of spki], "key name", "purpose")
  *
+ * (and "imported" as a fifth argument, for a key that was outside of a host once),
  * signed by the host's key, where NAME = host.measurement.PolicyKey([domain id]) and the host is
  * trusted. For a stacked host, whose name its parent gives, by a key with delegations down from
  * the key that the name starts with; for other hosts without any. The statement is a predicate, not speaksfor: a TLS key thereby never
@@ -95,8 +96,16 @@ enum tao_err domain_may_unseal(struct domain *d, const struct tao_node *name, co
  * The certificate: X.509 v3, serial 128 random bits, signed by the policy key with SHA-256;
  * subject O = the domain's name, OU = NAME's text (longer than 64 characters, as CloudProxy), CN = first DNS
  * name if there is one; subjectAltName = URI urn:tao:NAME percent-encoded, and every DNS name that Serves
- * gives the program; basicConstraints CA:FALSE; keyUsage digitalSignature; extendedKeyUsage server
- * and client; subject and authority key identifiers. notBefore is 5 minutes back.
+ * gives the program; basicConstraints CA:FALSE; subject and authority key identifiers. notBefore is
+ * 5 minutes back. keyUsage is what the purpose allows of what the key can do:
+ *
+ *   purpose     keyUsage                                     extendedKeyUsage
+ *   tls tls13   digitalSignature                             serverAuth, clientAuth
+ *   any         digitalSignature; and as with decrypt        serverAuth, clientAuth
+ *   sign        digitalSignature                             emailProtection
+ *   decrypt     keyEncipherment (RSA), keyAgreement (EC,     emailProtection
+ *               X25519)
+ *
  * seconds: its life, 0 for the default.
  */
 enum tao_err domain_issue(struct domain *d, const void *attestation, size_t attestation_n,

@@ -68,36 +68,56 @@ static enum tao_err check_delegation(const void *attestation, size_t n,
 
 /* Purposes of keys (as the host seals them in): what a certificate is for. */
 static const struct purpose {
-	const char *name;
-	int certified;
+	const char *name, *extended;
+	int signs, opens; /* decrypts, or agrees on keys */
 } purposes[] = {
-	{ "tls", 1 }, { "tls13", 1 }, { "sign", 1 }, { "any", 1 }, { "decrypt", 0 },
+	{ "tls", "serverAuth,clientAuth", 1, 0 },
+	{ "tls13", "serverAuth,clientAuth", 1, 0 },
+	{ "any", "serverAuth,clientAuth", 1, 1 },
+	{ "sign", "emailProtection", 1, 0 },
+	{ "decrypt", "emailProtection", 0, 1 },
 };
 
-static enum tao_err check_purpose(const struct tao_node *t)
+/* TAO_EDENIED if the domain does not know it. */
+static enum tao_err find_purpose(const struct tao_node *t, const struct purpose **out)
 {
 	const struct purpose *p = purposes, *end = p + sizeof purposes / sizeof *purposes;
 
 	while (p < end && (strlen(p->name) != t->len || memcmp(p->name, t->text, t->len) != 0))
 		p++;
+	*out = p;
 	if (p == end)
 		return tao_fail(TAO_EDENIED,
 		                "a key for '%.64s' gets no certificate: the domain does not "
 		                "know this purpose",
 		                t->text);
-	if (!p->certified)
-		return tao_fail(TAO_EDENIED,
-		                "a key for '%s' gets no certificate: make one with "
-		                "'tao key new --purpose tls'",
-		                p->name);
 	return TAO_OK;
 }
 
-/* SealedKey(NAME, [hash], "key name", "purpose") */
+/* keyUsage: what the purpose allows, of what the key is able to do. */
+static enum tao_err key_usage(const struct purpose *p, EVP_PKEY *key, struct tao_buf *out)
+{
+	int signs = p->signs && !EVP_PKEY_is_a(key, "X25519");
+
+	tao_buf_str(out, "critical");
+	if (signs)
+		tao_buf_str(out, ",digitalSignature");
+	if (p->opens && EVP_PKEY_is_a(key, "RSA"))
+		tao_buf_str(out, ",keyEncipherment");
+	else if (p->opens && (EVP_PKEY_is_a(key, "EC") || EVP_PKEY_is_a(key, "X25519")))
+		tao_buf_str(out, ",keyAgreement");
+	else if (!signs)
+		return tao_fail(TAO_EDENIED, "a key of this type cannot serve the purpose '%s'", p->name);
+	return tao_buf_err(out);
+}
+
+/* SealedKey(NAME, [hash], "key name", "purpose"), and "imported" for keys that were elsewhere. */
 static enum tao_err check_statement(const struct tao_node *m, const uint8_t *hash)
 {
-	if (m->tag != TAO_PRED || strcmp(m->text, "SealedKey") != 0 || m->n_kid != 4 ||
-	    m->kid[0]->tag != TAO_PRIN || m->kid[1]->tag != TAO_BYTES ||
+	static const char imported[] = "imported";
+
+	if (m->tag != TAO_PRED || strcmp(m->text, "SealedKey") != 0 || m->n_kid < 4 ||
+	    m->n_kid > 5 || m->kid[0]->tag != TAO_PRIN || m->kid[1]->tag != TAO_BYTES ||
 	    m->kid[2]->tag != TAO_STR || m->kid[3]->tag != TAO_STR)
 		return tao_fail(TAO_EDENIED,
 		                "the attestation is not about a sealed key: a certificate "
@@ -106,7 +126,12 @@ static enum tao_err check_statement(const struct tao_node *m, const uint8_t *has
 		return tao_fail(TAO_EDENIED,
 		                "the attestation is about another key than the one that is "
 		                "to be certified: ask the host for both again");
-	return check_purpose(m->kid[3]);
+	if (m->n_kid == 5 &&
+	    (m->kid[4]->tag != TAO_STR || m->kid[4]->len != sizeof imported - 1 ||
+	     memcmp(m->kid[4]->text, imported, m->kid[4]->len) != 0))
+		return tao_fail(TAO_EDENIED, "the attestation says something about a sealed key that is "
+		                "not known here: upgrade the domain");
+	return TAO_OK;
 }
 
 /* Its host says it, by the key that the host's name starts with. A host
@@ -207,14 +232,17 @@ static enum tao_err ask_rules(struct domain *d, const struct fact_program *p, co
 }
 
 static enum tao_err make_cert(struct domain *d, const struct fact_program *p, EVP_PKEY *key,
-                              const struct dns *l, uint32_t seconds, struct tao_buf *der)
+                              const struct purpose *purpose, const struct dns *l,
+                              uint32_t seconds, struct tao_buf *der)
 {
-	struct tao_buf urn = TAO_BUF_INIT;
+	struct tao_buf urn = TAO_BUF_INIT, usage = TAO_BUF_INIT;
 	char *principal = tao_node_text(p->name);
 	EVP_PKEY *policy = NULL;
 	X509 *cert = NULL;
 	enum tao_err e = principal != NULL ? domain_principal_urn(p->name, &urn) : tao_fail_nomem();
 
+	if (e == TAO_OK)
+		e = key_usage(purpose, key, &usage);
 	if (e == TAO_OK)
 		e = tao_signer_open(&d->signer, &policy);
 	if (e == TAO_OK) {
@@ -222,6 +250,8 @@ static enum tao_err make_cert(struct domain *d, const struct fact_program *p, EV
 			.key = key,
 			.principal = principal,
 			.urn = tao_buf_cstr(&urn),
+			.usage = tao_buf_cstr(&usage),
+			.extended_usage = purpose->extended,
 			.dns = (const char *const *)l->name,
 			.n_dns = l->n,
 			.seconds = seconds != 0 ? seconds : DOMAIN_CERT_SECONDS,
@@ -235,6 +265,7 @@ static enum tao_err make_cert(struct domain *d, const struct fact_program *p, EV
 	EVP_PKEY_free(policy);
 	free(principal);
 	tao_buf_free(&urn);
+	tao_buf_free(&usage);
 	return e;
 }
 
@@ -246,6 +277,7 @@ enum tao_err domain_issue(struct domain *d, const void *attestation, size_t atte
 	struct tao_attested a = { 0 };
 	struct fact_program p = { 0 };
 	struct dns dns = { .n = 0 };
+	const struct purpose *purpose = NULL;
 	EVP_PKEY *key = NULL;
 	enum tao_err e = tao_attestation_verify(attestation, attestation_n, TAO_NOW, NULL, &a);
 
@@ -253,6 +285,8 @@ enum tao_err domain_issue(struct domain *d, const void *attestation, size_t atte
 		e = tao_sha256(spki, spki_n, hash);
 	if (e == TAO_OK)
 		e = check_statement(a.message, hash);
+	if (e == TAO_OK)
+		e = find_purpose(a.message->kid[3], &purpose);
 	if (e == TAO_OK)
 		e = fact_program(a.message->kid[0], d->id, &p);
 	if (e == TAO_OK)
@@ -262,11 +296,11 @@ enum tao_err domain_issue(struct domain *d, const void *attestation, size_t atte
 	if (e == TAO_OK)
 		e = check_name(&p);
 	if (e == TAO_OK)
-		e = tao_key_from_spki(spki, spki_n, &key);
+		e = tao_key_from_spki_any(spki, spki_n, &key);
 	if (e == TAO_OK)
 		e = ask_rules(d, &p, hash, &dns);
 	if (e == TAO_OK)
-		e = make_cert(d, &p, key, &dns, seconds, cert_der);
+		e = make_cert(d, &p, key, purpose, &dns, seconds, cert_der);
 	dns_clear(&dns);
 	fact_program_clear(&p);
 	EVP_PKEY_free(key);

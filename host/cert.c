@@ -124,12 +124,10 @@ static int64_t due(const struct host *h, const X509 *x)
 	return life - life / RENEW_PART - life * byte / 256 / JITTER_PART;
 }
 
-/* 1 if the certificate names this principal (its URI) and key, and is not yet due: a program
- * that starts now may run for long. */
-static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts *f)
+/* 1 if the certificate names this principal, by its URI. */
+static int names(X509 *x, const char *urn)
 {
 	GENERAL_NAMES *names = X509_get_ext_d2i(x, NID_subject_alt_name, NULL, NULL);
-	uint8_t hash[TAO_HASH_LEN];
 	int named = 0;
 
 	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
@@ -140,7 +138,16 @@ static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts
 			named = 1;
 	}
 	GENERAL_NAMES_free(names);
-	return named && not_after_of(x) - time(NULL) > due(h, x) &&
+	return named;
+}
+
+/* 1 if it names this principal and key, and is not yet due: a program that starts now may run
+ * for long. */
+static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts *f)
+{
+	uint8_t hash[TAO_HASH_LEN];
+
+	return names(x, urn) && not_after_of(x) - time(NULL) > due(h, x) &&
 	       tao_key_hash(X509_get0_pubkey(x), hash) == TAO_OK &&
 	       memcmp(hash, f->spki_hash, sizeof hash) == 0;
 }
@@ -167,13 +174,23 @@ static enum tao_err put(char *path, const struct tao_buf *der)
 	return e;
 }
 
+/* SealedKey(NAME, [hash], "key name", "purpose"), and "imported" where it is so. */
+static struct tao_node *sealed_key(const struct tao_node *name, const struct key_facts *f)
+{
+	struct tao_node *hash = tao_term_bytes(f->spki_hash, sizeof f->spki_hash);
+
+	if (f->imported)
+		return tao_pred("SealedKey", 5, tao_node_dup(name), hash, tao_term_str(f->name),
+		                tao_term_str(f->purpose), tao_term_str("imported"));
+	return tao_pred("SealedKey", 4, tao_node_dup(name), hash, tao_term_str(f->name),
+	                tao_term_str(f->purpose));
+}
+
 /* The host's statement about the key, and the domain's answer to it. */
 static enum tao_err issue(struct host *h, const struct tao_node *name, const struct key_facts *f,
                           struct tao_buf *der)
 {
-	struct tao_node *said = tao_pred("SealedKey", 4, tao_node_dup(name),
-	                                 tao_term_bytes(f->spki_hash, sizeof f->spki_hash),
-	                                 tao_term_str(f->name), tao_term_str(f->purpose));
+	struct tao_node *said = sealed_key(name, f);
 	struct tao_buf att = TAO_BUF_INIT;
 	int64_t now = tao_now_ns();
 	enum tao_err e = said != NULL ? TAO_OK : tao_fail_nomem();
@@ -301,6 +318,52 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
 		e = put_unless_held(h, name, &f, der);
 	record(h, i, &f, e);
 	keep_refusal(h, f.uid, f.name, e == TAO_OK ? NULL : tao_why());
+	return e;
+}
+
+/* The running instance that a certificate names, with a reference. */
+struct named {
+	X509 *cert;
+	struct instance *found;
+};
+
+static void find_named(struct instance *i, void *arg)
+{
+	struct named *w = arg;
+	struct tao_buf urn = TAO_BUF_INIT;
+	int runs = !atomic_load(&i->ended) || atomic_load(&i->door_open);
+
+	if (w->found == NULL && runs && domain_principal_urn(instance_name(i), &urn) == TAO_OK &&
+	    names(w->cert, tao_buf_cstr(&urn)))
+		w->found = instance_ref(i);
+	tao_buf_free(&urn);
+}
+
+enum tao_err cert_follow(struct host *h, const struct held_key *k)
+{
+	struct tao_buf der = TAO_BUF_INIT;
+	struct named w = { NULL, NULL };
+	struct key_facts f;
+	enum tao_err e;
+	char *path;
+
+	held_key_facts(k, &f);
+	path = keystore_cert_path(h, f.uid, f.name);
+	e = path != NULL ? read_pem(path, &w.cert) : tao_fail_nomem();
+	if (e == TAO_OK)
+		registry_each(h->registry, find_named, &w);
+	if (e == TAO_ENOTFOUND) {
+		e = TAO_OK;
+	} else {
+		if (w.found != NULL)
+			e = cert_obtain(h, w.found, k, &der);
+		if (w.found == NULL || e != TAO_OK) /* it would not fit the stub beside it */
+			unlink(path);
+	}
+	X509_free(w.cert);
+	instance_unref(w.found);
+	tao_buf_free(&der);
+	free(path);
 	return e;
 }
 

@@ -7,7 +7,8 @@
  *   DIR/openssl.cnf       written by taod at start: what tao run sets OPENSSL_CONF to
  *   DIR/policy.pem        the domain's policy certificate, written by taod at start
  *   DIR/host/             keys of the host, as its root of trust keeps them (root.h)
- *   DIR/keys/UID/NAME.pem     stubs of sealed keys
+ *   DIR/keys/UID/NAME.pem     stubs of sealed keys; NAME.old: of the generation before
+ *   DIR/keys/deleted/KEYID    which generations of a key were deleted
  *   DIR/certs/UID/NAME.pem    program certificates; NAME.why: why there is none
  *   DIR/domain/           the policy domain (domain/domain.h)
  *   DIR/run/tao.sock      the socket           DIR/run/taod.pid

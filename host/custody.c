@@ -1,40 +1,26 @@
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include <openssl/bn.h>
-#include <openssl/core_names.h>
-#include <openssl/ec.h>
-#include <openssl/param_build.h>
+#include <openssl/crypto.h>
 #include <openssl/rand.h>
 
-#include "host.h"
-#include "sealedkey.h"
-#include "../tao/stub.h"
-#include "tao.pb-c.h"
+#include "custody_int.h"
 
 #define CACHE_BUCKETS 256
-#define CACHE_WAYS 4        /* opened keys at hand: at most 1024 */
-#define CTXS 8              /* signing contexts kept for one key: about a worker each */
+#define CACHE_WAYS 4 /* keys at hand: at most 1024 */
 
 /* ---- what a key may be ---- */
 
-static const char *const types[] = { "p256", NULL };
-static const char *const purposes[] = { "any", "tls", "sign", NULL };
-static const char *const custodies[] = { "host", NULL };
-static const char *const policies[] = { "program", "exact", "host", "policy", NULL };
+#define DEFAULT_TYPE "p256"
+#define DEFAULT_PURPOSE "any"
+#define DEFAULT_CUSTODY "host"
+#define DEFAULT_POLICY "program"
+#define PSS_SALT_MAX 64 /* bytes that an RSA-PSS key may insist on */
 
-static const struct {
-	const char *what;
-	size_t offset;
-	const char *const *words;
-} choices[] = {
-	{ "type", offsetof(struct key_spec, type), types },
-	{ "purpose", offsetof(struct key_spec, purpose), purposes },
-	{ "custody", offsetof(struct key_spec, custody), custodies },
-	{ "policy", offsetof(struct key_spec, policy), policies },
-};
+static const char *const custodies[] = { "host", "program", NULL };
+static const char *const policies[] = { "program", "exact", "host", "policy", NULL };
+static const char *const pss_digests[] = { "SHA256", "SHA384", "SHA512", NULL };
 
 static enum tao_err check_choice(const char *what, const char *word, const char *const *words)
 {
@@ -42,11 +28,36 @@ static enum tao_err check_choice(const char *what, const char *word, const char 
 	enum tao_err e;
 
 	for (size_t i = 0; words[i] != NULL; i++)
-		if (strcmp(word, words[i]) == 0)
+		if (word == NULL || strcmp(word, words[i]) == 0)
 			return TAO_OK;
 	for (size_t i = 0; words[i] != NULL; i++)
 		tao_buf_fmt(&list, "%s%s", i > 0 ? ", " : "", words[i]);
 	e = tao_fail(TAO_EINVAL, "a key's %s is one of: %s", what, tao_buf_cstr(&list));
+	tao_buf_free(&list);
+	return e;
+}
+
+static enum tao_err check_type(const struct key_spec *s)
+{
+	const char *type = s->type != NULL ? s->type : DEFAULT_TYPE;
+	const char *purpose = s->purpose != NULL ? s->purpose : DEFAULT_PURPOSE;
+	const struct key_type *t = key_type_named(type);
+	const struct key_purpose *p = key_purpose_named(purpose);
+	struct tao_buf list = TAO_BUF_INIT;
+	enum tao_err e = TAO_OK;
+
+	if (t == NULL) {
+		key_type_list(&list);
+		e = tao_fail(TAO_EINVAL, "a key's type is one of: %s", tao_buf_cstr(&list));
+	} else if (p == NULL) {
+		key_purpose_list(&list);
+		e = tao_fail(TAO_EINVAL, "a key's purpose is one of: %s", tao_buf_cstr(&list));
+	} else if ((t->can & p->can) == 0) {
+		e = tao_fail(TAO_EINVAL, "a key of type %s cannot serve the purpose %s: choose another type",
+		             type, purpose);
+	} else if (strcmp(t->algorithm, "RSA-PSS") != 0 && s->pss_digest != NULL) {
+		e = tao_fail(TAO_EINVAL, "only keys of the types rsa-pss-... are restricted to a digest");
+	}
 	tao_buf_free(&list);
 	return e;
 }
@@ -57,104 +68,31 @@ enum tao_err custody_check_spec(const struct key_spec *s)
 
 	if (e == TAO_OK && strcmp(s->name, "ca") == 0)
 		e = tao_fail(TAO_EINVAL, "tao:ca is the policy certificate: give the key another name");
-	for (size_t i = 0; e == TAO_OK && i < sizeof choices / sizeof choices[0]; i++) {
-		const char *word = *(const char *const *)((const char *)s + choices[i].offset);
-
-		if (word != NULL)
-			e = check_choice(choices[i].what, word, choices[i].words);
-	}
+	if (e == TAO_OK)
+		e = check_type(s);
+	if (e == TAO_OK)
+		e = check_choice("custody", s->custody, custodies);
+	if (e == TAO_OK)
+		e = check_choice("policy", s->policy, policies);
+	if (e == TAO_OK)
+		e = check_choice("digest (RSA-PSS)", s->pss_digest, pss_digests);
+	if (e == TAO_OK && s->pss_salt_len > PSS_SALT_MAX)
+		e = tao_fail(TAO_EINVAL, "the salt of an RSA-PSS key has at most %d bytes", PSS_SALT_MAX);
 	return e;
 }
 
-/* ---- P-256 ---- */
+/* ---- making ---- */
 
-#define SCALAR 32
-#define POINT 65
-
-/* The public point of a scalar, computed here and never taken from a file. */
-static int public_point(const uint8_t *scalar, uint8_t point[POINT])
-{
-	EC_GROUP *g = EC_GROUP_new_by_curve_name(NID_X9_62_prime256v1);
-	BIGNUM *d = BN_secure_new();
-	EC_POINT *q = g != NULL ? EC_POINT_new(g) : NULL;
-	int done = q != NULL && d != NULL && BN_bin2bn(scalar, SCALAR, d) != NULL;
-
-	if (done)
-		BN_set_flags(d, BN_FLG_CONSTTIME);
-	done = done && !BN_is_zero(d) && BN_cmp(d, EC_GROUP_get0_order(g)) < 0 &&
-	       EC_POINT_mul(g, q, d, NULL, NULL, NULL) == 1 &&
-	       EC_POINT_point2oct(g, q, POINT_CONVERSION_UNCOMPRESSED, point, POINT, NULL) == POINT;
-	EC_POINT_free(q);
-	BN_clear_free(d);
-	EC_GROUP_free(g);
-	return done;
-}
-
-static OSSL_PARAM *p256_params(BIGNUM *d, const uint8_t point[POINT])
-{
-	OSSL_PARAM_BLD *b = OSSL_PARAM_BLD_new();
-	OSSL_PARAM *p = NULL;
-
-	if (b != NULL && OSSL_PARAM_BLD_push_utf8_string(b, OSSL_PKEY_PARAM_GROUP_NAME, "P-256", 0) &&
-	    OSSL_PARAM_BLD_push_BN(b, OSSL_PKEY_PARAM_PRIV_KEY, d) &&
-	    OSSL_PARAM_BLD_push_octet_string(b, OSSL_PKEY_PARAM_PUB_KEY, point, POINT))
-		p = OSSL_PARAM_BLD_to_param(b);
-	OSSL_PARAM_BLD_free(b);
-	return p;
-}
-
-static enum tao_err p256_from_scalar(const uint8_t *scalar, size_t n, EVP_PKEY **out)
-{
-	EVP_PKEY_CTX *ctx = NULL;
-	OSSL_PARAM *params = NULL;
-	BIGNUM *d = NULL;
-	uint8_t point[POINT];
-	enum tao_err e = TAO_OK;
-
-	*out = NULL;
-	if (n != SCALAR || !public_point(scalar, point))
-		return tao_fail(TAO_EALTERED, "the sealed key is not a P-256 key");
-	d = BN_secure_new();
-	if (d != NULL && BN_bin2bn(scalar, SCALAR, d) != NULL)
-		params = p256_params(d, point);
-	ctx = EVP_PKEY_CTX_new_from_name(NULL, "EC", NULL);
-	if (params == NULL || ctx == NULL || EVP_PKEY_fromdata_init(ctx) != 1 ||
-	    EVP_PKEY_fromdata(ctx, out, EVP_PKEY_KEYPAIR, params) != 1)
-		e = tao_fail_crypto("opening a P-256 key");
-	EVP_PKEY_CTX_free(ctx);
-	OSSL_PARAM_free(params);
-	BN_clear_free(d);
-	return e;
-}
-
-static enum tao_err p256_scalar(EVP_PKEY *key, uint8_t scalar[SCALAR])
-{
-	BIGNUM *d = NULL;
-	enum tao_err e = TAO_OK;
-
-	if (EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_PRIV_KEY, &d) != 1 ||
-	    BN_bn2binpad(d, scalar, SCALAR) != SCALAR)
-		e = tao_fail_crypto("reading a new key");
-	BN_clear_free(d);
-	return e;
-}
-
-/* ---- sealing and unsealing ---- */
-
-static void fill(Tao__SealedKey *k, const struct key_spec *s, uint8_t *scalar, uint8_t *key_id)
+static void fill(Tao__SealedKey *k, const struct key_spec *s, uint8_t *key_id)
 {
 	k->version = SEALEDKEY_VERSION;
-	k->private_key.data = scalar;
-	k->private_key.len = SCALAR;
-	k->type = (char *)(s->type != NULL ? s->type : types[0]);
-	k->purpose = (char *)(s->purpose != NULL ? s->purpose : purposes[0]);
-	k->custody = (char *)(s->custody != NULL ? s->custody : custodies[0]);
-	k->policy = (char *)(s->policy != NULL ? s->policy : policies[0]);
+	k->purpose = (char *)(s->purpose != NULL ? s->purpose : DEFAULT_PURPOSE);
+	k->custody = (char *)(s->custody != NULL ? s->custody : DEFAULT_CUSTODY);
+	k->policy = (char *)(s->policy != NULL ? s->policy : DEFAULT_POLICY);
 	k->key_id.data = key_id;
 	k->key_id.len = SEALEDKEY_ID_LEN;
 	k->generation = 1;
 	k->uid = s->uid;
-	k->created = time(NULL);
 	k->program = (char *)s->program;
 	if (s->exe != NULL) {
 		k->has_program_hash = 1;
@@ -163,112 +101,248 @@ static void fill(Tao__SealedKey *k, const struct key_spec *s, uint8_t *scalar, u
 	}
 }
 
-static enum tao_err seal_key(struct host *h, const struct key_spec *s, EVP_PKEY *key,
-                             struct tao_buf *stub)
+/* Seals key under what k says. Its public half is that of the bytes sealed. */
+static enum tao_err seal_key(struct host *h, Tao__SealedKey *k, const char *name,
+                             const struct key_type *t, EVP_PKEY *key, struct tao_buf *stub)
 {
-	Tao__SealedKey k = TAO__SEALED_KEY__INIT;
-	struct tao_buf plain = TAO_BUF_INIT, spki = TAO_BUF_INIT, aad = TAO_BUF_INIT;
-	struct tao_buf blob = TAO_BUF_INIT, name = TAO_BUF_INIT;
-	struct tao_stub st = { .name = s->name, .name_n = strlen(s->name) };
-	uint8_t scalar[SCALAR], id[SEALEDKEY_ID_LEN];
-	enum tao_err e = p256_scalar(key, scalar);
+	struct tao_buf bytes = TAO_BUF_INIT, spki = TAO_BUF_INIT;
+	struct tao_stub st = { .name = name, .name_n = strlen(name) };
+	EVP_PKEY *again = NULL;
+	enum tao_err e = key_type_write(t, key, &bytes);
 
 	if (e == TAO_OK)
-		e = tao_key_spki(key, &spki);
-	if (e == TAO_OK && RAND_bytes(id, sizeof id) != 1)
-		e = tao_fail_crypto("drawing a key id");
-	if (e != TAO_OK)
-		goto out;
-	fill(&k, s, scalar, id);
+		e = tao_buf_err(&bytes);
+	if (e == TAO_OK)
+		e = key_type_read(t, bytes.p, bytes.n, &again);
+	if (e == TAO_OK)
+		e = tao_key_spki(again, &spki);
+	if (e == TAO_OK) {
+		k->type = (char *)t->name;
+		k->private_key.data = bytes.p;
+		k->private_key.len = bytes.n;
+		k->created = time(NULL);
+		st.spki = spki.p;
+		st.spki_n = spki.n;
+		e = sealedkey_seal(&h->sealer, k, &st, stub);
+	}
+	EVP_PKEY_free(again);
+	tao_buf_free(&bytes);
+	tao_buf_free(&spki);
+	return e;
+}
+
+static enum tao_err seal_first(struct host *h, const struct key_spec *s, const struct key_type *t,
+                               EVP_PKEY *key, int imported, struct tao_buf *stub)
+{
+	Tao__SealedKey k = TAO__SEALED_KEY__INIT;
+	struct tao_buf name = TAO_BUF_INIT;
+	uint8_t id[SEALEDKEY_ID_LEN];
+	enum tao_err e = TAO_OK;
+
+	if (RAND_bytes(id, sizeof id) != 1)
+		return tao_fail_crypto("drawing a key id");
+	fill(&k, s, id);
+	k.has_imported = k.imported = imported;
 	if (s->principal != NULL) {
 		tao_node_encode(s->principal, &name);
+		e = tao_buf_err(&name);
 		k.has_principal = 1;
 		k.principal.data = name.p;
 		k.principal.len = name.n;
 	}
-	tao_pb_pack(&k.base, &plain);
-	st.spki = spki.p;
-	st.spki_n = spki.n;
-	tao_stub_aad(&st, &aad);
-	e = tao_buf_err(&plain);
 	if (e == TAO_OK)
-		e = tao_buf_err(&aad);
-	if (e == TAO_OK)
-		e = tao_seal(&h->sealer, TAO_SEAL_KEY, aad.p, aad.n, plain.p, plain.n, &blob);
-	st.sealed = blob.p;
-	st.sealed_n = blob.n;
-	if (e == TAO_OK)
-		tao_stub_encode(&st, stub);
-	if (e == TAO_OK)
-		e = tao_buf_err(stub);
-out:
-	OPENSSL_cleanse(scalar, sizeof scalar);
-	tao_buf_free(&plain);
-	tao_buf_free(&spki);
-	tao_buf_free(&aad);
-	tao_buf_free(&blob);
+		e = seal_key(h, &k, s->name, t, key, stub);
 	tao_buf_free(&name);
 	return e;
 }
 
 enum tao_err custody_generate(struct host *h, const struct key_spec *s, struct tao_buf *stub)
 {
+	struct key_pss pss = { s->pss_digest, NULL, s->pss_salt_len };
+	const struct key_type *t = key_type_named(s->type != NULL ? s->type : DEFAULT_TYPE);
 	EVP_PKEY *key = NULL;
 	enum tao_err e = custody_check_spec(s);
 
-	if (e != TAO_OK)
-		return e;
-	key = EVP_EC_gen("P-256");
-	e = key != NULL ? seal_key(h, s, key, stub) : tao_fail_crypto("making a P-256 key");
+	if (e == TAO_OK)
+		e = key_type_generate(t, &pss, &key);
+	if (e == TAO_OK)
+		e = seal_first(h, s, t, key, 0, stub);
 	EVP_PKEY_free(key);
 	return e;
 }
 
-enum tao_err sealedkey_open(const struct tao_sealer *sealer, const struct tao_stub *st,
-                            struct tao_pb_alloc *pa, struct Tao__SealedKey **out)
+enum tao_err custody_import(struct host *h, const struct key_spec *s, const void *pkcs8, size_t n,
+                            struct tao_buf *stub)
 {
-	struct tao_buf aad = TAO_BUF_INIT, plain = TAO_BUF_INIT;
-	ProtobufCMessage *m = NULL;
-	enum tao_err e;
+	struct key_spec typed = *s;
+	const struct key_type *t = NULL;
+	EVP_PKEY *key = NULL;
+	enum tao_err e = key_pkcs8_import(pkcs8, n, &t, &key);
 
-	*out = NULL;
-	tao_pb_alloc_init(pa, SEALEDKEY_CAP);
-	tao_stub_aad(st, &aad);
-	e = tao_buf_err(&aad);
-	if (e == TAO_OK)
-		e = tao_unseal(sealer, TAO_SEAL_KEY, aad.p, aad.n, st->sealed, st->sealed_n, &plain);
-	if (e == TAO_OK)
-		e = tao_pb_unpack(pa, &tao__sealed_key__descriptor, plain.p, plain.n, "sealed key", &m);
-	if (e == TAO_OK && ((Tao__SealedKey *)m)->version != SEALEDKEY_VERSION) {
-		e = tao_fail(TAO_EVERSION, "the key was sealed by a newer version: upgrade taod");
-		tao_pb_free(pa, m);
-		m = NULL;
+	if (e == TAO_OK && s->type != NULL && strcmp(s->type, t->name) != 0)
+		e = tao_fail(TAO_EINVAL, "this key is of type %s, not %s", t->name, s->type);
+	if (e == TAO_OK) {
+		typed.type = t->name;
+		e = custody_check_spec(&typed);
 	}
-	*out = (Tao__SealedKey *)m;
-	tao_buf_free(&aad);
-	tao_buf_free(&plain);
+	if (e == TAO_OK)
+		e = seal_first(h, &typed, t, key, 1, stub);
+	EVP_PKEY_free(key);
 	return e;
 }
 
-/* ---- opened keys ---- */
+enum tao_err custody_next(struct host *h, struct held_key *k, struct tao_buf *stub)
+{
+	char digest[KEY_PSS_NAME], mgf1[KEY_PSS_NAME];
+	Tao__SealedKey next = *k->sealed;
+	EVP_PKEY *key = NULL, *old;
+	struct key_pss pss;
+	enum tao_err e = held_key_use(h, k, &old);
 
-struct held_key {
-	atomic_uint refs;
-	uint8_t id[TAO_HASH_LEN];      /* SHA-256 of the stub */
-	EVP_PKEY *key;
-	struct tao_buf spki;
-	uint8_t spki_hash[TAO_HASH_LEN];
-	char name[TAO_KEY_NAME_MAX + 1];
-	struct tao_pb_alloc alloc;
-	Tao__SealedKey *sealed;        /* its private_key is wiped */
-	struct tao_node *principal;    /* policy exact */
-	EVP_PKEY_CTX *ctx[CTXS];
-	atomic_int ctx_busy[CTXS];
-};
+	if (e != TAO_OK)
+		return e;
+	e = key_type_generate(k->type, key_type_pss(old, digest, mgf1, &pss) ? &pss : NULL, &key);
+	held_key_done(k);
+	next.generation++;
+	next.has_imported = next.imported = 0; /* this one never was anywhere else */
+	if (e == TAO_OK)
+		e = seal_key(h, &next, k->name, k->type, key, stub);
+	EVP_PKEY_free(key);
+	return e;
+}
+
+/* ---- the private half ---- */
+
+/* Lock held, nobody uses it. */
+static void shut(struct held_key *k)
+{
+	for (size_t i = 0; i < KEY_CTXS; i++) {
+		EVP_PKEY_CTX_free(k->ctx[i]);
+		k->ctx[i] = NULL;
+	}
+	EVP_PKEY_free(k->key); /* wipes */
+	k->key = NULL;
+}
+
+/* The key of s, if its public half is the stub's; s's bytes are wiped. */
+static enum tao_err expand(const struct held_key *k, Tao__SealedKey *s, const struct tao_stub *st,
+                           EVP_PKEY **out)
+{
+	struct tao_buf spki = TAO_BUF_INIT;
+	EVP_PKEY *key = NULL;
+	enum tao_err e = key_type_read(key_type_named(s->type), s->private_key.data,
+	                               s->private_key.len, &key);
+
+	OPENSSL_cleanse(s->private_key.data, s->private_key.len);
+	if (e == TAO_OK)
+		e = tao_key_spki(key, &spki);
+	if (e == TAO_OK && (spki.n != st->spki_n || memcmp(spki.p, st->spki, spki.n) != 0))
+		e = tao_fail(TAO_EALTERED, "the public key in the stub is not that of the sealed key: "
+		             "write the stub again with 'tao key pem %s'", k->name);
+	tao_buf_free(&spki);
+	if (e == TAO_OK)
+		*out = key;
+	else
+		EVP_PKEY_free(key);
+	return e;
+}
+
+/* Lock held. */
+static enum tao_err open_again(struct host *h, struct held_key *k)
+{
+	Tao__SealedKey *s = NULL;
+	struct tao_pb_alloc pa;
+	struct tao_stub st;
+	enum tao_err e = tao_stub_parse(k->stub.p, k->stub.n, &st);
+
+	if (e == TAO_OK)
+		e = sealedkey_open(&h->sealer, &st, &pa, &s);
+	if (e == TAO_OK)
+		e = expand(k, s, &st, &k->key);
+	if (s != NULL)
+		tao_pb_free(&pa, &s->base);
+	return e;
+}
+
+enum tao_err held_key_use(struct host *h, struct held_key *k, EVP_PKEY **key)
+{
+	enum tao_err e = TAO_OK;
+
+	if (atomic_load_explicit(&k->gone, memory_order_relaxed))
+		return tao_fail(TAO_ENOTFOUND, "generation %u of key %s was deleted: load the key again",
+		                k->sealed->generation, k->name);
+	pthread_mutex_lock(&k->lock);
+	if (k->key == NULL)
+		e = open_again(h, k);
+	if (e == TAO_OK) {
+		k->users++;
+		*key = k->key;
+	}
+	pthread_mutex_unlock(&k->lock);
+	return e;
+}
+
+void held_key_done(struct held_key *k)
+{
+	pthread_mutex_lock(&k->lock);
+	k->users--;
+	k->used = loop_now();
+	pthread_mutex_unlock(&k->lock);
+}
+
+static void shut_if_idle(struct held_key *k, int64_t now)
+{
+	if (pthread_mutex_trylock(&k->lock) != 0)
+		return; /* somebody uses it */
+	if (k->key != NULL && k->users == 0 && now - k->used >= KEY_IDLE_SECONDS)
+		shut(k);
+	pthread_mutex_unlock(&k->lock);
+}
+
+static EVP_PKEY_CTX *new_ctx(EVP_PKEY *key)
+{
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
+
+	if (ctx != NULL && EVP_PKEY_sign_init(ctx) == 1)
+		return ctx;
+	EVP_PKEY_CTX_free(ctx);
+	return NULL;
+}
+
+/* Setting up a context costs a good part of a signature, so each key keeps a few. */
+EVP_PKEY_CTX *held_key_take_ctx(struct held_key *k, int *slot)
+{
+	for (int i = 0; i < KEY_CTXS; i++) {
+		int is_free = 0;
+
+		if (!atomic_compare_exchange_strong(&k->ctx_busy[i], &is_free, 1))
+			continue;
+		*slot = i;
+		if (k->ctx[i] == NULL)
+			k->ctx[i] = new_ctx(k->key);
+		if (k->ctx[i] == NULL)
+			atomic_store(&k->ctx_busy[i], 0);
+		return k->ctx[i];
+	}
+	*slot = -1;
+	return new_ctx(k->key);
+}
+
+void held_key_give_ctx(struct held_key *k, EVP_PKEY_CTX *ctx, int slot)
+{
+	if (slot < 0)
+		EVP_PKEY_CTX_free(ctx);
+	else
+		atomic_store(&k->ctx_busy[slot], 0);
+}
+
+/* ---- held keys ---- */
 
 struct custody {
 	pthread_mutex_t lock;
 	struct held_key *cache[CACHE_BUCKETS][CACHE_WAYS]; /* newest first */
+	atomic_uint deletions;
+	pthread_mutex_t files;
 };
 
 struct custody *custody_new(void)
@@ -277,16 +351,28 @@ struct custody *custody_new(void)
 
 	if (c != NULL)
 		pthread_mutex_init(&c->lock, NULL);
+	if (c != NULL)
+		pthread_mutex_init(&c->files, NULL);
 	return c;
+}
+
+void custody_lock_files(struct custody *c)
+{
+	pthread_mutex_lock(&c->files);
+}
+
+void custody_unlock_files(struct custody *c)
+{
+	pthread_mutex_unlock(&c->files);
 }
 
 void held_key_release(struct held_key *k)
 {
 	if (k == NULL || atomic_fetch_sub(&k->refs, 1) != 1)
 		return;
-	for (size_t i = 0; i < CTXS; i++)
-		EVP_PKEY_CTX_free(k->ctx[i]);
-	EVP_PKEY_free(k->key);
+	shut(k);
+	pthread_mutex_destroy(&k->lock);
+	tao_buf_free(&k->stub);
 	tao_buf_free(&k->spki);
 	if (k->sealed != NULL)
 		tao_pb_free(&k->alloc, &k->sealed->base);
@@ -302,6 +388,7 @@ void custody_free(struct custody *c)
 		for (size_t w = 0; w < CACHE_WAYS; w++)
 			held_key_release(c->cache[b][w]);
 	pthread_mutex_destroy(&c->lock);
+	pthread_mutex_destroy(&c->files);
 	free(c);
 }
 
@@ -318,59 +405,77 @@ void held_key_facts(const struct held_key *k, struct key_facts *f)
 		.name = k->name, .type = s->type, .purpose = s->purpose, .custody = s->custody,
 		.policy = s->policy, .program = s->program, .uid = s->uid,
 		.exe = s->has_program_hash ? s->program_hash.data : NULL, .created = s->created,
-		.spki = k->spki.p, .spki_n = k->spki.n,
+		.spki = k->spki.p, .spki_n = k->spki.n, .key_id = s->key_id.data,
+		.generation = s->generation, .imported = s->imported, .bits = k->type->bits,
+		.principal = k->principal,
 	};
 	memcpy(f->spki_hash, k->spki_hash, sizeof f->spki_hash);
 }
 
-static enum tao_err check_sealed(struct held_key *k, const struct tao_stub *st)
+int custody_is_slow(const struct held_key *k)
 {
-	Tao__SealedKey *s = k->sealed;
-	enum tao_err e = p256_from_scalar(s->private_key.data, s->private_key.len, &k->key);
+	return k->type->slow;
+}
 
-	OPENSSL_cleanse(s->private_key.data, s->private_key.len);
+static enum tao_err check_not_deleted(struct host *h, const struct held_key *k)
+{
+	uint32_t below;
+	enum tao_err e = keystore_retired(h, k->sealed->key_id.data, &below);
+
+	if (e == TAO_OK && k->sealed->generation < below)
+		e = tao_fail(TAO_ENOTFOUND, "generation %u of key %s was deleted: use the newest one's stub, "
+		             "which 'tao key pem %s' prints if there is one", k->sealed->generation, k->name,
+		             k->name);
+	return e;
+}
+
+static enum tao_err fill_held(struct host *h, struct held_key *k, const void *stub, size_t n)
+{
+	struct tao_stub st;
+	enum tao_err e = tao_stub_parse(stub, n, &st);
+
+	if (e == TAO_OK && st.sealed == NULL)
+		e = tao_fail(TAO_EFORMAT, "the stub has no sealed key in it: write it with 'tao key pem'");
 	if (e == TAO_OK)
-		e = tao_key_spki(k->key, &k->spki);
-	if (e == TAO_OK && (k->spki.n != st->spki_n || memcmp(k->spki.p, st->spki, st->spki_n) != 0))
-		e = tao_fail(TAO_EALTERED, "the public key in the stub is not that of the sealed key: "
-		             "write the stub again with 'tao key pem %s'", k->name);
+		e = tao_sha256(stub, n, k->id);
+	if (e != TAO_OK)
+		return e;
+	memcpy(k->name, st.name, st.name_n);
+	tao_buf_put(&k->stub, stub, n);
+	tao_buf_put(&k->spki, st.spki, st.spki_n);
+	e = sealedkey_open(&h->sealer, &st, &k->alloc, &k->sealed);
+	if (e == TAO_OK) {
+		k->type = key_type_named(k->sealed->type);
+		k->purpose = key_purpose_named(k->sealed->purpose);
+		e = expand(k, k->sealed, &st, &k->key);
+	}
 	if (e == TAO_OK)
 		e = tao_sha256(k->spki.p, k->spki.n, k->spki_hash);
-	if (e == TAO_OK && s->has_program_hash && s->program_hash.len != TAO_HASH_LEN)
-		e = tao_fail(TAO_EALTERED, "the sealed key names no proper executable");
-	if (e == TAO_OK && s->has_principal)
-		e = tao_prin_decode(s->principal.data, s->principal.len, &k->principal);
-	return e;
+	if (e == TAO_OK && k->sealed->has_principal)
+		e = tao_prin_decode(k->sealed->principal.data, k->sealed->principal.len, &k->principal);
+	if (e == TAO_OK)
+		e = check_not_deleted(h, k);
+	return e != TAO_OK ? e : k->stub.err != TAO_OK ? tao_buf_err(&k->stub) : tao_buf_err(&k->spki);
 }
 
 static enum tao_err open_stub(struct host *h, const void *stub, size_t n, struct held_key **out)
 {
 	static const struct tao_buf empty = TAO_BUF_INIT;
 	struct held_key *k = calloc(1, sizeof *k);
-	struct tao_stub st;
-	enum tao_err e = k != NULL ? TAO_OK : tao_fail_nomem();
+	enum tao_err e;
 
-	if (e != TAO_OK)
-		return e;
+	if (k == NULL)
+		return tao_fail_nomem();
 	atomic_store(&k->refs, 1);
-	k->spki = empty;
-	e = tao_stub_parse(stub, n, &st);
-	if (e == TAO_OK && st.sealed == NULL)
-		e = tao_fail(TAO_EFORMAT, "the stub has no sealed key in it: write it with 'tao key pem'");
+	pthread_mutex_init(&k->lock, NULL);
+	k->stub = k->spki = empty;
+	k->used = loop_now();
+	e = fill_held(h, k, stub, n);
 	if (e == TAO_OK)
-		e = tao_sha256(stub, n, k->id);
-	if (e == TAO_OK) {
-		memcpy(k->name, st.name, st.name_n);
-		e = sealedkey_open(&h->sealer, &st, &k->alloc, &k->sealed);
-	}
-	if (e == TAO_OK)
-		e = check_sealed(k, &st);
-	if (e != TAO_OK) {
+		*out = k;
+	else
 		held_key_release(k);
-		return e;
-	}
-	*out = k;
-	return TAO_OK;
+	return e;
 }
 
 static struct held_key **bucket(struct custody *c, const uint8_t *id)
@@ -427,14 +532,65 @@ static void remember(struct custody *c, struct held_key *k)
 enum tao_err custody_open(struct host *h, const void *stub, size_t n, struct held_key **out)
 {
 	uint8_t id[TAO_HASH_LEN];
+	unsigned deletions = atomic_load(&h->custody->deletions);
 	enum tao_err e = tao_sha256(stub, n, id);
 
 	if (e != TAO_OK || custody_find(h, id, sizeof id, out) == TAO_OK)
 		return e;
 	e = open_stub(h, stub, n, out);
-	if (e == TAO_OK)
-		remember(h->custody, *out);
+	if (e != TAO_OK)
+		return e;
+	remember(h->custody, *out);
+	if (atomic_load(&h->custody->deletions) == deletions)
+		return TAO_OK;
+	e = check_not_deleted(h, *out); /* while we opened it */
+	if (e != TAO_OK) {
+		custody_forget(h, (*out)->sealed->key_id.data, (*out)->sealed->generation + 1);
+		held_key_release(*out);
+		*out = NULL;
+	}
 	return e;
+}
+
+/* Lock held. */
+static void forget_in(struct held_key **b, const uint8_t *key_id, uint32_t below)
+{
+	size_t to = 0;
+
+	for (size_t w = 0; w < CACHE_WAYS && b[w] != NULL; w++) {
+		struct held_key *k = b[w];
+
+		b[w] = NULL;
+		if (memcmp(k->sealed->key_id.data, key_id, SEALEDKEY_ID_LEN) == 0 &&
+		    k->sealed->generation < below) {
+			atomic_store(&k->gone, 1);
+			held_key_release(k);
+		} else {
+			b[to++] = k;
+		}
+	}
+}
+
+void custody_forget(struct host *h, const uint8_t *key_id, uint32_t below)
+{
+	struct custody *c = h->custody;
+	uint8_t id[SEALEDKEY_ID_LEN];
+
+	memcpy(id, key_id, sizeof id); /* it may be a forgotten key's */
+	atomic_fetch_add(&c->deletions, 1); /* who remembers a key from now on looks again */
+	pthread_mutex_lock(&c->lock);
+	for (size_t b = 0; b < CACHE_BUCKETS; b++)
+		forget_in(c->cache[b], id, below);
+	pthread_mutex_unlock(&c->lock);
+}
+
+void custody_sweep(struct custody *c, int64_t now)
+{
+	pthread_mutex_lock(&c->lock);
+	for (size_t b = 0; b < CACHE_BUCKETS; b++)
+		for (size_t w = 0; w < CACHE_WAYS && c->cache[b][w] != NULL; w++)
+			shut_if_idle(c->cache[b][w], now);
+	pthread_mutex_unlock(&c->lock);
 }
 
 /* ---- who may use it ---- */
@@ -475,11 +631,14 @@ static enum tao_err for_host(struct host *h, const struct held_key *k, struct in
 
 static enum tao_err for_policy(struct host *h, const struct held_key *k, struct instance *i)
 {
+	char label[sizeof KEY_LABEL + TAO_KEY_NAME_MAX];
+
 	/* A label names a key of one user: another user's key of that name is another key. */
 	if (k->sealed->uid != i->uid)
 		return tao_fail(TAO_EWRONGPROG, "key %s is sealed for programs of user %u", k->name,
 		                k->sealed->uid);
-	return domain_may_unseal(h->domain, instance_name(i), k->name);
+	snprintf(label, sizeof label, KEY_LABEL "%s", k->name);
+	return domain_may_unseal(h->domain, instance_name(i), label);
 }
 
 enum tao_err custody_allows(struct host *h, const struct held_key *k, struct instance *i)
@@ -497,87 +656,4 @@ enum tao_err custody_allows(struct host *h, const struct held_key *k, struct ins
 			return checks[n].check(h, k, i);
 	return tao_fail(TAO_EVERSION, "key %s has a seal policy that this version does not know: "
 	                "upgrade taod", k->name);
-}
-
-/* ---- signing ---- */
-
-static const struct {
-	const char *name;
-	size_t n;
-} digests[] = { { "SHA256", 32 }, { "SHA384", 48 }, { "SHA512", 64 } };
-
-static enum tao_err check_digest(const struct held_key *k, const char *digest, size_t n)
-{
-	if (digest == NULL || digest[0] == 0)
-		return tao_fail(TAO_EPURPOSE, "key %s signs digests: the request names none", k->name);
-	for (size_t i = 0; i < sizeof digests / sizeof digests[0]; i++) {
-		if (strcmp(digest, digests[i].name) != 0)
-			continue;
-		if (n == digests[i].n)
-			return TAO_OK;
-		return tao_fail(TAO_EINVAL, "a %s digest has %zu bytes, not %zu", digest, digests[i].n, n);
-	}
-	return tao_fail(TAO_EPURPOSE, "key %s does not sign %s digests: use SHA256, SHA384 or SHA512",
-	                k->name, digest);
-}
-
-static EVP_PKEY_CTX *new_ctx(EVP_PKEY *key)
-{
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
-
-	if (ctx != NULL && EVP_PKEY_sign_init(ctx) == 1)
-		return ctx;
-	EVP_PKEY_CTX_free(ctx);
-	return NULL;
-}
-
-/* Setting up a context costs a good part of a signature, so each key keeps a
- * few. slot is -1 for one that is to be freed. */
-static EVP_PKEY_CTX *take_ctx(struct held_key *k, int *slot)
-{
-	for (int i = 0; i < CTXS; i++) {
-		int is_free = 0;
-
-		if (!atomic_compare_exchange_strong(&k->ctx_busy[i], &is_free, 1))
-			continue;
-		*slot = i;
-		if (k->ctx[i] == NULL)
-			k->ctx[i] = new_ctx(k->key);
-		if (k->ctx[i] == NULL)
-			atomic_store(&k->ctx_busy[i], 0);
-		return k->ctx[i];
-	}
-	*slot = -1;
-	return new_ctx(k->key);
-}
-
-static void give_ctx(struct held_key *k, EVP_PKEY_CTX *ctx, int slot)
-{
-	if (slot < 0)
-		EVP_PKEY_CTX_free(ctx);
-	else
-		atomic_store(&k->ctx_busy[slot], 0);
-}
-
-enum tao_err custody_sign(struct host *h, struct held_key *k, const struct sign_how *how,
-                          const void *data, size_t n, struct tao_buf *sig)
-{
-	size_t len = (size_t)EVP_PKEY_get_size(k->key);
-	enum tao_err e = check_digest(k, how->digest, n);
-	EVP_PKEY_CTX *ctx;
-	uint8_t *to;
-	int slot;
-
-	(void)h;
-	if (e != TAO_OK)
-		return e;
-	to = tao_buf_room(sig, len);
-	ctx = take_ctx(k, &slot);
-	if (to == NULL || ctx == NULL || EVP_PKEY_sign(ctx, to, &len, data, n) != 1)
-		e = tao_fail_crypto("signing with key %s", k->name);
-	else
-		sig->n -= (size_t)EVP_PKEY_get_size(k->key) - len;
-	if (ctx != NULL)
-		give_ctx(k, ctx, slot);
-	return e;
 }

@@ -18,12 +18,14 @@
  *   identify.c  who is calling
  *   ops.c       table of operations, with the states that allow them
  *   op_tao.c    name, extend, random, attest, seal, unseal
- *   op_key.c    keys and certificates
+ *   op_key.c    keys and certificates, for programs
+ *   op_newkey.c making, importing, rotating and deleting keys
+ *   op_keys.c   lists and facts of keys
  *   op_run.c    registration
  *   op_admin.c  status, lists, policy
  *   registry.c  instances
  *   recall.c    those of the taod before this one
- *   custody.c   sealed keys
+ *   custody.c   sealed keys; custody_type.c, custody_use.c, sealedkey.c, pkcs1.c
  *   keystore.c  their files
  *   cert.c      program certificates
  *   renew.c     their renewal for programs that run
@@ -324,10 +326,11 @@ enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_bu
 
 op_fn op_hello, op_prove;
 op_fn op_get_name, op_extend_name, op_random, op_attest, op_seal, op_unseal;
-op_fn op_generate_key, op_get_key, op_open_key, op_sign, op_list_keys, op_get_certificate,
-	op_policy_certificate;
+op_fn op_generate_key, op_get_key, op_open_key, op_sign, op_decrypt, op_derive, op_list_keys,
+	op_get_certificate, op_policy_certificate;
 op_fn op_run;
-op_fn op_new_key, op_keys, op_key, op_cert, op_status, op_ps, op_doctor, op_trust, op_policy,
+op_fn op_new_key, op_import_key, op_rotate_key, op_delete_key;
+op_fn op_keys, op_key, op_cert, op_status, op_ps, op_doctor, op_trust, op_policy,
 	op_add_fact, op_remove_fact, op_shutdown, op_log;
 
 /* ---- sealed keys (custody.c, custody_type.c, custody_use.c, sealedkey.c) ----
@@ -401,13 +404,16 @@ enum tao_err custody_generate(struct host *h, const struct key_spec *s, struct t
 enum tao_err custody_import(struct host *h, const struct key_spec *s, const void *pkcs8, size_t n,
                             struct tao_buf *stub);
 /* The next generation of k: another private key, everything else as it is. */
-enum tao_err custody_next(struct host *h, const struct held_key *k, struct tao_buf *stub);
+enum tao_err custody_next(struct host *h, struct held_key *k, struct tao_buf *stub);
 /* Opens a stub and keeps it at hand; id is the stub's SHA-256. TAO_ENOTFOUND if
  * this generation was deleted. */
 enum tao_err custody_open(struct host *h, const void *stub, size_t n, struct held_key **out);
 enum tao_err custody_find(struct host *h, const void *id, size_t n, struct held_key **out);
 /* No generation of that key below this one is opened again: what keystore_retire() wrote down. */
 void custody_forget(struct host *h, const uint8_t *key_id, uint32_t below);
+/* Around a change of a key's files that has more than one step. */
+void custody_lock_files(struct custody *c);
+void custody_unlock_files(struct custody *c);
 /* Wipes private halves that were idle: called at each turn of the loop's sweeper. */
 void custody_sweep(struct custody *c, int64_t now);
 void held_key_release(struct held_key *k);
@@ -440,11 +446,28 @@ enum tao_err custody_derive(struct host *h, struct held_key *k, const void *peer
 /* Custody "program": the private key as PKCS#8 DER; TAO_EPURPOSE otherwise. */
 enum tao_err custody_private(struct host *h, struct held_key *k, struct tao_buf *pkcs8);
 
-/* ---- key files (keystore.c) ---- */
+/* ---- key files (keystore.c) ----
+ *
+ * A rotated key has two stubs: that of the newest generation under its name,
+ * and that of the one before as NAME.old, with which programs that loaded it
+ * go on. It works until the next rotation or 'tao key delete NAME --old'. Since
+ * whoever has a stub has the sealed key, deleting is written down: the file
+ * DIR/keys/deleted/KEYID, "tao deleted key 1\nbelow N\n", which is never
+ * removed, says that no generation below N is opened again. */
 
 enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const struct tao_buf *stub);
-/* A stub without its sealed part is completed from the store by keystore_get(). */
+/* TAO_ENOTFOUND with what to do. */
 enum tao_err keystore_get(struct host *h, uid_t uid, const char *name, struct tao_buf *stub);
+enum tao_err keystore_get_old(struct host *h, uid_t uid, const char *name, struct tao_buf *stub);
+/* The stub there becomes NAME.old, and this one takes its place. */
+enum tao_err keystore_replace(struct host *h, uid_t uid, const char *name,
+                              const struct tao_buf *stub);
+/* Stubs and certificate; TAO_OK if there are none. */
+enum tao_err keystore_remove(struct host *h, uid_t uid, const char *name);
+enum tao_err keystore_remove_old(struct host *h, uid_t uid, const char *name);
+/* Writes down, and asks (0: nothing was deleted), below which generation a key is deleted. */
+enum tao_err keystore_retire(struct host *h, const uint8_t *key_id, uint32_t below);
+enum tao_err keystore_retired(struct host *h, const uint8_t *key_id, uint32_t *below);
 enum tao_err keystore_each(struct host *h, uid_t uid,
                            enum tao_err (*fn)(struct host *h, uid_t uid, const char *name,
                                               void *arg), void *arg);
@@ -452,6 +475,7 @@ enum tao_err keystore_users(struct host *h,
                             enum tao_err (*fn)(struct host *h, uid_t uid, void *arg), void *arg);
 char *keystore_stub_path(struct host *h, uid_t uid, const char *name);
 char *keystore_cert_path(struct host *h, uid_t uid, const char *name);
+char *keystore_old_path(struct host *h, uid_t uid, const char *name);
 
 /* ---- program certificates (cert.c) ---- */
 
@@ -463,6 +487,9 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
  * not_after: seconds since 1970. */
 enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct tao_buf *der,
                           int64_t *not_after);
+/* After a rotation: the certificate on file is replaced by one of key k for the running program
+ * that it names, or removed if that has ended. */
+enum tao_err cert_follow(struct host *h, const struct held_key *k);
 /* Writes DIR/policy.pem: what peers are given to verify program certificates with. */
 enum tao_err cert_publish_policy(struct host *h);
 /* Why the domain gave none, malloc'ed; NULL: it did, or was not asked. */

@@ -5,10 +5,13 @@
 #include <string.h>
 
 #include "host.h"
+#include "sealedkey.h"
 #include "../tao/file.h"
 #include "../tao/stub.h"
 
 #define MAX_PEM (2 * TAO_STUB_MAX)
+#define MAX_DELETED 64 /* bytes of a file that says what was deleted */
+#define DELETED_FORMAT "tao deleted key 1\nbelow %u\n"
 
 char *keystore_stub_path(struct host *h, uid_t uid, const char *name)
 {
@@ -18,6 +21,11 @@ char *keystore_stub_path(struct host *h, uid_t uid, const char *name)
 char *keystore_cert_path(struct host *h, uid_t uid, const char *name)
 {
 	return host_path(&h->conf, "certs/%u/%s.pem", (unsigned)uid, name);
+}
+
+char *keystore_old_path(struct host *h, uid_t uid, const char *name)
+{
+	return host_path(&h->conf, "keys/%u/%s.old", (unsigned)uid, name);
 }
 
 struct count {
@@ -47,12 +55,48 @@ static enum tao_err make_user_dirs(struct host *h, uid_t uid)
 	return e;
 }
 
-enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const struct tao_buf *stub)
+/* Takes over path. */
+static enum tao_err write_stub(char *path, const struct tao_buf *stub, int flags)
 {
 	struct tao_buf pem = TAO_BUF_INIT;
+	enum tao_err e = path != NULL ? tao_stub_to_pem(stub->p, stub->n, &pem) : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = tao_file_write(path, pem.p, pem.n, 0644, flags);
+	free(path);
+	tao_buf_free(&pem);
+	return e;
+}
+
+/* Takes over path. */
+static enum tao_err read_stub(char *path, struct tao_buf *stub)
+{
+	struct tao_buf pem = TAO_BUF_INIT;
+	enum tao_err e = path != NULL ? tao_file_read(path, MAX_PEM, &pem) : tao_fail_nomem();
+
+	if (e == TAO_OK) {
+		e = tao_stub_from_pem((const char *)pem.p, pem.n, stub);
+		if (e == TAO_ENOTFOUND)
+			e = tao_fail(TAO_EFORMAT, "%s holds no stub: restore it from a backup", path);
+	}
+	free(path);
+	tao_buf_free(&pem);
+	return e;
+}
+
+/* Takes over path. */
+static enum tao_err remove_file(char *path)
+{
+	enum tao_err e = path != NULL ? tao_file_remove(path) : tao_fail_nomem();
+
+	free(path);
+	return e;
+}
+
+enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const struct tao_buf *stub)
+{
 	struct count count = { 0 };
-	char *path = keystore_stub_path(h, uid, name);
-	enum tao_err e = path != NULL ? make_user_dirs(h, uid) : tao_fail_nomem();
+	enum tao_err e = make_user_dirs(h, uid);
 
 	if (e == TAO_OK)
 		e = keystore_each(h, uid, count_one, &count);
@@ -60,39 +104,123 @@ enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const str
 		e = tao_fail(TAO_ELIMIT, "user %u has %u keys already: raise max_keys in taod.conf",
 		             (unsigned)uid, count.n);
 	if (e == TAO_OK)
-		e = tao_stub_to_pem(stub->p, stub->n, &pem);
-	if (e == TAO_OK)
-		e = tao_file_write(path, pem.p, pem.n, 0644, TAO_FILE_NEW);
+		e = write_stub(keystore_stub_path(h, uid, name), stub, TAO_FILE_NEW);
 	if (e == TAO_EEXIST)
 		e = tao_fail(TAO_EEXIST, "user %u has a key %s already: choose another name",
 		             (unsigned)uid, name);
-	free(path);
-	tao_buf_free(&pem);
 	return e;
 }
 
 enum tao_err keystore_get(struct host *h, uid_t uid, const char *name, struct tao_buf *stub)
 {
-	struct tao_buf pem = TAO_BUF_INIT;
 	enum tao_err e = tao_key_name_check(name, strlen(name));
-	char *path;
 
-	if (e != TAO_OK)
-		return e;
-	path = keystore_stub_path(h, uid, name);
-	e = path != NULL ? tao_file_read(path, MAX_PEM, &pem) : tao_fail_nomem();
+	if (e == TAO_OK)
+		e = read_stub(keystore_stub_path(h, uid, name), stub);
 	if (e == TAO_ENOTFOUND)
 		e = tao_fail(TAO_ENOTFOUND, "there is no key %s for user %u on this host: 'tao key list' "
 		             "shows those there are, 'tao key new %s --for PROGRAM' makes one", name,
 		             (unsigned)uid, name);
-	if (e == TAO_OK)
-		e = tao_stub_from_pem((const char *)pem.p, pem.n, stub);
-	if (e == TAO_ENOTFOUND && pem.n > 0)
-		e = tao_fail(TAO_EFORMAT, "%s holds no stub: restore it from a backup", path);
-	free(path);
-	tao_buf_free(&pem);
 	return e;
 }
+
+/* ---- generations ---- */
+
+enum tao_err keystore_get_old(struct host *h, uid_t uid, const char *name, struct tao_buf *stub)
+{
+	enum tao_err e = tao_key_name_check(name, strlen(name));
+
+	if (e == TAO_OK)
+		e = read_stub(keystore_old_path(h, uid, name), stub);
+	if (e == TAO_ENOTFOUND)
+		e = tao_fail(TAO_ENOTFOUND, "key %s has no older generation that still works", name);
+	return e;
+}
+
+enum tao_err keystore_replace(struct host *h, uid_t uid, const char *name,
+                              const struct tao_buf *stub)
+{
+	struct tao_buf now = TAO_BUF_INIT;
+	enum tao_err e = keystore_get(h, uid, name, &now);
+
+	if (e == TAO_OK)
+		e = write_stub(keystore_old_path(h, uid, name), &now, 0);
+	if (e == TAO_OK)
+		e = write_stub(keystore_stub_path(h, uid, name), stub, 0);
+	tao_buf_free(&now);
+	return e;
+}
+
+enum tao_err keystore_remove_old(struct host *h, uid_t uid, const char *name)
+{
+	return remove_file(keystore_old_path(h, uid, name));
+}
+
+enum tao_err keystore_remove(struct host *h, uid_t uid, const char *name)
+{
+	enum tao_err e = remove_file(keystore_cert_path(h, uid, name));
+
+	if (e == TAO_OK)
+		e = remove_file(host_path(&h->conf, "certs/%u/%s.why", (unsigned)uid, name));
+	if (e == TAO_OK)
+		e = keystore_remove_old(h, uid, name);
+	if (e == TAO_OK)
+		e = remove_file(keystore_stub_path(h, uid, name)); /* last: it is there until all is done */
+	return e;
+}
+
+static char *deleted_path(struct host *h, const uint8_t *key_id)
+{
+	struct tao_buf hex = TAO_BUF_INIT;
+	char *path;
+
+	tao_buf_hex(&hex, key_id, SEALEDKEY_ID_LEN);
+	path = hex.err == TAO_OK ? host_path(&h->conf, "keys/deleted/%s", tao_buf_cstr(&hex)) : NULL;
+	tao_buf_free(&hex);
+	return path;
+}
+
+enum tao_err keystore_retired(struct host *h, const uint8_t *key_id, uint32_t *below)
+{
+	char *path = deleted_path(h, key_id), again[MAX_DELETED];
+	struct tao_buf b = TAO_BUF_INIT;
+	enum tao_err e = path != NULL ? tao_file_read(path, MAX_DELETED, &b) : tao_fail_nomem();
+
+	*below = 0;
+	if (e == TAO_ENOTFOUND) {
+		e = TAO_OK;
+	} else if (e == TAO_OK) {
+		/* What was written, byte for byte, or nothing is believed. */
+		if (sscanf(tao_buf_cstr(&b), DELETED_FORMAT, below) == 1)
+			snprintf(again, sizeof again, DELETED_FORMAT, *below);
+		if (*below == 0 || strcmp(again, tao_buf_cstr(&b)) != 0)
+			e = tao_fail(TAO_EFORMAT, "%s does not say which keys were deleted, and so the key is not "
+			             "opened: restore it from a backup", path);
+	}
+	free(path);
+	tao_buf_free(&b);
+	return e;
+}
+
+enum tao_err keystore_retire(struct host *h, const uint8_t *key_id, uint32_t below)
+{
+	char *dir = host_path(&h->conf, "keys/deleted"), *path = deleted_path(h, key_id);
+	char text[MAX_DELETED];
+	uint32_t before;
+	enum tao_err e = dir != NULL && path != NULL ? tao_dir_make(dir, 0755) : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = keystore_retired(h, key_id, &before);
+	if (e == TAO_OK && below > before) {
+		snprintf(text, sizeof text, DELETED_FORMAT, below);
+		e = tao_file_write(path, text, strlen(text), 0644, 0);
+	}
+	free(dir);
+	free(path);
+	return e;
+}
+
+/* ---- lists ---- */
 
 static int compare(const void *a, const void *b)
 {

@@ -245,6 +245,7 @@ static void sweep_ready(struct host *h, struct source *s, uint32_t events)
 			shutdown(o->fd, SHUT_RDWR);
 	}
 	pthread_mutex_unlock(&l->lock);
+	custody_sweep(h->custody, now);
 	loop_arm(h, s, EPOLLIN);
 }
 

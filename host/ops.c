@@ -10,8 +10,10 @@
 
 /* What a connection may ask, and when. The frequent ones come first. */
 static const struct op ops[] = {
-	{ "Tao.Sign", CONN_PROGRAM, WITH_STUB, op_sign, 0, AUDIT_COUNTED },
+	{ "Tao.Sign", CONN_PROGRAM, WITH_DATA, op_sign, 0, AUDIT_COUNTED },
 	{ "Tao.OpenKey", CONN_PROGRAM, WITH_STUB, op_open_key, 0, AUDIT_ONCE },
+	{ "Tao.Decrypt", CONN_PROGRAM, WITH_STUB, op_decrypt, 0, AUDIT_COUNTED },
+	{ "Tao.Derive", CONN_PROGRAM, SMALL, op_derive, 0, AUDIT_COUNTED },
 	{ "Tao.GetKey", CONN_PROGRAM, SMALL, op_get_key, 0, AUDIT_ONCE },
 	{ "Tao.GetCertificate", CONN_PROGRAM, SMALL, op_get_certificate, 1, AUDIT_REFUSED },
 	{ "Tao.ListKeys", CONN_PROGRAM, SMALL, op_list_keys, 1, AUDIT_NONE },
@@ -27,8 +29,11 @@ static const struct op ops[] = {
 	{ "Tao.Unseal", CONN_PROGRAM, WITH_DATA, op_unseal, 0, AUDIT_EACH },
 	{ "Host.Run", CONN_NEW, WITH_DATA, op_run, 1, AUDIT_EACH },
 	{ "Host.NewKey", CONN_NEW, WITH_DATA, op_new_key, 1, AUDIT_EACH },
+	{ "Host.ImportKey", CONN_NEW, WITH_DATA, op_import_key, 1, AUDIT_EACH },
+	{ "Host.RotateKey", CONN_NEW, SMALL, op_rotate_key, 1, AUDIT_EACH },
+	{ "Host.DeleteKey", CONN_NEW, SMALL, op_delete_key, 1, AUDIT_EACH },
 	{ "Host.Keys", CONN_NEW, SMALL, op_keys, 1, AUDIT_NONE },
-	{ "Host.Key", CONN_NEW, SMALL, op_key, 0, AUDIT_NONE },
+	{ "Host.Key", CONN_NEW, SMALL, op_key, 1, AUDIT_NONE },
 	{ "Host.Cert", CONN_NEW, SMALL, op_cert, 0, AUDIT_NONE },
 	{ "Host.Status", CONN_NEW, SMALL, op_status, 1, AUDIT_NONE },
 	{ "Host.Ps", CONN_NEW, SMALL, op_ps, 0, AUDIT_NONE },

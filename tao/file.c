@@ -232,6 +232,23 @@ out:
 	return e;
 }
 
+enum tao_err tao_file_remove(const char *path)
+{
+	struct target t;
+	enum tao_err e = open_dir(path, &t);
+
+	if (e == TAO_ENOTFOUND) /* no directory, no file */
+		return TAO_OK;
+	if (e != TAO_OK)
+		return e;
+	if (unlinkat(t.dir, t.name, 0) < 0 && errno != ENOENT)
+		e = tao_fail_sys("cannot remove %s", path);
+	else if (fsync(t.dir) < 0)
+		e = tao_fail_sys("%s is removed, but may be back after a power cut", path);
+	close(t.dir);
+	return e;
+}
+
 enum tao_err tao_dir_make(const char *path, mode_t mode)
 {
 	struct stat st;

@@ -27,6 +27,9 @@ enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mo
  * read or removed stays. */
 unsigned tao_dir_sweep(const char *path);
 
+/* Removes the file, with fsync of the directory; fine if there is none. */
+enum tao_err tao_file_remove(const char *path);
+
 /* Makes the directory (parents must exist); fine if it exists already. */
 enum tao_err tao_dir_make(const char *path, mode_t mode);
 

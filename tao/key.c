@@ -120,18 +120,32 @@ enum tao_err tao_key_spki(EVP_PKEY *key, struct tao_buf *der)
 	return tao_buf_err(der);
 }
 
-/* RSA's bounds; curves have theirs by being in the table. */
-static int exponent_ok(EVP_PKEY *key, const struct tao_keytype *t)
+static int exponent_ok(EVP_PKEY *key)
 {
 	BIGNUM *e = NULL;
-	int good;
+	int good = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) == 1 && BN_is_odd(e) &&
+	           !BN_is_one(e) && BN_num_bits(e) <= RSA_EXPONENT_BITS;
 
-	if (t->kind != TAO_KEY_RSA)
-		return 1;
-	good = EVP_PKEY_get_bn_param(key, OSSL_PKEY_PARAM_RSA_E, &e) == 1 && BN_is_odd(e) &&
-	       !BN_is_one(e) && BN_num_bits(e) <= RSA_EXPONENT_BITS;
 	BN_free(e);
 	return good;
+}
+
+/* RSA's bounds; curves have theirs by being in the table. */
+static int signs_for_taos(EVP_PKEY *key, size_t n)
+{
+	const struct tao_keytype *t = tao_keytype_of(key);
+
+	return t != NULL && (t->spki_n == 0 || t->spki_n == n) &&
+	       (t->kind != TAO_KEY_RSA || exponent_ok(key));
+}
+
+static int is_sealed_besides(EVP_PKEY *key)
+{
+	int bits = EVP_PKEY_get_bits(key);
+
+	if (EVP_PKEY_is_a(key, "RSA-PSS"))
+		return (bits == 2048 || bits == 3072 || bits == 4096) && exponent_ok(key);
+	return EVP_PKEY_is_a(key, "X25519");
 }
 
 /* One key, one encoding and nothing behind it: else it would have several names. */
@@ -153,10 +167,9 @@ static enum tao_err refuse_spki(int is_weak)
 	                             "P-384, P-521, Ed25519, or RSA of 2048, 3072 or 4096 bits");
 }
 
-enum tao_err tao_key_from_spki(const void *der, size_t n, EVP_PKEY **out)
+static enum tao_err from_spki(const void *der, size_t n, int any, EVP_PKEY **out)
 {
 	const unsigned char *p = der;
-	const struct tao_keytype *t = NULL;
 	EVP_PKEY *key;
 	int good, is_weak;
 
@@ -166,9 +179,7 @@ enum tao_err tao_key_from_spki(const void *der, size_t n, EVP_PKEY **out)
 		                TAO_SPKI_MAX);
 	ERR_set_mark();
 	key = d2i_PUBKEY(NULL, &p, (long)n);
-	if (key != NULL)
-		t = tao_keytype_of(key);
-	good = t != NULL && (t->spki_n == 0 || t->spki_n == n) && exponent_ok(key, t) &&
+	good = key != NULL && (signs_for_taos(key, n) || (any && is_sealed_besides(key))) &&
 	       canonical(key, der, n);
 	is_weak = key != NULL && EVP_PKEY_is_a(key, "RSA") && EVP_PKEY_get_bits(key) < RSA_BITS_MIN;
 	ERR_pop_to_mark();
@@ -178,6 +189,16 @@ enum tao_err tao_key_from_spki(const void *der, size_t n, EVP_PKEY **out)
 	}
 	*out = key;
 	return TAO_OK;
+}
+
+enum tao_err tao_key_from_spki(const void *der, size_t n, EVP_PKEY **out)
+{
+	return from_spki(der, n, 0, out);
+}
+
+enum tao_err tao_key_from_spki_any(const void *der, size_t n, EVP_PKEY **out)
+{
+	return from_spki(der, n, 1, out);
 }
 
 enum tao_err tao_sha256(const void *p, size_t n, uint8_t hash[TAO_HASH_LEN])

@@ -55,6 +55,8 @@ enum tao_err tao_key_generate(const char *type, EVP_PKEY **out);
 enum tao_err tao_key_spki(EVP_PKEY *key, struct tao_buf *der);
 /* Strict: one SubjectPublicKeyInfo, nothing behind it. */
 enum tao_err tao_key_from_spki(const void *der, size_t n, EVP_PKEY **out);
+/* Also RSA-PSS and X25519: no keys of Taos, but a host seals them for programs. */
+enum tao_err tao_key_from_spki_any(const void *der, size_t n, EVP_PKEY **out);
 /* SHA-256 of the SubjectPublicKeyInfo: what key([...]) names. */
 enum tao_err tao_key_hash(EVP_PKEY *key, uint8_t hash[TAO_HASH_LEN]);
 

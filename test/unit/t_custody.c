@@ -9,6 +9,7 @@
 
 #include "../../host/host.h"
 #include "../../host/sealedkey.h"
+#include "../../tao/file.h"
 #include "../../tao/stub.h"
 #include "tao.pb-c.h"
 #include "tap.h"
@@ -41,6 +42,10 @@ static void make_host(struct host *h, const char *dir)
 	}
 	tao_keyset_clear(&ks);
 	h->name = name_host(h->root, domain_id(h->domain));
+	h->conf.dir = (char *)dir;
+	h->conf.max_keys = 100;
+	snprintf(sub, sizeof sub, "%s/keys", dir);
+	tao_dir_make(sub, 0755);
 	h->registry = registry_new(100);
 	h->custody = custody_new();
 }
@@ -111,10 +116,21 @@ static void check_specs(void)
 		{ { .name = "k", .type = "p256", .purpose = "tls", .custody = "host", .policy = "exact" },
 		  TAO_OK },
 		{ { .name = "k", .purpose = "sign", .policy = "host" }, TAO_OK },
-		{ { .name = "k", .type = "rsa2048" }, TAO_EINVAL },
+		{ { .name = "k", .type = "rsa2048", .purpose = "decrypt" }, TAO_OK },
+		{ { .name = "k", .type = "p521", .purpose = "tls13", .custody = "program" }, TAO_OK },
+		{ { .name = "k", .type = "rsa-pss-2048", .pss_digest = "SHA384" }, TAO_OK },
+		{ { .name = "k", .type = "rsa-pss-2048", .pss_digest = "MD5" }, TAO_EINVAL },
+		{ { .name = "k", .type = "rsa-pss-2048", .pss_salt_len = 65 }, TAO_EINVAL },
+		{ { .name = "k", .type = "rsa2048", .pss_digest = "SHA384" }, TAO_EINVAL },
+		{ { .name = "k", .type = "rsa1024" }, TAO_EINVAL },
 		{ { .name = "k", .type = "" }, TAO_EINVAL },
-		{ { .name = "k", .purpose = "tls13" }, TAO_EINVAL },
-		{ { .name = "k", .custody = "program" }, TAO_EINVAL },
+		{ { .name = "k", .purpose = "tls12" }, TAO_EINVAL },
+		{ { .name = "k", .custody = "nobody" }, TAO_EINVAL },
+		{ { .name = "k", .type = "x25519", .purpose = "decrypt" }, TAO_OK },
+		{ { .name = "k", .type = "x25519", .purpose = "tls" }, TAO_EINVAL },
+		{ { .name = "k", .type = "x25519", .purpose = "sign" }, TAO_EINVAL },
+		{ { .name = "k", .type = "ed25519", .purpose = "decrypt" }, TAO_EINVAL },
+		{ { .name = "k", .type = "rsa-pss-2048", .purpose = "decrypt" }, TAO_EINVAL },
 		{ { .name = "k", .policy = "everybody" }, TAO_EINVAL },
 		{ { .name = "ca" }, TAO_EINVAL },
 		{ { .name = "" }, TAO_EINVAL },
@@ -473,11 +489,11 @@ static void check_host_and_policy(struct host *h)
 	allow(h, &host, stranger, TAO_OK, "host: any user's");
 	allow(h, &policy, i, TAO_EDENIED, "policy: nobody without a rule");
 	ok(strstr(tao_why(), "Unseal") != NULL, "the sentence names the rule that is missing");
-	tao_buf_fmt(&fact, "Unseal(%s, \"other\")", name);
+	tao_buf_fmt(&fact, "Unseal(%s, \"label\")", name);
 	domain_add_fact(h->domain, tao_buf_cstr(&fact));
 	allow(h, &policy, i, TAO_EDENIED, "policy: a rule for another label");
 	tao_buf_reset(&fact);
-	tao_buf_fmt(&fact, "Unseal(%s, \"label\")", name);
+	tao_buf_fmt(&fact, "Unseal(%s, \"key:label\")", name);
 	ok_err(domain_add_fact(h->domain, tao_buf_cstr(&fact)), TAO_OK, "the rule");
 	allow(h, &policy, i, TAO_OK, "policy: who has the rule");
 	allow(h, &policy, j, TAO_EDENIED, "policy: not another program, the key's maker neither");
@@ -485,7 +501,7 @@ static void check_host_and_policy(struct host *h)
 	tao_buf_reset(&fact);
 	free(name);
 	name = tao_node_text(instance_name(stranger));
-	tao_buf_fmt(&fact, "Unseal(%s, \"label\")", name);
+	tao_buf_fmt(&fact, "Unseal(%s, \"key:label\")", name);
 	domain_add_fact(h->domain, tao_buf_cstr(&fact));
 	allow(h, &policy, stranger, TAO_EWRONGPROG, "policy: not another user, whose label it may be");
 	domain_remove_fact(h->domain, tao_buf_cstr(&fact));
@@ -549,7 +565,7 @@ static int verifies(const struct key_facts *f, const char *digest, const void *d
 	EVP_PKEY_CTX *c;
 	int good;
 
-	if (tao_key_from_spki(f->spki, f->spki_n, &pub) != TAO_OK)
+	if (tao_key_from_spki_any(f->spki, f->spki_n, &pub) != TAO_OK)
 		return 0;
 	c = EVP_PKEY_CTX_new_from_pkey(NULL, pub, NULL);
 	good = EVP_PKEY_verify_init(c) == 1 &&
@@ -570,8 +586,9 @@ static void check_digests(struct host *h)
 		{ "SHA256", 32, TAO_OK }, { "SHA384", 48, TAO_OK }, { "SHA512", 64, TAO_OK },
 		{ "SHA256", 31, TAO_EINVAL }, { "SHA256", 33, TAO_EINVAL }, { "SHA256", 0, TAO_EINVAL },
 		{ "SHA384", 32, TAO_EINVAL }, { "SHA512", 63, TAO_EINVAL }, { "SHA512", 65, TAO_EINVAL },
-		{ "SHA1", 20, TAO_EPURPOSE }, { "MD5", 16, TAO_EPURPOSE }, { "sha256", 32, TAO_EPURPOSE },
-		{ "SHA2-256", 32, TAO_EPURPOSE }, { "", 32, TAO_EPURPOSE }, { NULL, 32, TAO_EPURPOSE },
+		{ "SHA1", 20, TAO_OK }, { "SHA224", 28, TAO_OK }, { "SHA3-256", 32, TAO_OK },
+		{ "SHA1", 32, TAO_EINVAL }, { "MD5", 16, TAO_EPURPOSE }, { "sha256", 32, TAO_EPURPOSE },
+		{ "SHA2-256", 32, TAO_EPURPOSE },
 		{ "SHA256 ", 32, TAO_EPURPOSE },
 	};
 	uint8_t data[65];

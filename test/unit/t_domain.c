@@ -1204,11 +1204,12 @@ static void test_statements_refused(struct scene *s)
 	const struct {
 		const char *text, *sentence;
 	} t[] = {
-		{ fmt("SealedKey([%s], \"web\", \"decrypt\")", k), "--purpose tls" },
 		{ fmt("SealedKey([%s], \"web\", \"\")", k), "purpose" },
 		{ fmt("SealedKey([%s], \"web\", \"tls1\")", k), "purpose" },
 		{ fmt("SealedKey([%s], \"web\")", k), "not about a sealed key" },
-		{ fmt("SealedKey([%s], \"web\", \"tls\", 1)", k), "not about a sealed key" },
+		{ fmt("SealedKey([%s], \"web\", \"tls\", 1)", k), "not known here" },
+		{ fmt("SealedKey([%s], \"web\", \"tls\", \"exported\")", k), "not known here" },
+		{ fmt("SealedKey([%s], \"web\", \"tls\", \"imported\", 1)", k), "not about a sealed key" },
 		{ fmt("SealedKey(\"%s\", \"web\", \"tls\")", k), "not about a sealed key" },
 		{ fmt("SealedKey([%s], 1, \"tls\")", k), "not about a sealed key" },
 		{ fmt("SealedKey([%s], \"web\", 1)", k), "not about a sealed key" },
@@ -1218,15 +1219,65 @@ static void test_statements_refused(struct scene *s)
 		{ fmt("SealedKey([%s], \"web\", \"tls\")", s->host), "another key" },
 		{ "SealedKey([], \"web\", \"tls\")", "another key" },
 	};
-	static const char *const purposes[] = { "tls", "tls13", "sign", "any" };
 
 	for (size_t i = 0; i < sizeof t / sizeof *t; i++)
 		refused(ask_for(s, s->host_key, s->name, t[i].text, 0, NULL), TAO_EDENIED,
 		        t[i].sentence, fmt("refuses %.20s...", t[i].text));
-	for (size_t i = 0; i < sizeof purposes / sizeof *purposes; i++)
+	ok_err(ask_for(s, s->host_key, s->name,
+	               fmt("SealedKey([%s], \"web\", \"tls\", \"imported\")", k), 0, NULL),
+	       TAO_OK, "certifies an imported key");
+}
+
+/* keyUsage and extendedKeyUsage by purpose and kind of key. */
+static void test_usage(struct scene *s)
+{
+	static const char tls[] = "TLS Web Server Authentication, TLS Web Client Authentication";
+	static const char mail[] = "E-mail Protection";
+	static const struct {
+		const char *algorithm, *purpose, *usage, *extended; /* usage NULL: refused */
+	} t[] = {
+		{ "EC", "tls", "Digital Signature critical", tls },
+		{ "EC", "tls13", "Digital Signature critical", tls },
+		{ "EC", "sign", "Digital Signature critical", mail },
+		{ "EC", "any", "Digital Signature, Key Agreement critical", tls },
+		{ "EC", "decrypt", "Key Agreement critical", mail },
+		{ "RSA", "tls", "Digital Signature critical", tls },
+		{ "RSA", "any", "Digital Signature, Key Encipherment critical", tls },
+		{ "RSA", "decrypt", "Key Encipherment critical", mail },
+		{ "ED25519", "any", "Digital Signature critical", tls },
+		{ "ED25519", "decrypt", NULL, NULL },
+		{ "X25519", "any", "Key Agreement critical", tls },
+		{ "X25519", "decrypt", "Key Agreement critical", mail },
+		{ "X25519", "tls", NULL, NULL },
+	};
+	struct tao_buf kept = s->spki;
+
+	for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
+		EVP_PKEY *key = strcmp(t[i].algorithm, "EC") == 0    ? EVP_EC_gen("P-256")
+		                : strcmp(t[i].algorithm, "RSA") == 0 ? EVP_RSA_gen(2048)
+		                                                     : EVP_PKEY_Q_keygen(NULL, NULL,
+		                                                                         t[i].algorithm);
+		struct tao_buf spki = TAO_BUF_INIT;
+		uint8_t hash[TAO_HASH_LEN];
+		char text[HEX + 1];
+		X509 *c = NULL;
+
+		tao_key_spki(key, &spki);
+		tao_key_hash(key, hash);
+		hex_of(hash, text);
+		s->spki = spki;
 		ok_err(ask_for(s, s->host_key, s->name,
-		               fmt("SealedKey([%s], \"web\", \"%s\")", k, purposes[i]), 0, NULL),
-		       TAO_OK, "certifies a key for %s", purposes[i]);
+		               fmt("SealedKey([%s], \"web\", \"%s\")", text, t[i].purpose), 0, &c),
+		       t[i].usage != NULL ? TAO_OK : TAO_EDENIED, "%s for %s", t[i].algorithm, t[i].purpose);
+		if (c != NULL && t[i].usage != NULL) {
+			ok_str(extension(c, NID_key_usage), t[i].usage, "its usage");
+			ok_str(extension(c, NID_ext_key_usage), t[i].extended, "and the extended");
+		}
+		X509_free(c);
+		EVP_PKEY_free(key);
+		tao_buf_free(&spki);
+	}
+	s->spki = kept;
 }
 
 static enum tao_err issue_on(struct scene *s, const struct tao_buf *a)
@@ -1472,6 +1523,7 @@ int main(void)
 	test_issue(&s);
 	test_life(&s);
 	test_names_refused(&s);
+	test_usage(&s);
 	test_statements_refused(&s);
 	test_attestations_refused(&s);
 	test_revoked_issue(&s);
