@@ -182,10 +182,11 @@ is((hosted('door', 'identify', 'burst 40 Tao.GetRandomBytes 10808040'))[-1], '40
 # --- who may ask what, when
 
 # States: n new, by the socket; h Hello sent; p a program. d: new, through a door.
-my %states = ('Tao.Sign' => 'p', 'Tao.OpenKey' => 'p', 'Tao.GetKey' => 'p', 'Tao.GetCertificate' => 'p',
+my %states = ('Tao.Sign' => 'p', 'Tao.Decrypt' => 'p', 'Tao.Derive' => 'p', 'Tao.OpenKey' => 'p', 'Tao.GetKey' => 'p', 'Tao.GetCertificate' => 'p',
 	'Tao.ListKeys' => 'p', 'Tao.GenerateKey' => 'p', 'Tao.GetPolicyCertificate' => 'ndhp', 'Tao.Hello' => 'nd',
 	'Tao.Prove' => 'h', 'Tao.GetTaoName' => 'p', 'Tao.ExtendTaoName' => 'p', 'Tao.GetRandomBytes' => 'p',
-	'Tao.Attest' => 'p', 'Tao.Seal' => 'p', 'Tao.Unseal' => 'p', map { ("Host.$_" => 'n') } qw(Run NewKey Keys Key
+	'Tao.Attest' => 'p', 'Tao.Seal' => 'p', 'Tao.Unseal' => 'p', map { ("Host.$_" => 'n') } qw(Run NewKey
+	ImportKey RotateKey DeleteKey Keys Key
 	Cert Status Ps Doctor Trust Policy AddFact RemoveFact Log Shutdown));
 my %into = (n => ['connect'], d => ['door'], h => [ 'connect', 'hello' ], p => [ 'connect', 'identify' ]);
 my @listed = slurp(srctop() . '/host/ops.c') =~ /^\t\{ "([\w.]+)",/mg;
@@ -506,7 +507,8 @@ sub sign { my ($id, $data, $digest) = @_; return call('Tao.Sign', field(1, $id),
 is(parse($l[-2])->{2}, $key->{2}, 'Tao.OpenKey gives the same id');
 ok(length(parse($l[-1])->{1} // '') > 60, 'Tao.Sign signs');
 answers(EINVAL, 'not what is no digest', hosted(@id, sign($key->{2}, 'x' x 31, 'SHA256')));
-answers(EPURPOSE, 'nor without one', hosted(@id, sign($key->{2}, 'x' x 32)));
+answers(OK, 'without one it is a message', hosted(@id, sign($key->{2}, 'x' x 33)));
+answers(EPURPOSE, 'but no statement of a Tao', hosted(@id, sign($key->{2}, field(1, 'Tao Attestation Signing Context V1') . field(2, 'x'))));
 answers(EUNKNOWNKEY, 'nor with an unknown key', hosted(@id, sign('y' x 32, 'x' x 32, 'SHA256')));
 answers(EINVAL, 'nor with half an id', hosted(@id, sign('y' x 16, 'x' x 32, 'SHA256')));
 answers(EWRONGPROG, 'another program cannot sign with it', run_as($copy, undef, @id, sign($key->{2}, 'x' x 32, 'SHA256')));
