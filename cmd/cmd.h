@@ -17,6 +17,7 @@
 
 #include <protobuf-c/protobuf-c.h>
 
+#include "../host/auditlog.h"
 #include "../host/conf.h"
 #include "../tao/client.h"
 #include "../tao/json.h"
@@ -51,6 +52,10 @@ int cmd_down(struct cmd_env *env, int argc, char **argv);
 int cmd_run(struct cmd_env *env, int argc, char **argv);
 int cmd_ps(struct cmd_env *env, int argc, char **argv);
 int cmd_status(struct cmd_env *env, int argc, char **argv);
+int cmd_stop(struct cmd_env *env, int argc, char **argv);
+int cmd_kill(struct cmd_env *env, int argc, char **argv);
+int cmd_log(struct cmd_env *env, int argc, char **argv);
+int cmd_log_verify(struct cmd_env *env, int argc, char **argv);
 int cmd_key_new(struct cmd_env *env, int argc, char **argv);
 int cmd_key_list(struct cmd_env *env, int argc, char **argv);
 int cmd_key_pem(struct cmd_env *env, int argc, char **argv);
@@ -126,6 +131,27 @@ enum tao_err cmd_call(struct tao_conn *c, const char *op, const ProtobufCMessage
 enum tao_err cmd_ask(struct cmd_env *env, const char *op, const ProtobufCMessage *rq, int fd,
                      const ProtobufCMessageDescriptor *type, ProtobufCMessage **out);
 
+/* ---- list.c: lists of the host's ---- */
+
+struct cmd_list {
+	const char *op;                                   /* asked without a request */
+	const ProtobufCMessageDescriptor *type;           /* of its answer */
+	void (*table)(const ProtobufCMessage *list, const void *arg);
+	void (*json)(struct tao_json *j, const ProtobufCMessage *list); /* the elements of an array */
+	const void *arg;                                  /* for table */
+};
+/* Asks, prints; returns the exit status. */
+int cmd_list(struct cmd_env *env, const struct cmd_list *l);
+
+struct Tao__InstanceInfo;
+/* ps.c: an instance's name for people: its label, else its program's. */
+const char *cmd_instance_name(const struct Tao__InstanceInfo *in);
+
+/* ---- log_print.c: records of the audit log ---- */
+
+/* One line for people, newline included, escaped. */
+void cmd_record_text(const struct audit_record *r, struct tao_buf *out);
+
 /* ---- parent.c: the commands of scripts, inside tao run ---- */
 
 /* The host of the program that this runs in: by the environment, or that of -d DIR. NULL on
@@ -183,6 +209,9 @@ void cmd_fieldf(const char *name, const char *fmt, ...) __attribute__((format(pr
 int cmd_put_json(const struct cmd_env *env, struct tao_buf *b);
 #define CMD_TIME_MAX 32
 const char *cmd_time(int64_t seconds, char out[CMD_TIME_MAX]); /* local, ISO 8601 */
+
+/* "3 days", "2 h 5 min": how long, for people. */
+const char *cmd_duration(int64_t seconds, char out[CMD_TIME_MAX]);
 
 /* Aligned columns; the first row holds the titles. On a terminal, lines are cut at its width. */
 struct cmd_grid {

@@ -17,13 +17,15 @@ static void certificate(struct cmd_grid *g, const Tao__KeyInfo *k)
 		cmd_cell(g, "none yet");
 }
 
-static void table(const Tao__KeyListResponse *list)
+static void table(const ProtobufCMessage *m, const void *arg)
 {
 	static const char *const titles[] = { "NAME", "USER", "TYPE", "PURPOSE", "CUSTODY", "POLICY",
 	                                      "CREATED", "PROGRAM", "CERTIFICATE" };
+	const Tao__KeyListResponse *list = (const Tao__KeyListResponse *)m;
 	struct cmd_grid g = { .cols = sizeof titles / sizeof titles[0] };
 	char user[CMD_USER_MAX], when[CMD_TIME_MAX];
 
+	(void)arg;
 	for (size_t i = 0; i < g.cols; i++)
 		cmd_cell(&g, "%s", titles[i]);
 	for (size_t i = 0; i < list->n_keys; i++) {
@@ -64,33 +66,18 @@ static void json_one(struct tao_json *j, const Tao__KeyInfo *k)
 	tao_json_end(j, '}');
 }
 
-static int json(const struct cmd_env *env, const Tao__KeyListResponse *list)
+static void json(struct tao_json *j, const ProtobufCMessage *m)
 {
-	struct tao_buf b = TAO_BUF_INIT;
-	struct tao_json j;
+	const Tao__KeyListResponse *list = (const Tao__KeyListResponse *)m;
 
-	tao_json_open(&j, &b);
-	tao_json_begin(&j, NULL, '[');
 	for (size_t i = 0; i < list->n_keys; i++)
-		json_one(&j, list->keys[i]);
-	tao_json_end(&j, ']');
-	return cmd_put_json(env, &b);
+		json_one(j, list->keys[i]);
 }
 
 int cmd_key_list(struct cmd_env *env, int argc, char **argv)
 {
-	Tao__KeyListResponse *list = NULL;
-	int status = 0;
+	static const struct cmd_list list = { "Host.Keys", &tao__key_list_response__descriptor, table,
+	                                      json, NULL };
 
-	if (!cmd_operands(env, argc, argv, 0, 0))
-		return env->status;
-	if (cmd_ask(env, "Host.Keys", NULL, -1, &tao__key_list_response__descriptor,
-	            (ProtobufCMessage **)&list) != TAO_OK)
-		return cmd_failed(env);
-	if (env->json)
-		status = json(env, list);
-	else
-		table(list);
-	tao__key_list_response__free_unpacked(list, NULL);
-	return status;
+	return cmd_operands(env, argc, argv, 0, 0) ? cmd_list(env, &list) : env->status;
 }

@@ -23,6 +23,9 @@
 	"  --policy program        for this executable and its successors, as this user\n" \
 	"  --policy host           for any program of this host\n"
 
+#define WHICH_DETAILS \
+	"PROGRAM is one of 'tao ps': its name, process or instance; pid:N and id:N say which is meant.\n"
+
 const struct cmd cmd_table[] = {
 	{ "init", NULL, "[--domain NAME] [--root soft|parent] " PASS_ARGS,
 	  "makes a host and its domain", cmd_init,
@@ -48,7 +51,25 @@ const struct cmd cmd_table[] = {
 	  "  --name LABEL            a name for people, in tao ps\n"
 	  "  --quiet                 no notices of the host\n"
 	  "The exit status is the program's; 127: no such program, 126: it cannot be started.\n" },
-	{ "ps", NULL, "", "lists the programs that run under the host", cmd_ps, NULL },
+	{ "ps", NULL, "[--long]", "lists the programs that run under the host", cmd_ps,
+	  "  --long                  instance, connections, path and principal as well\n" },
+	{ "stop", NULL, "[--timeout SECONDS] PROGRAM", "asks a program to end, and waits for it", cmd_stop,
+	  "  --timeout SECONDS       how long [30]; 0: not at all\n"
+	  WHICH_DETAILS },
+	{ "kill", NULL, "[--signal SIGNAL] PROGRAM", "ends a program", cmd_kill,
+	  "  --signal SIGNAL         another signal than KILL, by name or number\n"
+	  WHICH_DETAILS },
+	{ "log", "verify", "[--host PRINCIPAL] [--has RECORD:HASH] [DIR]",
+	  "says whether the audit log is as the host wrote it", cmd_log_verify,
+	  "  --host PRINCIPAL        whose log it is [that of the running host]\n"
+	  "  --has RECORD:HASH       the log has this record: a head that was noted elsewhere\n"
+	  "DIR holds the log's files [the host's audit directory].\n" },
+	{ "log", NULL, "[--follow] [--since TIME] [N]", "shows the audit log", cmd_log,
+	  "  --follow                goes on with what comes, until interrupted\n"
+	  "  --since TIME            only what is newer: YYYY-MM-DD[THH:MM[:SS[Z]]], HH:MM, or how\n"
+	  "                          long ago: 30s, 10m, 2h, 1d\n"
+	  "  N                       only the last N records\n"
+	  "With --json, the records as they are in the log.\n" },
 	{ "status", NULL, "", "shows the host", cmd_status, NULL },
 	{ "key", "new", "NAME --for PROGRAM [OPTION]... [-- ARG...]",
 	  "makes a sealed key for a program", cmd_key_new,

@@ -107,6 +107,21 @@ const char *cmd_time(int64_t seconds, char out[CMD_TIME_MAX])
 	return out;
 }
 
+const char *cmd_duration(int64_t seconds, char out[CMD_TIME_MAX])
+{
+	long long s = seconds < 0 ? 0 : seconds;
+
+	if (s < 60)
+		snprintf(out, CMD_TIME_MAX, "%lld s", s);
+	else if (s < 3600)
+		snprintf(out, CMD_TIME_MAX, "%lld min", s / 60);
+	else if (s < 48 * 3600)
+		snprintf(out, CMD_TIME_MAX, "%lld h %lld min", s / 3600, s / 60 % 60);
+	else
+		snprintf(out, CMD_TIME_MAX, "%lld days", s / 86400);
+	return out;
+}
+
 static size_t width(const char *s)
 {
 	size_t n = 0;

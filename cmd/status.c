@@ -1,15 +1,18 @@
 #include "cmd.h"
 
+#include <time.h>
+
 #include "tao.pb-c.h"
 
 static void text(const Tao__StatusResponse *s)
 {
-	char since[CMD_TIME_MAX];
+	char since[CMD_TIME_MAX], ago[CMD_TIME_MAX];
 
-	cmd_fieldf("host", "running since %s, process %d, version %s", cmd_time(s->since, since),
-	           s->pid, s->version);
+	cmd_fieldf("host", "running since %s (%s), process %d, version %s", cmd_time(s->since, since),
+	           cmd_duration(time(NULL) - s->since, ago), s->pid, s->version);
 	cmd_field("principal", s->principal);
 	cmd_field("directory", s->dir);
+	cmd_field("socket", s->socket);
 	cmd_field("domain", s->domain);
 	cmd_fieldf("root", "%s%s", s->root, s->development ? "; development host" : "");
 	cmd_field("parent", s->parent);
@@ -22,6 +25,10 @@ static void text(const Tao__StatusResponse *s)
 		cmd_fieldf("programs", "%u", s->instances);
 	cmd_fieldf("keys", "%u", s->keys);
 	cmd_fieldf("workers", "%u", s->workers);
+	if (s->has_audit_records)
+		cmd_fieldf("audit log", "%llu records, signed to record %llu, %llu lost",
+		           (unsigned long long)s->audit_records, (unsigned long long)s->audit_signed,
+		           (unsigned long long)s->audit_lost);
 	for (size_t i = 0; i < s->n_warnings; i++)
 		cmd_field("warning", s->warnings[i]);
 }
@@ -52,6 +59,10 @@ static int json(const struct cmd_env *env, const Tao__StatusResponse *s)
 	tao_json_int(&j, "recalled", s->recalled);
 	tao_json_int(&j, "keys", s->keys);
 	tao_json_int(&j, "workers", s->workers);
+	tao_json_str(&j, "socket", s->socket);
+	tao_json_int(&j, "audit_records", (int64_t)s->audit_records);
+	tao_json_int(&j, "audit_signed", (int64_t)s->audit_signed);
+	tao_json_int(&j, "audit_lost", (int64_t)s->audit_lost);
 	tao_json_begin(&j, "warnings", '[');
 	for (size_t i = 0; i < s->n_warnings; i++)
 		tao_json_str(&j, NULL, s->warnings[i]);

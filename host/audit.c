@@ -325,7 +325,11 @@ static int only_counts(struct request *r, const struct op *op, enum tao_err e)
 		atomic_fetch_add_explicit(&r->use->n, 1, memory_order_relaxed);
 	if ((atomic_load_explicit(&r->use->seen, memory_order_relaxed) & bit) != 0)
 		return 1;
-	return (atomic_fetch_or(&r->use->seen, bit) & bit) != 0;
+	if ((atomic_fetch_or(&r->use->seen, bit) & bit) != 0)
+		return 1;
+	if (op->audit == AUDIT_COUNTED)
+		atomic_fetch_add(&r->use->told, 1); /* by a record of its own */
+	return 0;
 }
 
 static int concerns(struct request *r, const struct op *op, enum tao_err e)
@@ -440,7 +444,7 @@ static void tell_uses(struct instance *i, void *arg)
 		struct tao_buf body = TAO_BUF_INIT;
 		struct tao_json j;
 
-		if (n <= told || n == 1) /* the first has a record of its own */
+		if (n <= told)
 			continue;
 		tao_json_open(&j, &body);
 		put_who(&j, "used", i, i->pid, i->uid);

@@ -13,9 +13,15 @@
 
 /* ---- status ---- */
 
-static size_t warnings(struct host *h, const char *out[MAX_WARNINGS])
+static size_t warnings(struct host *h, const struct audit_state *audit,
+                       const char *out[MAX_WARNINGS])
 {
 	size_t n = 0;
+
+	if (audit->failing)
+		out[n++] = audit->why;
+	if (audit->lost > 0)
+		out[n++] = "records of the audit log were lost: it could not be written for a while";
 
 	if (h->development)
 		out[n++] = "an ordinary user's host is for development: this user can read what it protects";
@@ -44,6 +50,7 @@ enum tao_err op_status(struct request *r)
 {
 	Tao__StatusResponse rp = TAO__STATUS_RESPONSE__INIT;
 	const char *list[MAX_WARNINGS];
+	struct audit_state audit;
 	struct host *h = r->h;
 	struct tao_buf domain = TAO_BUF_INIT;
 	struct root_facts facts = { 0 };
@@ -68,7 +75,13 @@ enum tao_err op_status(struct request *r)
 		rp.domain = (char *)tao_buf_cstr(&domain);
 		rp.instances = registry_count(h->registry);
 		rp.rules_version = domain_rules_version(h->domain);
-		rp.n_warnings = warnings(h, list);
+		audit_state(h->audit, &audit);
+		rp.has_audit_records = rp.has_audit_signed = rp.has_audit_lost = 1;
+		rp.audit_records = audit.head.seq;
+		rp.audit_signed = audit.signed_to;
+		rp.audit_lost = audit.lost;
+		rp.socket = h->conf.socket;
+		rp.n_warnings = warnings(h, &audit, list);
 		if (facts.warning != NULL)
 			list[rp.n_warnings++] = facts.warning;
 		rp.warnings = (char **)list;
@@ -114,6 +127,9 @@ static void ps_one(struct instance *i, void *arg)
 	info->since = i->since;
 	info->program = strdup(i->program);
 	info->label = i->label != NULL ? strdup(i->label) : NULL;
+	info->has_start = info->has_keys = 1;
+	info->start = info->pid == i->pid ? i->start : atomic_load(&i->last_start);
+	info->keys = atomic_load(&i->n_uses);
 	info->operations = atomic_load(&i->operations);
 	info->connections = atomic_load(&i->conns);
 	if (info->name == NULL || info->program == NULL)

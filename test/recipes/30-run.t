@@ -122,7 +122,7 @@ for my $i (0, 1) {
 is($by_label{sleeper1}{principal}, $by_label{sleeper2}{principal}, 'the same program has one name');
 $r = $host->tao('ps');
 my @lines = split /\n/, $r->{out};
-like($lines[0], qr/^PID +USER +SINCE .* PRINCIPAL$/, 'tao ps prints a table');
+like($lines[0], qr{^NAME +PID +USER +SINCE +KEYS +OPERATIONS$}, 'tao ps prints a table');
 my ($row) = grep { /sleeper1/ } @lines;
 is(index($lines[0], 'USER'), index($row, getpwuid $<), 'that is aligned');
 $r = $host->tao('doctor', $sleepers[0]->pid);
