@@ -8,7 +8,9 @@ static void certificate(struct cmd_grid *g, const Tao__KeyInfo *k)
 {
 	char when[CMD_TIME_MAX];
 
-	if (k->has_cert_not_after)
+	if (k->has_retired && k->retired)
+		cmd_cell(g, "no use: its epoch, %u, is retired", k->epoch);
+	else if (k->has_cert_not_after)
 		cmd_cell(g, "%s %s", k->cert_not_after < time(NULL) ? "expired" : "until",
 		         cmd_time(k->cert_not_after, when));
 	else if (k->cert_refusal != NULL)
@@ -57,6 +59,8 @@ static void json_one(struct tao_json *j, const Tao__KeyInfo *k)
 	if (k->has_program_hash)
 		tao_json_hex(j, "program_hash", k->program_hash.data, k->program_hash.len);
 	tao_json_int(j, "created", k->created);
+	tao_json_int(j, "epoch", k->epoch);
+	tao_json_bool(j, "retired", k->has_retired && k->retired);
 	tao_json_hex(j, "spki_hash", k->spki_hash.data, k->spki_hash.len);
 	if (k->has_cert_not_after)
 		tao_json_int(j, "cert_not_after", k->cert_not_after);

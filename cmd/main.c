@@ -22,6 +22,8 @@
 	"  --policy exact          for exactly this name (the default)\n" \
 	"  --policy program        for this executable and its successors, as this user\n" \
 	"  --policy host           for any program of this host\n"
+#define LABEL_DETAILS \
+	"  --policy policy         for whoever the domain's rules let unseal the label\n"
 
 #define WHICH_DETAILS \
 	"PROGRAM is one of 'tao ps': its name, process or instance; pid:N and id:N say which is meant.\n"
@@ -97,6 +99,14 @@ const struct cmd cmd_table[] = {
 	{ "policy", "show", "", "lists the domain's rules", cmd_policy_show, NULL },
 	{ "policy", "add", "FACT", "adds a rule", cmd_policy_add, NULL },
 	{ "policy", "remove", "FACT", "removes a rule", cmd_policy_remove, NULL },
+	{ "host", "epoch", "[--new] [--retire N]", "shows or changes the epochs of sealing",
+	  cmd_host_epoch,
+	  "  --new                   begins a new epoch; what was sealed before still opens\n"
+	  "  --retire N              what was sealed in epoch N and before does not open any more\n" },
+	{ "host", "counters", "[--new | --remove ID]", "lists the counters of programs",
+	  cmd_host_counters,
+	  "  --new                   makes an empty table, if the host has none\n"
+	  "  --remove ID             removes one; what is sealed with it never opens again\n" },
 	{ "conf", "print", "", "prints the openssl.cnf for this host", cmd_conf_print, NULL },
 	{ "conf", "check", "FILE", "says what is wrong in an openssl.cnf", cmd_conf_check, NULL },
 	{ "doctor", NULL, "[PID]", "says whether a process really uses the Tao, or whether all is well",
@@ -109,10 +119,11 @@ const struct cmd cmd_table[] = {
 	{ "extend", NULL, "EXTENSION", "puts more behind that name, for good", cmd_extend, NULL },
 	{ "random", NULL, "[--raw] N", "prints random bytes of the host", cmd_random,
 	  "  --raw                   the bytes themselves, not hex\n" },
-	{ "secret", NULL, "[--raw] [--policy POLICY] N",
+	{ "secret", NULL, "[--raw] [--policy POLICY] [--label LABEL] N",
 	  "prints a secret that the program gets again next time", cmd_secret,
 	  "  --raw                   the bytes themselves, not hex\n"
-	  POLICY_DETAILS },
+	  POLICY_DETAILS LABEL_DETAILS
+	  "  --label LABEL           each label has another secret\n" },
 	{ "attest", NULL, "[OPTION]... FORMULA", "has the host sign what the program says",
 	  cmd_attest,
 	  "  --issuer PRINCIPAL      a subprincipal of the program says it\n"
@@ -123,14 +134,22 @@ const struct cmd cmd_table[] = {
 	  "verifies an attestation, prints what it says", cmd_verify,
 	  "  --trust PRINCIPAL       the key at its root [that of the program's own host]\n"
 	  "  --at NS                 the time for which it must hold [now]\n" },
-	{ "seal", NULL, "[--policy POLICY] [--out FILE] [FILE]",
-	  "has the host encrypt data for the program", cmd_seal,
-	  POLICY_DETAILS
+	{ "seal", NULL, "[OPTION]... [FILE]", "has the host encrypt data for the program", cmd_seal,
+	  POLICY_DETAILS LABEL_DETAILS
+	  "  --label LABEL           seals a label with it, which unseal can insist on\n"
+	  "  --expires WHEN          when it opens no more: 90s, 5m, 12h, 30d from now, or\n"
+	  "                          nanoseconds since 1970\n"
+	  "  --rollback LABEL        raises the program's counter: nothing older opens any more\n"
+	  "  --prepare               ... not yet: prints the number to raise it to\n"
 	  "  --out FILE              writes it there\n" },
-	{ "unseal", NULL, "[--show-policy | --out FILE] [FILE]", "has the host decrypt it again",
-	  cmd_unseal,
+	{ "unseal", NULL, "[OPTION]... [FILE]", "has the host decrypt it again", cmd_unseal,
+	  "  --rollback              it was sealed with --rollback\n"
+	  "  --label LABEL           only if it was sealed under this label\n"
 	  "  --show-policy           prints the policy that it was sealed with, not the data\n"
 	  "  --out FILE              writes the data there, for this user only\n" },
+	{ "counter", "init", "LABEL [N]", "makes a counter of the program, or raises it to N",
+	  cmd_counter_init, NULL },
+	{ "counter", "get", "LABEL", "prints a counter of the program", cmd_counter_get, NULL },
 	{ "protect", NULL, "--key FILE [--undo] [OPTION]... [FILE]",
 	  "encrypts longer data, with a key that is sealed", cmd_protect,
 	  "  --key FILE              the sealed key; it is made if it is not there\n"

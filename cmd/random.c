@@ -5,7 +5,7 @@
 
 #include <openssl/crypto.h>
 
-enum { OPT_RAW = 1, OPT_POLICY };
+enum { OPT_RAW = 1, OPT_POLICY, OPT_LABEL };
 
 static const struct option random_options[] = {
 	{ "raw", no_argument, NULL, OPT_RAW },
@@ -15,11 +15,12 @@ static const struct option random_options[] = {
 static const struct option secret_options[] = {
 	{ "raw", no_argument, NULL, OPT_RAW },
 	{ "policy", required_argument, NULL, OPT_POLICY },
+	{ "label", required_argument, NULL, OPT_LABEL },
 	{ NULL, 0, NULL, 0 },
 };
 
 struct wanted {
-	const char *policy;
+	const char *policy, *label;
 	int raw;
 	int64_t n;
 };
@@ -35,7 +36,7 @@ static int parse(struct cmd_env *env, int argc, char **argv, const struct option
 		if (c == OPT_RAW)
 			w->raw = 1;
 		else
-			w->policy = optarg;
+			*(c == OPT_LABEL ? &w->label : &w->policy) = optarg;
 	}
 	if (argc - optind != 1) {
 		env->status = cmd_usage(env, "give the number of bytes");
@@ -52,7 +53,7 @@ static enum tao_err print(struct cmd_env *env, const struct wanted *w, int secre
 	enum tao_err e = bytes != NULL ? cmd_parent(env, &p) : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = secret ? tao_parent_shared_secret(p, w->policy, bytes, n)
+		e = secret ? tao_parent_shared_secret_as(p, w->policy, w->label, bytes, n)
 		           : tao_parent_random(p, bytes, n);
 	if (e == TAO_OK)
 		e = cmd_output_hex(bytes, n, w->raw);
@@ -65,7 +66,7 @@ static enum tao_err print(struct cmd_env *env, const struct wanted *w, int secre
 
 int cmd_random(struct cmd_env *env, int argc, char **argv)
 {
-	struct wanted w = { NULL, 0, 0 };
+	struct wanted w = { NULL, NULL, 0, 0 };
 
 	if (!parse(env, argc, argv, random_options, TAO_PARENT_RANDOM_MAX, &w))
 		return env->status;
@@ -74,7 +75,7 @@ int cmd_random(struct cmd_env *env, int argc, char **argv)
 
 int cmd_secret(struct cmd_env *env, int argc, char **argv)
 {
-	struct wanted w = { NULL, 0, 0 };
+	struct wanted w = { NULL, NULL, 0, 0 };
 
 	if (!parse(env, argc, argv, secret_options, TAO_PARENT_SECRET_MAX, &w))
 		return env->status;

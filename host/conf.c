@@ -11,6 +11,7 @@
 #include <openssl/conf.h>
 
 #include "config.h"
+#include "counter.h"
 #include "root.h"
 #include "../tao/file.h"
 
@@ -37,6 +38,7 @@ static const struct key {
 	{ "root", ROOT, offsetof(struct host_conf, root), 0, 0 },
 	{ "parent", PATH, offsetof(struct host_conf, parent), 0, 0 },
 	{ "delegation_lifetime", NUMBER, offsetof(struct host_conf, delegation_seconds), 1, 366 * 86400 },
+	{ "max_labels", NUMBER, offsetof(struct host_conf, max_labels), 1, COUNTERS_MAX_USER },
 	{ "timeout", NUMBER, offsetof(struct host_conf, timeout_ms), 1, 3600000 },
 };
 
@@ -256,6 +258,7 @@ static enum tao_err defaults(const char *dir, struct host_conf *c)
 	c->max_instances = 4096;
 	c->max_keys = 1000;
 	c->audit_bytes = 16u << 20;
+	c->max_labels = COUNTERS_MAX_LABELS;
 	c->timeout_ms = 10000;
 	c->root = &host_root_soft;
 	c->delegation_seconds = 30 * 86400;

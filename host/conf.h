@@ -7,6 +7,8 @@
  *   DIR/openssl.cnf       written by taod at start: what tao run sets OPENSSL_CONF to
  *   DIR/policy.pem        the domain's policy certificate, written by taod at start
  *   DIR/host/             keys of the host, as its root of trust keeps them (root.h)
+ *   DIR/host/counters     counters of programs (counter.h)
+ *   DIR/host/epoch        epochs of sealing (epoch.h); absent: the first
  *   DIR/keys/UID/NAME.pem     stubs of sealed keys; NAME.old: of the generation before
  *   DIR/keys/deleted/KEYID    which generations of a key were deleted
  *   DIR/certs/UID/NAME.pem    program certificates; NAME.why: why there is none
@@ -51,6 +53,7 @@ struct host_conf {
 	uint32_t audit_bytes;    /* audit_size = BYTES of a file of the audit log; default 16777216 */
 	uint32_t delegation_seconds; /* delegation_lifetime = SECONDS; default 2592000 */
 	char *parent;            /* parent = DIR of the parent host, for tao up; NULL: the default one */
+	uint32_t max_labels;     /* max_labels = N counters, per program; default 64 (counter.h) */
 	uint32_t timeout_ms;     /* timeout = MILLISECONDS of provider requests; default 10000 */
 };
 

@@ -407,7 +407,7 @@ void held_key_facts(const struct held_key *k, struct key_facts *f)
 		.exe = s->has_program_hash ? s->program_hash.data : NULL, .created = s->created,
 		.spki = k->spki.p, .spki_n = k->spki.n, .key_id = s->key_id.data,
 		.generation = s->generation, .imported = s->imported, .bits = k->type->bits,
-		.principal = k->principal,
+		.principal = k->principal, .epoch = k->epoch,
 	};
 	memcpy(f->spki_hash, k->spki_hash, sizeof f->spki_hash);
 }
@@ -441,6 +441,7 @@ static enum tao_err fill_held(struct host *h, struct held_key *k, const void *st
 	if (e != TAO_OK)
 		return e;
 	memcpy(k->name, st.name, st.name_n);
+	k->epoch = tao_sealed_epoch(st.sealed, st.sealed_n);
 	tao_buf_put(&k->stub, stub, n);
 	tao_buf_put(&k->spki, st.spki, st.spki_n);
 	e = sealedkey_open(&h->sealer, &st, &k->alloc, &k->sealed);
@@ -651,6 +652,9 @@ enum tao_err custody_allows(struct host *h, const struct held_key *k, struct ins
 		{ "host", for_host }, { "policy", for_policy },
 	};
 
+	/* It may have been opened before its epoch was retired. */
+	if (tao_sealer_check_epoch(&h->sealer, k->epoch) != TAO_OK)
+		return tao_fail(TAO_EEXPIRED, "key %s: %s", k->name, tao_why());
 	for (size_t n = 0; n < sizeof checks / sizeof checks[0]; n++)
 		if (strcmp(k->sealed->policy, checks[n].policy) == 0)
 			return checks[n].check(h, k, i);

@@ -23,6 +23,7 @@ struct held_key {
 	uint8_t id[TAO_HASH_LEN];      /* SHA-256 of the stub */
 	char name[TAO_KEY_NAME_MAX + 1];
 	struct tao_buf stub;           /* DER, with its sealed part */
+	uint32_t epoch;                /* that it was sealed in */
 	struct tao_buf spki;
 	uint8_t spki_hash[TAO_HASH_LEN];
 	struct tao_pb_alloc alloc;

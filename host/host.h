@@ -17,7 +17,12 @@
  *   door.c      doors; the end of a registered process
  *   identify.c  who is calling
  *   ops.c       table of operations, with the states that allow them
- *   op_tao.c    name, extend, random, attest, seal, unseal
+ *   op_tao.c    name, extend, random, attest
+ *   op_seal.c   seal and unseal, with a counter or without
+ *   op_secret.c shared secrets
+ *   op_state.c  counters of programs; for the owner: counters, epochs
+ *   sealing.h   who may have what was sealed
+ *   counter.c   the table of counters      epoch.c   epochs of sealing
  *   op_key.c    keys and certificates, for programs
  *   op_newkey.c making, importing, rotating and deleting keys
  *   op_keys.c   lists and facts of keys
@@ -54,7 +59,9 @@
 #include "../tao/shield.h"
 
 struct loop;
+struct counters;
 struct custody;
+struct epochs;
 struct registry;
 
 struct host {
@@ -65,6 +72,7 @@ struct host {
 	void *root_data;             /* of conf.root's functions (root.h) */
 	struct tao_signer signer;    /* this host's own key */
 	struct tao_sealer sealer;
+	struct tao_shield *secrets;  /* op_secret.c */
 	uint8_t root[TAO_HASH_LEN];  /* hash of its signing key */
 	struct tao_node *name;       /* the host's principal */
 	struct file_id tao;          /* the installed tao(1) */
@@ -75,6 +83,8 @@ struct host {
 	struct recall *recall;
 	struct custody *custody;
 	struct audit *audit;
+	struct epochs *epochs;       /* of the sealer */
+	struct counters *counters;
 	struct loop *loop;
 };
 
@@ -85,6 +95,11 @@ enum tao_err host_check_owner(struct host *h);
 /* h has its conf; pass is the passphrase of its keys. After a failure host_end() as well. */
 enum tao_err host_start(struct host *h, const struct tao_buf *pass);
 void host_end(struct host *h);
+/* What shared secrets are derived from (op_secret.c). */
+enum tao_err shared_secrets_init(struct host *h, const struct tao_keyset *ks);
+/* Epochs and counters (op_state.c); needs keys and domain. */
+enum tao_err sealing_start(struct host *h);
+void sealing_end(struct host *h);
 
 /* ---- instances (registry.c) ---- */
 
@@ -320,12 +335,17 @@ const struct op *op_find(const char *name);
 enum tao_err op_unpack(struct request *r, struct tao_pb_alloc *pa,
                        const ProtobufCMessageDescriptor *d, ProtobufCMessage **out);
 int op_is_owner(const struct request *r);
+/* An RPCResponse with data, and a policy's word unless it is NULL. CloudProxy's clients want exactly
+ * what the operation gives, and no empty data. */
+void op_put_data(struct request *r, void *p, size_t n, const char *policy);
 /* A NULL-terminated list of C strings; the strings are in store, the list is the caller's (free). */
 enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_buf *store,
                         char ***out);
 
 op_fn op_hello, op_prove;
-op_fn op_get_name, op_extend_name, op_random, op_attest, op_seal, op_unseal;
+op_fn op_get_name, op_extend_name, op_random, op_attest, op_seal, op_unseal, op_rollback_seal,
+	op_rollback_unseal, op_shared_secret, op_init_counter, op_get_counter;
+op_fn op_epoch, op_counters;
 op_fn op_generate_key, op_get_key, op_open_key, op_sign, op_decrypt, op_derive, op_list_keys,
 	op_get_certificate, op_policy_certificate;
 op_fn op_run;
@@ -392,6 +412,7 @@ struct key_facts {
 	int imported;
 	unsigned bits;
 	const struct tao_node *principal; /* NULL: none */
+	uint32_t epoch; /* that it was sealed in */
 };
 
 struct custody *custody_new(void);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "counter.h"
 #include "host.h"
 #include "root.h"
 #include "tao.pb-c.h"
@@ -29,6 +30,8 @@ static size_t warnings(struct host *h, const struct audit_state *audit,
 		out[n++] = "taod runs as root: give it a user of its own (taod.8)";
 	if (TAO_ASAN != 0)
 		out[n++] = "built with --enable-asan: hosted programs are run with the sanitizer preloaded";
+	if (counters_state(h->counters) != TAO_OK)
+		out[n++] = tao_why();
 	return n;
 }
 

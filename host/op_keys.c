@@ -79,6 +79,9 @@ static Tao__KeyInfo *info_new(struct host *h, const struct key_facts *f)
 	i->program = f->program != NULL ? strdup(f->program) : NULL;
 	i->uid = f->uid;
 	i->created = f->created;
+	i->has_epoch = i->has_retired = 1;
+	i->epoch = f->epoch;
+	i->retired = tao_sealer_check_epoch(&h->sealer, f->epoch) != TAO_OK;
 	i->has_program_hash = f->exe != NULL && copy_bytes(&i->program_hash, f->exe, TAO_HASH_LEN);
 	i->stub_path = keystore_stub_path(h, f->uid, f->name);
 	i->cert_path = keystore_cert_path(h, f->uid, f->name);

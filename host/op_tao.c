@@ -9,9 +9,8 @@
 #include "../tao/attest.h"
 
 #define MAX_RANDOM (1 << 20)
-#define SEALEDDATA_VERSION 1
 
-static void put_data(struct request *r, void *p, size_t n, const char *policy)
+void op_put_data(struct request *r, void *p, size_t n, const char *policy)
 {
 	Tao__RPCResponse rp = TAO__RPCRESPONSE__INIT;
 
@@ -71,7 +70,7 @@ enum tao_err op_get_name(struct request *r)
 	tao_node_encode(instance_name(r->inst), &name);
 	e = tao_buf_err(&name);
 	if (e == TAO_OK)
-		put_data(r, name.p, name.n, NULL);
+		op_put_data(r, name.p, name.n, NULL);
 	tao_buf_free(&name);
 	return e;
 }
@@ -150,7 +149,7 @@ enum tao_err op_random(struct request *r)
 			e = tao_fail_crypto("drawing random bytes");
 	}
 	if (e == TAO_OK)
-		put_data(r, b.p, b.n, NULL);
+		op_put_data(r, b.p, b.n, NULL);
 	tao_buf_free(&b);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
@@ -195,136 +194,8 @@ enum tao_err op_attest(struct request *r)
 	if (e == TAO_OK)
 		e = attest_checked(r, rq, &att);
 	if (e == TAO_OK)
-		put_data(r, att.p, att.n, NULL);
+		op_put_data(r, att.p, att.n, NULL);
 	tao_buf_free(&att);
-	tao_pb_free(&pa, (ProtobufCMessage *)rq);
-	return e;
-}
-
-/* CloudProxy's words for seal policies, and ours. */
-static const struct {
-	const char *word, *policy;
-} seal_policies[] = {
-	{ "self", "exact" }, { "few", "program" }, { "any", "host" },
-	{ "exact", "exact" }, { "program", "program" }, { "host", "host" },
-};
-
-static const char *seal_policy(const char *word)
-{
-	if (word == NULL || word[0] == 0)
-		return "exact";
-	for (size_t i = 0; i < sizeof seal_policies / sizeof seal_policies[0]; i++)
-		if (strcmp(word, seal_policies[i].word) == 0)
-			return seal_policies[i].policy;
-	return NULL;
-}
-
-static enum tao_err seal_data(struct request *r, const Tao__RPCRequest *rq, struct tao_buf *blob)
-{
-	Tao__SealedData d = TAO__SEALED_DATA__INIT;
-	struct tao_buf name = TAO_BUF_INIT, plain = TAO_BUF_INIT;
-	const char *policy = seal_policy(rq->policy);
-	enum tao_err e;
-
-	if (policy == NULL)
-		return tao_fail(TAO_EINVAL, "seal policy %s is not known: use self, few, any, exact, "
-		                "program or host", rq->policy);
-	audit_note(r, "policy", policy);
-	tao_node_encode(instance_name(r->inst), &name);
-	d.version = SEALEDDATA_VERSION;
-	d.data = rq->data;
-	d.policy = (char *)policy;
-	d.word = (char *)(rq->policy != NULL && rq->policy[0] != 0 ? rq->policy : "self");
-	d.has_uid = d.has_program_hash = d.has_principal = 1;
-	d.uid = r->inst->uid;
-	d.program_hash.data = r->inst->exe;
-	d.program_hash.len = sizeof r->inst->exe;
-	d.principal.data = name.p;
-	d.principal.len = name.n;
-	tao_pb_pack(&d.base, &plain);
-	e = tao_buf_err(&name);
-	if (e == TAO_OK)
-		e = tao_buf_err(&plain);
-	if (e == TAO_OK)
-		e = tao_seal(&r->h->sealer, TAO_SEAL_DATA, NULL, 0, plain.p, plain.n, blob);
-	tao_buf_free(&name);
-	tao_buf_free(&plain);
-	return e;
-}
-
-enum tao_err op_seal(struct request *r)
-{
-	struct tao_pb_alloc pa;
-	Tao__RPCRequest *rq = NULL;
-	struct tao_buf blob = TAO_BUF_INIT;
-	enum tao_err e = OP_UNPACK(r, &pa, tao__rpcrequest, &rq);
-
-	if (e == TAO_OK && !rq->has_data)
-		e = tao_fail(TAO_EINVAL, "Seal needs data");
-	if (e == TAO_OK)
-		e = seal_data(r, rq, &blob);
-	if (e == TAO_OK)
-		put_data(r, blob.p, blob.n, NULL);
-	tao_buf_free(&blob);
-	tao_pb_free(&pa, (ProtobufCMessage *)rq);
-	return e;
-}
-
-static int may_unseal(struct request *r, const Tao__SealedData *d)
-{
-	struct tao_buf name = TAO_BUF_INIT;
-	int same;
-
-	if (strcmp(d->policy, "host") == 0)
-		return 1;
-	if (strcmp(d->policy, "program") == 0)
-		return d->has_uid && d->uid == r->inst->uid && d->program_hash.len == TAO_HASH_LEN &&
-		       (memcmp(d->program_hash.data, r->inst->exe, TAO_HASH_LEN) == 0 ||
-		        domain_successor(r->h->domain, r->inst->exe, d->program_hash.data) == TAO_OK);
-	if (strcmp(d->policy, "exact") != 0)
-		return 0;
-	tao_node_encode(instance_name(r->inst), &name);
-	same = name.err == TAO_OK && d->has_principal && d->principal.len == name.n &&
-	       memcmp(d->principal.data, name.p, name.n) == 0;
-	tao_buf_free(&name);
-	return same;
-}
-
-static enum tao_err unseal_data(struct request *r, const Tao__RPCRequest *rq,
-                                struct tao_pb_alloc *pa, Tao__SealedData **out)
-{
-	struct tao_buf plain = TAO_BUF_INIT;
-	ProtobufCMessage *m = NULL;
-	enum tao_err e = tao_unseal(&r->h->sealer, TAO_SEAL_DATA, NULL, 0, rq->data.data, rq->data.len,
-	                            &plain);
-
-	tao_pb_alloc_init(pa, OP_UNPACK_CAP + plain.n);
-	if (e == TAO_OK)
-		e = tao_pb_unpack(pa, &tao__sealed_data__descriptor, plain.p, plain.n, "sealed data", &m);
-	*out = (Tao__SealedData *)m;
-	if (e == TAO_OK && (*out)->version != SEALEDDATA_VERSION)
-		e = tao_fail(TAO_EVERSION, "the data was sealed by a newer version: upgrade taod");
-	if (e == TAO_OK)
-		audit_note(r, "policy", (*out)->policy);
-	if (e == TAO_OK && !may_unseal(r, *out))
-		e = tao_fail(TAO_EWRONGPROG, "the data is sealed for another program or user");
-	tao_buf_free(&plain);
-	return e;
-}
-
-enum tao_err op_unseal(struct request *r)
-{
-	struct tao_pb_alloc pa, inner;
-	Tao__RPCRequest *rq = NULL;
-	Tao__SealedData *d = NULL;
-	enum tao_err e = OP_UNPACK(r, &pa, tao__rpcrequest, &rq);
-
-	tao_pb_alloc_init(&inner, 0);
-	if (e == TAO_OK)
-		e = unseal_data(r, rq, &inner, &d);
-	if (e == TAO_OK)
-		put_data(r, d->data.data, d->data.len, d->word);
-	tao_pb_free(&inner, (ProtobufCMessage *)d);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
 }

@@ -233,7 +233,7 @@ enum tao_err recall_unpack(const struct tao_sealer *s, const char *boot, const v
                            struct member members[RECALL_MEMBERS], size_t *n)
 {
 	struct tao_buf plain = TAO_BUF_INIT;
-	enum tao_err e = tao_unseal(s, TAO_SEAL_INSTANCE, aad, sizeof aad, blob, blob_n, &plain);
+	enum tao_err e = tao_unseal_any(s, TAO_SEAL_INSTANCE, aad, sizeof aad, blob, blob_n, &plain);
 
 	if (e == TAO_OK)
 		e = recall_parse(boot, plain.p, plain.n, out, members, n);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "counter.h"
 #include "host.h"
 #include "../tao/attest.h"
 
@@ -37,12 +38,15 @@ enum tao_err root_make_keys(const struct host_conf *c, const char *domain_name, 
 {
 	struct tao_keyset ks = { 0 };
 	char *key = host_path(c, "host/root.key"), *dir = host_path(c, "domain");
-	enum tao_err e = key != NULL && dir != NULL ? TAO_OK : tao_fail_nomem();
+	char *counters = host_path(c, "host/counters");
+	enum tao_err e = key != NULL && dir != NULL && counters != NULL ? TAO_OK : tao_fail_nomem();
 
 	if (e == TAO_OK)
 		e = tao_keyset_generate(&ks);
 	if (e == TAO_OK)
 		e = tao_keyset_save(key, &ks, pass, pass_n);
+	if (e == TAO_OK)
+		e = counters_create(counters, &ks);
 	if (e == TAO_OK)
 		e = domain_create(dir, domain_name, pass, pass_n);
 	if (e == TAO_OK && chmod(dir, 0700) != 0)
@@ -50,6 +54,7 @@ enum tao_err root_make_keys(const struct host_conf *c, const char *domain_name, 
 	tao_keyset_clear(&ks);
 	free(key);
 	free(dir);
+	free(counters);
 	return e;
 }
 
@@ -76,6 +81,8 @@ enum tao_err root_load_keys(struct host *h, const void *pass, size_t pass_n)
 		e = tao_keyset_load(key, pass, pass_n, &ks);
 	if (e == TAO_OK)
 		e = tao_sealer_init(&h->sealer, &ks);
+	if (e == TAO_OK)
+		e = shared_secrets_init(h, &ks);
 	if (e == TAO_OK)
 		e = tao_signer_init(&h->signer, ks.signer);
 	if (e == TAO_OK)

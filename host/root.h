@@ -78,13 +78,13 @@ const struct host_root *host_root_find(const char *name);
 
 /* ---- for the kinds ---- */
 
-/* host/root.key and domain/, new, under that passphrase. */
+/* host/root.key, host/counters and domain/, new, under that passphrase. */
 enum tao_err root_make_keys(const struct host_conf *c, const char *domain_name, const void *pass,
                             size_t pass_n);
 /* Adds (or removes) TrustedHost(host) to the domain's rules; TAO_OK too if it is there already
  * (or not there). */
 enum tao_err root_trust_host(struct domain *d, const struct tao_node *host, int trust);
-/* Opens them: signer, sealer, root, domain. */
+/* Opens them: signer, sealer, secrets, root, domain. */
 enum tao_err root_load_keys(struct host *h, const void *pass, size_t pass_n);
 
 /* Signs with h->signer. delegation: empty for none. */

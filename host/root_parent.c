@@ -220,8 +220,8 @@ static enum tao_err read_new(const char *path, struct tao_buf *name)
 
 static enum tao_err clear_unfinished(const struct host_conf *c)
 {
-	static const char *const files[] = { "host/root.key", "host/secret.sealed", "host/principal",
-	                                     "domain/policy.key", "domain/policy.pem", "domain/rules" };
+	static const char *const files[] = { "host/root.key", "host/counters", "host/secret.sealed",
+	                                     "host/principal", "domain/policy.key", "domain/policy.pem", "domain/rules" };
 	enum tao_err e = TAO_OK;
 
 	for (size_t i = 0; e == TAO_OK && i < sizeof files / sizeof files[0]; i++) {

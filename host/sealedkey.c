@@ -74,7 +74,7 @@ enum tao_err sealedkey_open(const struct tao_sealer *sealer, const struct tao_st
 	tao_stub_aad(st, &aad);
 	e = tao_buf_err(&aad);
 	if (e == TAO_OK)
-		e = tao_unseal(sealer, TAO_SEAL_KEY, aad.p, aad.n, st->sealed, st->sealed_n, &plain);
+		e = tao_unseal_any(sealer, TAO_SEAL_KEY, aad.p, aad.n, st->sealed, st->sealed_n, &plain);
 	if (e == TAO_OK)
 		e = sealedkey_parse(plain.p, plain.n, pa, out);
 	tao_buf_free(&aad);

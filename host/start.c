@@ -90,6 +90,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	h->since = time(NULL);
 	find_tao(h);
 	if (e == TAO_OK)
+		e = sealing_start(h);
+	if (e == TAO_OK)
 		e = measurer_start("/proc/self/exe", (int)h->owner, &h->measurer);
 	if (e != TAO_OK)
 		return e;
@@ -136,6 +138,7 @@ void host_end(struct host *h)
 	registry_free(h->registry);
 	recall_free(h->recall);
 	custody_free(h->custody);
+	sealing_end(h);
 	measurer_stop(h->measurer);
 	domain_free(h->domain);
 	tao_node_free(h->name);

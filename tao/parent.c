@@ -71,9 +71,10 @@ void tao_parent_close(struct tao_parent *p)
 
 /* A reply's data and what else it may hold. */
 struct answer {
-	struct tao_buf *data; /* appended to; NULL: not wanted */
-	char *policy;         /* TAO_PARENT_POLICY_MAX bytes; NULL: not wanted */
-	int64_t *counter;     /* NULL: not wanted */
+	struct tao_buf *data;       /* appended to; NULL: not wanted */
+	struct tao_unsealed *what;  /* NULL: not wanted */
+	int64_t *counter;           /* NULL: not wanted */
+	uint32_t *epoch;            /* NULL: not wanted */
 };
 
 static enum tao_err malformed(const char *op, const char *what)
@@ -84,22 +85,42 @@ static enum tao_err malformed(const char *op, const char *what)
 	                op, what);
 }
 
-static enum tao_err take(const char *op, const Tao__RPCResponse *rp, const struct answer *a)
+static enum tao_err take_unsealed(const char *op, const Tao__RPCResponse *rp,
+                                  struct tao_unsealed *what)
 {
 	const char *policy = rp->policy != NULL ? rp->policy : "";
+	const char *label = rp->label != NULL ? rp->label : "";
+
+	if (strlen(policy) >= sizeof what->policy)
+		return malformed(op, "policy that could be one");
+	if (strlen(label) >= sizeof what->label)
+		return malformed(op, "label that could be one");
+	memcpy(what->policy, policy, strlen(policy) + 1);
+	memcpy(what->label, label, strlen(label) + 1);
+	what->expires = rp->has_expiration ? rp->expiration : 0;
+	what->epoch = rp->epoch;
+	what->host_epoch = rp->host_epoch;
+	return TAO_OK;
+}
+
+static enum tao_err take(const char *op, const Tao__RPCResponse *rp, const struct answer *a)
+{
+	enum tao_err e = TAO_OK;
 
 	if (a->data != NULL && !rp->has_data)
 		return malformed(op, "data");
 	if (a->counter != NULL && !rp->has_counter)
 		return malformed(op, "counter");
-	if (a->policy != NULL && strlen(policy) >= TAO_PARENT_POLICY_MAX)
-		return malformed(op, "policy that could be one");
+	if (a->what != NULL)
+		e = take_unsealed(op, rp, a->what);
+	if (e != TAO_OK)
+		return e;
 	if (a->data != NULL)
 		tao_buf_put(a->data, rp->data.data, rp->data.len);
 	if (a->counter != NULL)
 		*a->counter = rp->counter;
-	if (a->policy != NULL)
-		memcpy(a->policy, policy, strlen(policy) + 1);
+	if (a->epoch != NULL)
+		*a->epoch = rp->epoch;
 	return a->data != NULL ? tao_buf_err(a->data) : TAO_OK;
 }
 
@@ -256,60 +277,108 @@ static enum tao_err check_label(const char *label)
 	return TAO_OK;
 }
 
-static enum tao_err seal(struct tao_parent *p, const char *op, const char *label, const void *data,
-                         size_t n, const char *policy, struct tao_buf *blob)
+static enum tao_err check_sealing(const struct tao_sealing *how, size_t n)
 {
-	Tao__RPCRequest rq = TAO__RPCREQUEST__INIT;
-	struct answer a = { .data = blob };
-
+	if (n == 0)
+		return tao_fail(TAO_EINVAL, "there is no data to seal: give at least one byte");
 	if (n > TAO_PARENT_SEAL_MAX)
 		return tao_fail(TAO_ELIMIT,
 		                "a Tao host seals at most %d bytes: seal a key, and encrypt the "
 		                "%zu bytes with it (tao protect)",
 		                TAO_PARENT_SEAL_MAX, n);
-	if (policy != NULL && strlen(policy) >= TAO_PARENT_POLICY_MAX)
+	if (how->policy != NULL && strlen(how->policy) >= TAO_PARENT_POLICY_MAX)
 		return tao_fail(TAO_EINVAL,
-		                "'%.40s...' is not a seal policy: use exact, program or host",
-		                policy);
+		                "'%.40s...' is not a seal policy: use exact, program, host or policy",
+		                how->policy);
+	return how->label != NULL ? check_label(how->label) : TAO_OK;
+}
+
+static enum tao_err seal(struct tao_parent *p, const char *op, const void *data, size_t n,
+                         const struct tao_sealing *how, const struct answer *a)
+{
+	Tao__RPCRequest rq = TAO__RPCREQUEST__INIT;
+	enum tao_err e = check_sealing(how, n);
+
 	set_data(&rq, data, n);
-	rq.policy = (char *)policy;
-	rq.label = (char *)label;
-	return ask(p, op, &rq, &a);
+	rq.policy = (char *)how->policy;
+	rq.label = (char *)how->label;
+	rq.has_expiration = how->expires != 0;
+	rq.expiration = how->expires;
+	rq.has_prepare = rq.prepare = a->counter != NULL;
+	return e == TAO_OK ? ask(p, op, &rq, a) : e;
 }
 
 static enum tao_err unseal(struct tao_parent *p, const char *op, const void *blob, size_t n,
-                           struct tao_buf *data, char *policy)
+                           const char *label, struct tao_buf *data, struct tao_unsealed *what)
 {
 	Tao__RPCRequest rq = TAO__RPCREQUEST__INIT;
-	struct answer a = { .data = data, .policy = policy };
+	struct answer a = { .data = data, .what = what };
 
 	if (n > TAO_PARENT_SEAL_MAX + BLOB_GROWTH)
 		return tao_fail(TAO_ELIMIT, "%zu bytes are more than a Tao host seals", n);
 	set_data(&rq, blob, n);
+	rq.label = (char *)label;
 	return ask(p, op, &rq, &a);
+}
+
+static enum tao_err unseal_word(struct tao_parent *p, const char *op, const void *blob, size_t n,
+                                struct tao_buf *data, char *policy)
+{
+	struct tao_unsealed what;
+	enum tao_err e = unseal(p, op, blob, n, NULL, data, &what);
+
+	if (e == TAO_OK && policy != NULL)
+		memcpy(policy, what.policy, sizeof what.policy);
+	return e;
+}
+
+enum tao_err tao_parent_seal_as(struct tao_parent *p, const void *data, size_t n,
+                                const struct tao_sealing *how, struct tao_buf *blob,
+                                uint32_t *epoch)
+{
+	struct answer a = { .data = blob, .epoch = epoch };
+
+	return seal(p, "Tao.Seal", data, n, how, &a);
 }
 
 enum tao_err tao_parent_seal(struct tao_parent *p, const void *data, size_t n, const char *policy,
                              struct tao_buf *blob)
 {
-	return seal(p, "Tao.Seal", NULL, data, n, policy, blob);
+	struct tao_sealing how = { .policy = policy };
+
+	return tao_parent_seal_as(p, data, n, &how, blob, NULL);
+}
+
+enum tao_err tao_parent_unseal_as(struct tao_parent *p, const void *blob, size_t n,
+                                  const char *label, struct tao_buf *data,
+                                  struct tao_unsealed *what)
+{
+	return unseal(p, "Tao.Unseal", blob, n, label, data, what);
 }
 
 enum tao_err tao_parent_unseal(struct tao_parent *p, const void *blob, size_t n,
                                struct tao_buf *data, char policy[TAO_PARENT_POLICY_MAX])
 {
-	return unseal(p, "Tao.Unseal", blob, n, data, policy);
+	return unseal_word(p, "Tao.Unseal", blob, n, data, policy);
 }
 
-enum tao_err tao_parent_shared_secret(struct tao_parent *p, const char *policy, void *out, size_t n)
+enum tao_err tao_parent_shared_secret_as(struct tao_parent *p, const char *policy,
+                                         const char *label, void *out, size_t n)
 {
 	Tao__RPCRequest rq = TAO__RPCREQUEST__INIT;
+	enum tao_err e = label != NULL ? check_label(label) : TAO_OK;
 
 	if (n == 0 || n > TAO_PARENT_SECRET_MAX)
 		return tao_fail(TAO_ELIMIT, "a shared secret has 1 to %d bytes",
 		                TAO_PARENT_SECRET_MAX);
 	rq.policy = (char *)policy;
-	return ask_bytes(p, "Tao.GetSharedSecret", &rq, out, n);
+	rq.label = (char *)label;
+	return e == TAO_OK ? ask_bytes(p, "Tao.GetSharedSecret", &rq, out, n) : e;
+}
+
+enum tao_err tao_parent_shared_secret(struct tao_parent *p, const char *policy, void *out, size_t n)
+{
+	return tao_parent_shared_secret_as(p, policy, NULL, out, n);
 }
 
 /* ---- counters ---- */
@@ -336,16 +405,43 @@ enum tao_err tao_parent_get_counter(struct tao_parent *p, const char *label, int
 	return e == TAO_OK ? ask(p, "Tao.GetCounter", &rq, &a) : e;
 }
 
+enum tao_err tao_parent_rollback_seal_as(struct tao_parent *p, const void *data, size_t n,
+                                         const struct tao_sealing *how, struct tao_buf *blob,
+                                         uint32_t *epoch)
+{
+	struct answer a = { .data = blob, .epoch = epoch };
+	enum tao_err e = check_label(how->label);
+
+	return e == TAO_OK ? seal(p, "Tao.RollbackProtectedSeal", data, n, how, &a) : e;
+}
+
+enum tao_err tao_parent_rollback_prepare(struct tao_parent *p, const void *data, size_t n,
+                                         const struct tao_sealing *how, struct tao_buf *blob,
+                                         int64_t *counter)
+{
+	struct answer a = { .data = blob, .counter = counter };
+	enum tao_err e = check_label(how->label);
+
+	return e == TAO_OK ? seal(p, "Tao.RollbackProtectedSeal", data, n, how, &a) : e;
+}
+
 enum tao_err tao_parent_rollback_seal(struct tao_parent *p, const char *label, const void *data,
                                       size_t n, const char *policy, struct tao_buf *blob)
 {
-	enum tao_err e = check_label(label);
+	struct tao_sealing how = { .policy = policy, .label = label };
 
-	return e == TAO_OK ? seal(p, "Tao.RollbackProtectedSeal", label, data, n, policy, blob) : e;
+	return tao_parent_rollback_seal_as(p, data, n, &how, blob, NULL);
+}
+
+enum tao_err tao_parent_rollback_unseal_as(struct tao_parent *p, const void *blob, size_t n,
+                                           const char *label, struct tao_buf *data,
+                                           struct tao_unsealed *what)
+{
+	return unseal(p, "Tao.RollbackProtectedUnseal", blob, n, label, data, what);
 }
 
 enum tao_err tao_parent_rollback_unseal(struct tao_parent *p, const void *blob, size_t n,
                                         struct tao_buf *data, char policy[TAO_PARENT_POLICY_MAX])
 {
-	return unseal(p, "Tao.RollbackProtectedUnseal", blob, n, data, policy);
+	return unseal_word(p, "Tao.RollbackProtectedUnseal", blob, n, data, policy);
 }

@@ -46,7 +46,7 @@
 #define TAO_PARENT_RANDOM_MAX (16u << 20) /* random bytes of one call */
 #define TAO_PARENT_SECRET_MAX 4096        /* bytes of a shared secret */
 #define TAO_PARENT_SEAL_MAX   1000000     /* bytes that are sealed: a blob fits into a request */
-#define TAO_PARENT_LABEL_MAX  256         /* bytes of a counter's label */
+#define TAO_PARENT_LABEL_MAX  256         /* bytes of a label */
 #define TAO_PARENT_POLICY_MAX 32          /* bytes of a policy's word, with its NUL */
 
 struct tao_parent;
@@ -75,27 +75,68 @@ enum tao_err tao_parent_attest(struct tao_parent *p, const struct tao_node *issu
 
 /* Sealing: encrypted by the host, for whom the policy says. policy: "exact" (or NULL;
  * exactly this name), "program" (this executable and its successors, this
- * user), "host" (any program of this host), or CloudProxy's words for these, "self",
- * "few", "any". At most TAO_PARENT_SEAL_MAX bytes, else TAO_ELIMIT. */
+ * user; not for interpreters), "host" (any program of this host), or CloudProxy's words for these, "self",
+ * "few", "any"; with a label (below), "policy" (whoever the domain's rules let unseal the
+ * label). 1..TAO_PARENT_SEAL_MAX bytes, else TAO_EINVAL, TAO_ELIMIT. */
 enum tao_err tao_parent_seal(struct tao_parent *p, const void *data, size_t n, const char *policy,
                              struct tao_buf *blob);
 /* policy: the word that it was sealed with; may be NULL. TAO_EWRONGPROG: sealed for another. */
 enum tao_err tao_parent_unseal(struct tao_parent *p, const void *blob, size_t n,
                                struct tao_buf *data, char policy[TAO_PARENT_POLICY_MAX]);
 /* n bytes that every program gets to which the same policy applies: with
- * "exact" this name again, with "program" this program again, with "host" any of
- * this host. 1..TAO_PARENT_SECRET_MAX, else TAO_ELIMIT. */
+ * "exact" this name again, with "program" this executable again (not its successors), with "host" any of
+ * this host. 1..TAO_PARENT_SECRET_MAX, else TAO_ELIMIT. Fewer bytes are the beginning of more. */
 enum tao_err tao_parent_shared_secret(struct tao_parent *p, const char *policy, void *out,
                                       size_t n);
+/* Another secret for each label, NULL for none. Policy "policy": for whoever may unseal the label. */
+enum tao_err tao_parent_shared_secret_as(struct tao_parent *p, const char *policy,
+                                         const char *label, void *out, size_t n);
 
-/* A counter of this program under a label. Rollback-protected blobs are sealed
- * with the label's counter: only the newest opens. */
+/* A counter of this program under a label; it only goes up. Making one that there is already
+ * raises it if counter is higher, and else does nothing. TAO_ENOTFOUND: none was made. */
 enum tao_err tao_parent_init_counter(struct tao_parent *p, const char *label, int64_t counter);
 enum tao_err tao_parent_get_counter(struct tao_parent *p, const char *label, int64_t *counter);
+/* Rollback-protected blobs: sealing makes the label's counter go up, and from then on only this blob
+ * opens, for this program and its successors; older ones are TAO_EDENIED. */
 enum tao_err tao_parent_rollback_seal(struct tao_parent *p, const char *label, const void *data,
                                       size_t n, const char *policy, struct tao_buf *blob);
 enum tao_err tao_parent_rollback_unseal(struct tao_parent *p, const void *blob, size_t n,
                                         struct tao_buf *data, char policy[TAO_PARENT_POLICY_MAX]);
+
+/* The same with everything that a host knows about sealing. */
+struct tao_sealing {
+	const char *policy;  /* NULL: "exact" */
+	const char *label;   /* sealed with the data, NULL: none; that of the counter, if there is one */
+	int64_t expires;     /* nanoseconds since 1970, after which it does not open; 0: never */
+};
+struct tao_unsealed {
+	char policy[TAO_PARENT_POLICY_MAX];
+	char label[TAO_PARENT_LABEL_MAX + 1]; /* "": none */
+	int64_t expires;                      /* 0: never */
+	uint32_t epoch, host_epoch; /* the blob is older than the host's epoch: seal it anew, since the
+	                             * host's owner may retire old ones; TAO_EEXPIRED then */
+};
+
+/* epoch may be NULL. */
+enum tao_err tao_parent_seal_as(struct tao_parent *p, const void *data, size_t n,
+                                const struct tao_sealing *how, struct tao_buf *blob,
+                                uint32_t *epoch);
+/* label: what it must have been sealed under (TAO_EDENIED otherwise); NULL: whatever. what may be NULL. */
+enum tao_err tao_parent_unseal_as(struct tao_parent *p, const void *blob, size_t n,
+                                  const char *label, struct tao_buf *data,
+                                  struct tao_unsealed *what);
+enum tao_err tao_parent_rollback_seal_as(struct tao_parent *p, const void *data, size_t n,
+                                         const struct tao_sealing *how, struct tao_buf *blob,
+                                         uint32_t *epoch);
+/* For state that must survive a power cut: the blob opens only once tao_parent_init_counter() has
+ * raised its counter to *counter, and until then the former one does. Store it beside the former, raise, then
+ * drop the former. */
+enum tao_err tao_parent_rollback_prepare(struct tao_parent *p, const void *data, size_t n,
+                                         const struct tao_sealing *how, struct tao_buf *blob,
+                                         int64_t *counter);
+enum tao_err tao_parent_rollback_unseal_as(struct tao_parent *p, const void *blob, size_t n,
+                                           const char *label, struct tao_buf *data,
+                                           struct tao_unsealed *what);
 
 /* ---- policy domains ----
  *

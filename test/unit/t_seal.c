@@ -51,22 +51,30 @@ static void round_trip(void)
 }
 
 /* The documented construction, made here without seal.c. */
-static void documented(void)
+static void documented(uint32_t epoch)
 {
+	static const char label[] = "tao seal epoch v1\0\0\0\7";
 	static const uint8_t salt[32] = "a salt of thirty-two characters";
 	struct tao_buf blob = TAO_BUF_INIT, info = TAO_BUF_INIT, out = TAO_BUF_INIT;
 	struct tao_buf secret = TAO_BUF_INIT;
 	EVP_CIPHER_CTX *ctx = EVP_CIPHER_CTX_new();
-	uint8_t key[44];
+	uint8_t key[44], derived[32];
 	int len;
+
+	tao_shield_open(host.secret, &secret);
+	if (epoch == 7) {
+		tao_hkdf(secret.p, secret.n, NULL, 0, label, sizeof label - 1, derived, sizeof derived);
+		tao_buf_reset(&secret);
+		tao_buf_put(&secret, derived, sizeof derived);
+	}
+	tao_sealer_set_epochs(&host, 7, 1);
 
 	tao_buf_put(&blob, "TaoS\x01\x01", 6);
 	tao_buf_put(&blob, host.host, 32);
-	tao_buf_u32(&blob, 1);
+	tao_buf_u32(&blob, epoch);
 	tao_buf_str(&info, "tao seal v1");
 	tao_buf_put(&info, blob.p, 42);
 	tao_buf_put(&blob, salt, 32);
-	tao_shield_open(host.secret, &secret);
 	tao_hkdf(secret.p, secret.n, salt, 32, info.p, info.n, key, sizeof key);
 	tao_buf_free(&secret);
 	EVP_EncryptInit_ex(ctx, EVP_aes_256_gcm(), NULL, key, key + 32);
@@ -77,8 +85,9 @@ static void documented(void)
 	EVP_EncryptFinal_ex(ctx, blob.p + 79, &len);
 	EVP_CIPHER_CTX_ctrl(ctx, EVP_CTRL_AEAD_GET_TAG, 16, blob.p + 79);
 	ok_err(tao_unseal(&host, TAO_SEAL_KEY, "aad", 3, blob.p, blob.n, &out), TAO_OK,
-	       "a blob made as the header documents it opens");
+	       "a blob made as the header documents it opens, epoch %u", (unsigned)epoch);
 	ok_str(tao_buf_cstr(&out), "hello", "its contents");
+	tao_sealer_set_epochs(&host, 1, 1);
 	EVP_CIPHER_CTX_free(ctx);
 	tao_buf_free(&blob);
 	tao_buf_free(&info);
@@ -177,7 +186,10 @@ int main(void)
 	ok_err(tao_sealer_init(&again, &a), TAO_EINVAL, "no deriving key, no sealer");
 	a.has_deriver = 1;
 	round_trip();
-	documented();
+	documented(1);
+	documented(7);
+	ok_err(tao_sealer_set_epochs(&host, 2, 3), TAO_EINVAL, "no epoch is retired before it begins");
+	ok_err(tao_sealer_set_epochs(&host, 2, 0), TAO_EINVAL, "nor before the first");
 	altered();
 	tao_sealer_clear(&host);
 	ok(host.epoch == 0 && host.secret == NULL, "cleared");

@@ -36,6 +36,7 @@ static void limits(struct tao_parent *p)
 	struct tao_buf b = TAO_BUF_INIT;
 	struct tao_node *name, *str = tao_term_str("x");
 	char label[TAO_PARENT_LABEL_MAX + 2];
+	struct tao_sealing how = { .policy = "host" };
 	int64_t counter;
 
 	memset(label, 'l', sizeof label - 1);
@@ -62,6 +63,17 @@ static void limits(struct tao_parent *p)
 	ok_err(tao_parent_init_counter(p, label, 1), TAO_EINVAL, "a label too long");
 	ok_err(tao_parent_get_counter(p, "", &counter), TAO_EINVAL, "an empty label");
 	ok_err(tao_parent_rollback_seal(p, NULL, "x", 1, NULL, &b), TAO_EINVAL, "no label");
+	ok_err(tao_parent_seal(p, big, 0, NULL, &b), TAO_EINVAL, "nothing to seal");
+	ok_err(tao_parent_shared_secret_as(p, "host", label, big, 1), TAO_EINVAL,
+	       "a secret with a label too long");
+	how.label = label;
+	ok_err(tao_parent_seal_as(p, "x", 1, &how, &b, NULL), TAO_EINVAL, "the same for data");
+	how.label = NULL;
+	ok_err(tao_parent_rollback_seal_as(p, "x", 1, &how, &b, NULL), TAO_EINVAL,
+	       "no counter without a label");
+	ok_err(tao_parent_rollback_prepare(p, "x", 1, &how, &b, &counter), TAO_EINVAL, "nor later");
+	ok_err(tao_parent_seal_as(p, "x", 1, &how, &b, NULL), TAO_ENOHOST, "data without one");
+	ok_err(tao_parent_unseal_as(p, "x", 1, NULL, &b, NULL), TAO_ENOHOST, "and back");
 	label[TAO_PARENT_LABEL_MAX] = 0;
 	ok_err(tao_parent_init_counter(p, label, 1), TAO_ENOHOST, "the longest label");
 	ok(b.n == 0, "nothing was appended");
