@@ -466,13 +466,42 @@ static enum tao_err check_program_revoked(struct domain *d, const struct fact_pr
 	return e;
 }
 
+/* By its hash, unless that is a hint only; or by its name. */
+static enum tao_err is_trusted(struct domain *d, const struct fact_program *p, int *trusted)
+{
+	size_t end, i = rules_range(&d->rules, "TrustedProgram", &end);
+
+	*trusted = 0;
+	for (; i < end && !*trusted; i++) {
+		const struct tao_node *t = d->rules.fact[i].form->kid[0];
+
+		*trusted = t->tag == TAO_PRIN && fact_means_program(t, p);
+	}
+	return *trusted || p->is_process ? TAO_OK
+	                                 : have_hashes(d, "TrustedProgram", p->exe, NULL, trusted);
+}
+
+static enum tao_err deny_process(const struct fact_program *p)
+{
+	char *text = tao_node_text(p->local);
+
+	tao_fail(TAO_EDENIED,
+	         "the domain does not trust this process, which was not started with 'tao run': "
+	         "start it so, or its owner can allow it with the rule TrustedProgram(%.500s)",
+	         text != NULL ? text : "?");
+	free(text);
+	return TAO_EDENIED;
+}
+
 enum tao_err domain_check_program(struct domain *d, const struct fact_program *p,
                                   const uint8_t *subject)
 {
 	char text[2 * TAO_HASH_LEN + 1];
 	int trusted = 0;
-	enum tao_err e = have_hashes(d, "TrustedProgram", p->exe, NULL, &trusted);
+	enum tao_err e = is_trusted(d, p, &trusted);
 
+	if (e == TAO_OK && !trusted && p->is_process)
+		e = deny_process(p);
 	if (e == TAO_OK && !trusted) {
 		hex(p->exe, text);
 		e = tao_fail(TAO_EDENIED,

@@ -194,7 +194,7 @@ static const struct predicate {
 	arg_fn *arg[2];
 } predicates[] = {
 	{ "TrustedHost", 1, { check_prin } },
-	{ "TrustedProgram", 1, { check_hash } },
+	{ "TrustedProgram", 1, { check_either } },
 	{ "SelfContained", 1, { check_hash } },
 	{ "Successor", 2, { check_hash, check_hash } },
 	{ "Serves", 2, { check_prin, check_dns } },
@@ -446,6 +446,7 @@ enum tao_err fact_program(const struct tao_node *name, const uint8_t domain[TAO_
 	out->n_host = at - 1;
 	out->n_ext = name->n_kid - at - 1;
 	out->in_domain = out->n_ext == 1 && is_policy_key(name->kid[at + 1], domain);
+	out->is_process = strcmp(name->kid[at]->text, "Process") == 0;
 	out->local = local_name(name, at, domain);
 	return out->local != NULL ? TAO_OK : tao_fail_nomem();
 }

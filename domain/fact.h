@@ -62,6 +62,7 @@ struct fact_program {
 	const uint8_t *host_key; /* TAO_HASH_LEN bytes: SHA-256 of the host's key */
 	const uint8_t *exe;      /* TAO_HASH_LEN bytes: SHA-256 of the executable */
 	size_t n_host;           /* extensions of the host's name: up to its guard */
+	int is_process;          /* the measurement is Process(...): exe is a hint */
 	size_t n_ext;            /* behind the measurement */
 	int in_domain;           /* exactly PolicyKey([domain id]) is behind the measurement */
 	struct tao_node *local;  /* from the measurement on, re-rooted at the domain id */

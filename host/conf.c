@@ -18,7 +18,7 @@
 #define MAX_CONF 65536
 #define MAX_WORKERS 256
 
-enum kind { NUMBER, PATH, AUDIT, ROOT };
+enum kind { NUMBER, PATH, ADMIT, AUDIT, ROOT };
 
 /* The keys of taod.conf. */
 static const struct key {
@@ -33,6 +33,7 @@ static const struct key {
 	{ "certificate_lifetime", NUMBER, offsetof(struct host_conf, cert_seconds), 1, 366 * 86400 },
 	{ "max_instances", NUMBER, offsetof(struct host_conf, max_instances), 1, 1000000 },
 	{ "max_keys", NUMBER, offsetof(struct host_conf, max_keys), 1, 1000000 },
+	{ "admit", ADMIT, offsetof(struct host_conf, admit), 0, 0 },
 	{ "audit", AUDIT, offsetof(struct host_conf, audit_require), 0, 0 },
 	{ "audit_size", NUMBER, offsetof(struct host_conf, audit_bytes), 4096, 1u << 30 },
 	{ "root", ROOT, offsetof(struct host_conf, root), 0, 0 },
@@ -158,11 +159,26 @@ static enum tao_err set_root(const struct key *k, const char *path, const char *
 	return TAO_OK;
 }
 
+/* The number of a word is its place. */
+static const char *const admits[] = { "none", "connected" };
+
+static enum tao_err set_admit(const struct key *k, const char *path, const char *value,
+                             struct host_conf *c)
+{
+	for (uint32_t i = 0; i < sizeof admits / sizeof *admits; i++)
+		if (strcmp(value, admits[i]) == 0) {
+			*(uint32_t *)((char *)c + k->offset) = i;
+			return TAO_OK;
+		}
+	return tao_fail(TAO_EINVAL, "%s: %s = %s: give none or connected", path, k->name, value);
+}
+
 static enum tao_err set_key(const char *path, const CONF_VALUE *v, struct host_conf *c)
 {
 	static enum tao_err (*const setters[])(const struct key *, const char *, const char *,
 	                                       struct host_conf *) = {
-		[NUMBER] = set_number, [PATH] = set_path, [AUDIT] = set_audit, [ROOT] = set_root,
+		[NUMBER] = set_number, [PATH] = set_path, [ADMIT] = set_admit,
+		[AUDIT] = set_audit, [ROOT] = set_root,
 	};
 
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {

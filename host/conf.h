@@ -49,6 +49,7 @@ struct host_conf {
 	uint32_t cert_seconds;   /* certificate_lifetime = SECONDS; default 259200 */
 	uint32_t max_instances;  /* max_instances = N; default 4096 */
 	uint32_t max_keys;       /* max_keys = N, per user; default 1000 */
+	uint32_t admit;          /* admit = none | connected: name what connects without tao run */
 	uint32_t audit_require;  /* audit = on (default) | require: no operation without its record */
 	uint32_t audit_bytes;    /* audit_size = BYTES of a file of the audit log; default 16777216 */
 	uint32_t delegation_seconds; /* delegation_lifetime = SECONDS; default 2592000 */

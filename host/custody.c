@@ -599,7 +599,10 @@ void custody_sweep(struct custody *c, int64_t now)
 static enum tao_err for_program(struct host *h, const struct held_key *k, struct instance *i)
 {
 	const Tao__SealedKey *s = k->sealed;
+	enum tao_err e = instance_is_measured(i);
 
+	if (e != TAO_OK)
+		return e;
 	if (i->uid != s->uid)
 		return tao_fail(TAO_EWRONGPROG, "key %s is sealed for user %u, and this program runs for "
 		                "user %u: make one for it with 'tao key new'", k->name, s->uid,

@@ -16,6 +16,7 @@
  *   conn.c      connections: framing, state
  *   door.c      doors; the end of a registered process
  *   identify.c  who is calling
+ *   inside.c    naming what no tao run has named
  *   ops.c       table of operations, with the states that allow them
  *   op_tao.c    name, extend, random, attest
  *   op_seal.c   seal and unseal, with a counter or without
@@ -45,6 +46,7 @@
 
 #include "audit.h"
 #include "conf.h"
+#include "inside.h"
 #include "measure.h"
 #include "measurer.h"
 #include "names.h"
@@ -81,6 +83,7 @@ struct host {
 	struct measurer *measurer;
 	struct registry *registry;
 	struct recall *recall;
+	struct inside *inside;
 	struct custody *custody;
 	struct audit *audit;
 	struct epochs *epochs;       /* of the sealer */
@@ -141,6 +144,8 @@ struct instance {
 	enum instance_kind kind;
 	atomic_ullong exec;       /* struct process_view's, of the registered start; 0: not learned.
 	                           * Who runs an interpreter belongs here only by the same exec. */
+	uint64_t before;          /* the exec of the registering process until it executes the program:
+	                           * who is still that is no part of it */
 	char *args;               /* end of an interpreter's arguments, each ended by NUL: what is
 	                           * learned is the start with these; else NULL */
 	size_t args_n;
@@ -169,14 +174,15 @@ struct registration {
 	enum instance_kind kind;
 	uid_t uid;
 	pid_t pid;
-	uint64_t start, exec;
+	uint64_t start, exec, before; /* exec, before: 0 if there is none */
 	const char *program, *label; /* label may be NULL */
 	const char *unit;            /* NULL: in none */
 	const char *args;            /* as in struct instance; its end is kept */
 	size_t args_n;
 };
 /* Takes over name (also on failure). One reference is the caller's. A process that runs
- * tao run again leaves its old instance. */
+ * tao run again leaves its old instance. TAO_EEXIST, without a sentence: an instance that was not
+ * made by tao run is there already, in *out. */
 enum tao_err registry_add(struct registry *r, const struct registration *g, struct tao_node *name,
                           struct instance **out);
 /* The identifier was an instance's of an earlier taod. */
@@ -193,6 +199,9 @@ void registry_restore(struct registry *r, struct instance *i);
  */
 enum tao_err registry_find(struct host *h, pid_t pid, const struct process_view *v,
                            struct instance **out, struct instance **around);
+/* TAO_EWRONGPROG if the hash of i's executable is a hint only (Process): nothing that is for a
+ * program is for it. */
+enum tao_err instance_is_measured(const struct instance *i);
 /* 1 if a process of i may look like this: the same file, and of an interpreter the same start. */
 int instance_runs_as(const struct instance *i, const struct process_view *v);
 /* The instance whose door has one of these inodes, or NULL: for people's questions only. */
@@ -296,7 +305,9 @@ enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
 void instance_learn(struct host *h, struct instance *i);
 enum tao_err conn_hello(struct host *h, struct conn *c);
 /* Also refuses when more than Tao.Prove has arrived: clients wait for its answer. */
-enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, size_t n);
+/* OP_LATER, with nothing done, if the process has to be measured and !may_be_slow. */
+enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, size_t n,
+                        int may_be_slow);
 
 /* ---- operations (ops.c, op_*.c) ---- */
 

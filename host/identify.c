@@ -59,47 +59,72 @@ void instance_learn(struct host *h, struct instance *i)
 	}
 }
 
-/* The installed tao, started by a program itself, speaks for that program:
- * scripts have no other voice. */
-static int speaks_for(struct host *h, const struct instance *i, const struct process_view *v)
-{
-	struct process_view parent;
-
-	return h->has_tao && file_id_equal(&v->exe, &h->tao) &&
-	       measurer_process(h->measurer, v->ppid, &parent) == TAO_OK &&
-	       parent.start <= v->start && instance_runs_as(i, &parent);
-}
-
-/* The instance that this process belongs to or is inside of. */
+/* The instance that this process belongs to, or is inside of, or neither. */
 static enum tao_err find(struct host *h, struct conn *c, const struct process_view *v,
                          struct instance **out, struct instance **around)
 {
-	if (c->via == NULL)
-		return registry_find(h, c->pid, v, out, around);
+	enum tao_err e;
+
 	*out = *around = NULL;
-	*(instance_runs_as(c->via, v) ? out : around) = instance_ref(c->via);
-	return TAO_OK;
+	if (c->via != NULL && instance_runs_as(c->via, v)) {
+		*out = instance_ref(c->via);
+		return TAO_OK;
+	}
+	e = registry_find(h, c->pid, v, out, around);
+	/* Whose door it has counts more than what it descends from. */
+	if (*out == NULL && c->via != NULL && (c->via->before == 0 || c->via->before != v->exec)) {
+		instance_unref(*around);
+		*around = instance_ref(c->via);
+		e = TAO_OK;
+	}
+	return e;
 }
 
-static enum tao_err identify(struct host *h, struct conn *c, struct instance **out)
+/* The installed tao, started by a program itself, speaks for that program:
+ * scripts have no other voice. */
+static struct instance *spoken_for(struct host *h, struct conn *c, const struct process_view *v)
+{
+	struct process_view parent;
+	struct instance *i, *around;
+
+	if (!h->has_tao || !file_id_equal(&v->exe, &h->tao) ||
+	    measurer_process(h->measurer, v->ppid, &parent) != TAO_OK || parent.start > v->start)
+		return NULL;
+	if (c->via != NULL && instance_runs_as(c->via, &parent))
+		return instance_ref(c->via);
+	registry_find(h, parent.pid, &parent, &i, &around);
+	instance_unref(around);
+	return i;
+}
+
+/* Belonging to another's name is decided first, then a name for itself. */
+static enum tao_err whose(struct host *h, struct conn *c, const struct process_view *v,
+                          int may_be_slow, struct instance **out)
+{
+	struct instance *i, *around;
+	enum tao_err e = find(h, c, v, &i, &around);
+
+	if (e == TAO_OK && around != NULL) {
+		instance_learn(h, around);
+		i = instance_runs_as(around, v) ? instance_ref(around) : spoken_for(h, c, v);
+		e = TAO_OK;
+	}
+	if (i == NULL && inside_may(h, around))
+		e = may_be_slow ? inside_name(h, c, v, around, &i) : OP_LATER;
+	instance_unref(around);
+	*out = i;
+	return e;
+}
+
+static enum tao_err identify(struct host *h, struct conn *c, int may_be_slow,
+                             struct instance **out)
 {
 	struct process_view v;
-	struct instance *i = NULL, *around = NULL;
+	struct instance *i = NULL;
 	enum tao_err e = measurer_process(h->measurer, c->pid, &v);
 
 	if (e == TAO_OK)
-		e = find(h, c, &v, &i, &around);
-	if (e == TAO_OK && around != NULL) {
-		instance_learn(h, around);
-		if (instance_runs_as(around, &v) || speaks_for(h, around, &v)) {
-			i = around;
-			around = NULL;
-		}
-	}
-	if (e == TAO_OK && i == NULL)
-		e = tao_fail(TAO_ENOTRUN, "this process runs another executable than %s, which 'tao run' "
-		             "started: give it a name of its own with 'tao run PROGRAM ARGS'",
-		             around->program);
+		e = whose(h, c, &v, may_be_slow, &i);
 	if (e == TAO_OK && !still_alive(c->pidfd))
 		e = not_run();
 	if (e == TAO_OK)
@@ -111,17 +136,17 @@ static enum tao_err identify(struct host *h, struct conn *c, struct instance **o
 			loop_dismiss(h, c->uid);
 		atomic_store(&i->last_start, v.start);
 		atomic_store(&i->last_pid, c->pid);
-		if (file_id_equal(&v.exe, &i->file))
+		if (instance_runs_as(i, &v))
 			recall_member(i, c->pid, v.start);
 		*out = i;
 	} else {
 		instance_unref(i);
 	}
-	instance_unref(around);
 	return e;
 }
 
-enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, size_t n)
+enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, size_t n,
+                        int may_be_slow)
 {
 	enum tao_err e;
 
@@ -131,7 +156,9 @@ enum tao_err conn_prove(struct host *h, struct conn *c, const void *challenge, s
 		e = tao_fail(TAO_EDENIED, "process %d answered the challenge of process %d",
 		             (int)c->sender, (int)c->pid);
 	else
-		e = identify(h, c, &c->inst);
+		e = identify(h, c, may_be_slow, &c->inst);
+	if (e == OP_LATER)
+		return e;
 	close(c->pidfd);
 	c->pidfd = -1;
 	c->state = e == TAO_OK ? CONN_PROGRAM : CONN_NEW;

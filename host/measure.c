@@ -50,7 +50,7 @@ static const char *const interpreters[] = {
 	"ld-linux-x86-64.so.*", "ld-linux-aarch64.so.*", "qemu-*",
 };
 
-static int is_interpreter_name(const char *path)
+int measure_is_interpreter(const char *path)
 {
 	const char *slash = strrchr(path, '/');
 	const char *name = slash != NULL ? slash + 1 : path;
@@ -295,7 +295,7 @@ static enum tao_err identify(struct work *w)
 		return e;
 	file_id_of(&st, &w->m->id);
 	w->m->is_interpreter = w->m->is_script ||
-	                       is_interpreter_name(w->m->copy_fd < 0 ? w->exe_path : w->rq->path);
+	                       measure_is_interpreter(w->m->copy_fd < 0 ? w->exe_path : w->rq->path);
 	return TAO_OK;
 }
 
@@ -375,11 +375,10 @@ static int may_read(const struct stat *st, uid_t uid, mode_t everybody, mode_t o
 
 /* A hash in a name tells what a small file holds, so a user gets it of files that he can read.
  * The path is stable: nobody but root changes it meanwhile. */
-static enum tao_err caller_may_read(const struct work *w, const struct stable_file *f)
+enum tao_err measure_readable(const char *real, const struct stat *of, uid_t uid)
 {
-	uid_t uid = w->rq->uid;
-	int good = uid == 0 || may_read(&f->st, uid, S_IROTH, S_IRUSR);
-	char *dir = strdup(f->real);
+	int good = uid == 0 || may_read(of, uid, S_IROTH, S_IRUSR);
+	char *dir = strdup(real);
 	struct stat st;
 
 	if (dir == NULL)
@@ -392,7 +391,7 @@ static enum tao_err caller_may_read(const struct work *w, const struct stable_fi
 	free(dir);
 	return good ? TAO_OK
 	            : tao_fail(TAO_EPERM, "%s is not readable for user %u, so it is not measured for "
-	                       "this user: make it readable for everybody with 'chmod a+r'", f->real,
+	                       "this user: make it readable for everybody with 'chmod a+r'", real,
 	                       (unsigned)uid);
 }
 
@@ -406,7 +405,7 @@ static enum tao_err put_config(const struct work *w)
 
 		e = stable_open(*p, w->rq->dev_uid, &f);
 		if (e == TAO_OK)
-			e = caller_may_read(w, &f);
+			e = measure_readable(f.real, &f.st, w->rq->uid);
 		if (e == TAO_OK)
 			e = measure_file(w->cache, f.fd, f.real, hash);
 		if (e == TAO_OK)

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -249,7 +250,7 @@ static enum tao_err ask(struct measurer *m, uint32_t op, struct packet *q, struc
 {
 	struct timespec until;
 	enum tao_err e = TAO_OK;
-	int is_program = op == WIRE_PROGRAM;
+	int is_program = op == WIRE_PROGRAM || op == WIRE_RUNNING;
 
 	*c = (struct call){ .op = op, .reply = PACKET_INIT };
 	clock_gettime(CLOCK_MONOTONIC, &until);
@@ -368,6 +369,38 @@ enum tao_err measurer_program(struct measurer *m, const struct measure_request *
 	if (e != TAO_OK)
 		measurement_clear(out);
 	q.fd = -1; /* the caller's */
+	packet_clear(&q);
+	packet_clear(&c.reply);
+	return e;
+}
+
+enum tao_err measurer_running(struct measurer *m, const struct running_request *rq,
+                              struct measurement *out, char **path)
+{
+	struct packet q = PACKET_INIT;
+	struct call c = { .reply = PACKET_INIT };
+	struct running_request with_uid = *rq;
+	struct tao_rd r;
+	int has_copy = 0;
+	enum tao_err e;
+
+	memset(out, 0, sizeof *out);
+	out->copy_fd = -1;
+	out->text = (struct tao_buf)TAO_BUF_INIT;
+	out->text.max = MEASURE_MAX_MANIFEST;
+	*path = NULL;
+	with_uid.dev_uid = m->dev_uid;
+	e = wire_put_running(&q.body, &with_uid);
+	if (e == TAO_OK)
+		e = ask(m, WIRE_RUNNING, &q, &c);
+	if (e == TAO_OK)
+		e = payload(&c, &r);
+	if (e == TAO_OK)
+		*path = wire_get_string(&r, PATH_MAX);
+	if (e == TAO_OK)
+		e = wire_get_measurement(&r, out, &has_copy);
+	if (e == TAO_OK && (*path == NULL || has_copy))
+		e = tao_fail(TAO_EPROTO, "the measurer sent no path: restart the Tao host");
 	packet_clear(&q);
 	packet_clear(&c.reply);
 	return e;

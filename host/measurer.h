@@ -34,6 +34,7 @@
 #define HOST_MEASURER_H
 
 #include "measure.h"
+#include "running.h"
 #include "unit.h"
 
 #define MEASURER_FD 3
@@ -51,6 +52,9 @@ void measurer_stop(struct measurer *m); /* NULL-safe; no call may be under way *
  * also after a failure. */
 enum tao_err measurer_program(struct measurer *m, const struct measure_request *rq,
                               struct measurement *out);
+/* As measure_running(), dev_uid as above. */
+enum tao_err measurer_running(struct measurer *m, const struct running_request *rq,
+                              struct measurement *out, char **path);
 enum tao_err measurer_process(struct measurer *m, pid_t pid, struct process_view *v);
 /* Its system unit; "" if it is in none, or the measurer cannot be asked. */
 void measurer_unit(struct measurer *m, pid_t pid, char unit[UNIT_MAX + 1]);

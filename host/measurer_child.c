@@ -111,6 +111,28 @@ static enum tao_err answer_unit(struct child *c, struct packet *in, struct packe
 	return e;
 }
 
+static enum tao_err answer_running(struct child *c, struct packet *in, struct packet *out)
+{
+	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
+	struct running_request rq;
+	struct measurement m;
+	char *path = NULL;
+	enum tao_err e = wire_get_running(&r, &rq);
+
+	if (e != TAO_OK)
+		return e;
+	e = measure_running(c->cache, &rq, &m, &path);
+	if (e == TAO_OK) {
+		wire_put_result(&out->body, e);
+		wire_put_string(&out->body, path);
+		wire_put_measurement(&out->body, &m);
+	}
+	free(path);
+	measurement_clear(&m);
+	wire_free_running(&rq);
+	return e;
+}
+
 static const struct {
 	answer_fn *answer;
 	int with_fd;
@@ -118,6 +140,7 @@ static const struct {
 } ops[] = {
 	[WIRE_PROGRAM] = { answer_program, 1, 1 },
 	[WIRE_PROCESS] = { answer_process, 0, 0 },
+	[WIRE_RUNNING] = { answer_running, 0, 1 },
 	[WIRE_UNIT] = { answer_unit, 0, 0 },
 	[WIRE_STARTED] = { answer_started, 0, 0 },
 };

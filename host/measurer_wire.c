@@ -330,6 +330,47 @@ void wire_free_request(struct measure_request *rq)
 	rq->fd = -1;
 }
 
+enum tao_err wire_put_running(struct tao_buf *b, const struct running_request *rq)
+{
+	tao_buf_u32(b, (uint32_t)rq->pid);
+	tao_buf_u64(b, rq->start);
+	tao_buf_u8(b, rq->hint != 0);
+	tao_buf_u32(b, rq->dev_uid);
+	wire_put_string(b, rq->openssl_conf);
+	put_list(b, rq->modules);
+	return tao_buf_err(b);
+}
+
+enum tao_err wire_get_running(struct tao_rd *r, struct running_request *out)
+{
+	uint8_t hint;
+
+	memset(out, 0, sizeof *out);
+	out->pid = (pid_t)tao_rd_u32(r);
+	out->start = tao_rd_u64(r);
+	hint = tao_rd_u8(r);
+	out->hint = hint;
+	out->dev_uid = tao_rd_u32(r);
+	out->openssl_conf = wire_get_string(r, PATH_MAX);
+	out->modules = get_list(r);
+	if (!tao_rd_done(r) || hint > 1 || out->pid <= 0) {
+		wire_free_running(out);
+		return broken("a request");
+	}
+	if (out->openssl_conf == NULL || out->modules == NULL) {
+		wire_free_running(out);
+		return tao_fail_nomem();
+	}
+	return TAO_OK;
+}
+
+void wire_free_running(struct running_request *rq)
+{
+	free((char *)rq->openssl_conf);
+	free_list(rq->modules);
+	memset(rq, 0, sizeof *rq);
+}
+
 static void put_time(struct tao_buf *b, const struct timespec *t)
 {
 	tao_buf_u64(b, (uint64_t)t->tv_sec);

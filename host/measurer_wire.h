@@ -9,6 +9,7 @@
 #define HOST_MEASURER_WIRE_H
 
 #include "measure.h"
+#include "running.h"
 
 #define WIRE_BODY_MAX (MEASURE_MAX_MANIFEST + 65536u)
 
@@ -17,6 +18,7 @@ enum wire_op {
 	WIRE_PROCESS = 2,  /* u32 pid -> struct process_view */
 	WIRE_UNIT = 4,     /* u32 pid -> string, as unit_parse() */
 	WIRE_STARTED = 3,  /* u32 pid, bytes of arguments to the end -> struct process_view */
+	WIRE_RUNNING = 5,  /* struct running_request -> string path, struct measurement to the end */
 };
 
 struct packet {
@@ -37,6 +39,11 @@ enum tao_err wire_put_request(struct tao_buf *b, const struct measure_request *r
 /* All pointers of out then belong to it; fd is -1. */
 enum tao_err wire_get_request(struct tao_rd *r, struct measure_request *out);
 void wire_free_request(struct measure_request *rq);
+
+enum tao_err wire_put_running(struct tao_buf *b, const struct running_request *rq);
+/* Pointers of out then belong to it. */
+enum tao_err wire_get_running(struct tao_rd *r, struct running_request *out);
+void wire_free_running(struct running_request *rq);
 
 void wire_put_measurement(struct tao_buf *b, const struct measurement *m);
 /* copy_fd: -1, and *has_copy says whether a descriptor belongs to it. */

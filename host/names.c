@@ -27,10 +27,23 @@ int name_is_guard(const struct tao_node *ext, const uint8_t domain[TAO_HASH_LEN]
 	       (domain == NULL || memcmp(key->kid[0]->text, domain, TAO_HASH_LEN) == 0);
 }
 
+/* host.ext.PolicyKey([domain]); takes ext. */
+static struct tao_node *name_in_domain(const struct tao_node *host, struct tao_node *ext,
+                                       const uint8_t domain[TAO_HASH_LEN])
+{
+	struct tao_node *measured = tao_prin_extend(host, ext), *name;
+
+	name = measured == NULL ? NULL
+	       : tao_prin_extend(measured, tao_ext("PolicyKey", 1,
+	                                           tao_term_bytes(domain, TAO_HASH_LEN)));
+	tao_node_free(measured);
+	return name;
+}
+
 struct tao_node *name_program(const struct tao_node *host, const struct measurement *m, uid_t uid,
                               int program_only, const uint8_t domain[TAO_HASH_LEN])
 {
-	struct tao_node *measured, *name, *ext;
+	struct tao_node *ext;
 
 	if (program_only)
 		ext = tao_ext("Program", 1, tao_term_bytes(m->exe, sizeof m->exe));
@@ -38,12 +51,16 @@ struct tao_node *name_program(const struct tao_node *host, const struct measurem
 		ext = tao_ext("Measured", 3, tao_term_bytes(m->exe, sizeof m->exe),
 		              tao_term_bytes(m->manifest, sizeof m->manifest),
 		              tao_term_int((int64_t)uid));
-	measured = tao_prin_extend(host, ext);
-	name = measured == NULL ? NULL
-	       : tao_prin_extend(measured, tao_ext("PolicyKey", 1,
-	                                           tao_term_bytes(domain, TAO_HASH_LEN)));
-	tao_node_free(measured);
-	return name;
+	return name_in_domain(host, ext, domain);
+}
+
+struct tao_node *name_process(const struct tao_node *host, const uint8_t exe[TAO_HASH_LEN],
+                              uid_t uid, const char *unit, const uint8_t domain[TAO_HASH_LEN])
+{
+	return name_in_domain(host,
+	                      tao_ext("Process", 3, tao_term_bytes(exe, TAO_HASH_LEN),
+	                              tao_term_int((int64_t)uid), tao_term_str(unit)),
+	                      domain);
 }
 
 int name_is_host_word(const char *word)

@@ -77,6 +77,8 @@ enum tao_err op_generate_key(struct request *r)
 		if (e == TAO_OK && r->inst->interpreter &&
 		    (rq->policy == NULL || strcmp(rq->policy, "program") == 0))
 			e = refuse_interpreter(r->inst->program);
+		if (e == TAO_OK && (rq->policy == NULL || strcmp(rq->policy, "program") == 0))
+			e = instance_is_measured(r->inst);
 		if (e == TAO_OK)
 			e = make_key(r, &s, NULL);
 	}

@@ -48,7 +48,7 @@ struct run {
 	struct measurement m;
 	struct instance *inst;
 	int pidfd;
-	uint64_t start;
+	uint64_t start, before;
 	char *notices[MAX_NOTICES];
 	size_t n_notices;
 	char *settings[MAX_SETTINGS];
@@ -180,6 +180,7 @@ static enum tao_err hold_caller(struct run *run)
 		e = tao_fail(TAO_EDENIED, "process %d runs for user %u, and user %u registers it: register as "
 		             "the user that runs it", (int)c->pid, (unsigned)v.uid, (unsigned)c->uid);
 	run->start = v.start;
+	run->before = v.exec;
 	return e;
 }
 
@@ -212,7 +213,7 @@ static enum tao_err add_instance(struct run *run)
 	struct request *r = run->r;
 	struct registration g = {
 		.m = &run->m, .kind = INSTANCE_RUN, .uid = r->c->uid, .pid = r->c->pid,
-		.start = run->start, .program = run->rq->path, .label = run->rq->label,
+		.start = run->start, .before = run->before, .program = run->rq->path, .label = run->rq->label,
 	};
 	struct tao_buf args = TAO_BUF_INIT;
 	struct tao_node *name;

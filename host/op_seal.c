@@ -56,6 +56,8 @@ enum tao_err seal_policy_check(struct host *h, struct instance *i, enum seal_pol
 
 	if (e == TAO_OK && p == SEAL_PROGRAM && i->interpreter)
 		e = refuse_interpreter(i);
+	if (e == TAO_OK && p == SEAL_PROGRAM)
+		e = instance_is_measured(i);
 	if (e == TAO_OK && p == SEAL_POLICY && label == NULL)
 		e = tao_fail(TAO_EINVAL, "the policy \"policy\" needs a label: rules say who may unseal it");
 	if (e == TAO_OK && p == SEAL_POLICY && strncmp(label, KEY_LABEL, strlen(KEY_LABEL)) == 0)
@@ -104,6 +106,8 @@ static enum tao_err for_program(struct host *h, struct instance *i, const Tao__S
 {
 	if (i->interpreter)
 		return refuse_interpreter(i);
+	if (instance_is_measured(i) != TAO_OK)
+		return TAO_EWRONGPROG;
 	if (!d->has_uid || d->uid != i->uid)
 		return tao_fail(TAO_EWRONGPROG, "the data is sealed for another user's program (user %u)",
 		                d->uid);

@@ -13,6 +13,8 @@
 
 #define PROC_MAX_CMDLINE (2u << 20) /* bytes: more than the kernel lets through by default */
 
+#define PROC_MAX_STATUS 65536       /* bytes of status: Linux has about 1500 */
+
 /* Appends the file NAME of that process; TAO_ELIMIT when it is longer than max. */
 enum tao_err proc_slurp(pid_t pid, const char *name, size_t max, struct tao_buf *out);
 

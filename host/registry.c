@@ -121,6 +121,7 @@ static struct instance *instance_new(const struct registration *g, struct tao_no
 	i->start = g->start;
 	i->uid = g->uid;
 	atomic_store(&i->exec, g->exec);
+	i->before = g->before;
 	memcpy(i->exe, g->m->exe, sizeof i->exe);
 	i->interpreter = g->m->is_interpreter || g->m->is_script;
 	i->file = g->m->id;
@@ -148,6 +149,18 @@ static void end_earlier(struct registry *r, pid_t pid, uint64_t start)
 			atomic_store(&i->ended, 1);
 }
 
+static struct instance *twin(struct registry *r, const struct registration *g)
+{
+	struct instance *i = g->kind != INSTANCE_RUN ? r->first : NULL;
+
+	for (; i != NULL; i = i->next)
+		if (i->kind == g->kind && i->pid == g->pid && i->start == g->start &&
+		    atomic_load(&i->exec) == g->exec && file_id_equal(&i->file, &g->m->id) &&
+		    !atomic_load(&i->ended))
+			return instance_ref(i);
+	return NULL;
+}
+
 enum tao_err registry_add(struct registry *r, const struct registration *g, struct tao_node *name,
                           struct instance **out)
 {
@@ -157,7 +170,10 @@ enum tao_err registry_add(struct registry *r, const struct registration *g, stru
 	if (e != TAO_OK)
 		return e;
 	pthread_mutex_lock(&r->lock);
-	if (r->count >= r->max) {
+	*out = twin(r, g);
+	if (*out != NULL) {
+		e = TAO_EEXIST;
+	} else if (r->count >= r->max) {
 		e = tao_fail(TAO_ELIMIT, "the host runs %u programs already: stop some, or raise "
 		             "max_instances in taod.conf", r->count);
 	} else if (times_registered(r, g->pid, g->start) >= INSTANCE_MAX_AGAIN) {
@@ -215,7 +231,7 @@ int instance_runs_as(const struct instance *i, const struct process_view *v)
 {
 	uint64_t exec = atomic_load(&i->exec);
 
-	if (!file_id_equal(&v->exe, &i->file))
+	if (!file_id_equal(&v->exe, &i->file) || (i->before != 0 && v->exec == i->before))
 		return 0;
 	/* An interpreter is what its script is, and that is what it was started with. */
 	if (i->interpreter && (exec == 0 || exec != v->exec))
@@ -224,13 +240,22 @@ int instance_runs_as(const struct instance *i, const struct process_view *v)
 	return i->kind != INSTANCE_PROCESS || i->uid == v->uid;
 }
 
+enum tao_err instance_is_measured(const struct instance *i)
+{
+	if (i->kind != INSTANCE_PROCESS)
+		return TAO_OK;
+	return tao_fail(TAO_EWRONGPROG, "%s was not started with 'tao run', so the host does not vouch "
+	                "for what it is: start it so, or use --policy host or exact", i->program);
+}
+
 typedef int related_fn(const struct instance *i, const void *arg);
 
 static int is_process(const struct instance *i, const void *arg)
 {
 	const struct process_view *v = arg;
 
-	return i->pid == v->pid && i->start == v->start && !atomic_load(&i->ended);
+	return i->pid == v->pid && i->start == v->start && !atomic_load(&i->ended) &&
+	       (i->before == 0 || i->before != v->exec);
 }
 
 struct unit_member {

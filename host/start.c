@@ -98,7 +98,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	process_drop_capabilities();
 	h->registry = registry_new(h->conf.max_instances);
 	h->custody = custody_new();
-	if (h->registry == NULL || h->custody == NULL)
+	h->inside = inside_new();
+	if (h->registry == NULL || h->inside == NULL || h->custody == NULL)
 		return tao_fail_nomem();
 	registry_on_end(h->registry, audit_instance_end, h);
 	e = h->conf.root->serve != NULL ? h->conf.root->serve(h) : TAO_OK;
@@ -138,7 +139,11 @@ void host_end(struct host *h)
 	registry_free(h->registry);
 	recall_free(h->recall);
 	custody_free(h->custody);
+<<<<<<< HEAD
 	sealing_end(h);
+=======
+	inside_free(h->inside);
+>>>>>>> fe95271 (host: another executable inside an instance is measured and named for itself; admit = connected; domain: a Process is trusted by name only)
 	measurer_stop(h->measurer);
 	domain_free(h->domain);
 	tao_node_free(h->name);

@@ -1163,6 +1163,7 @@ static void test_life(struct scene *s)
 static void test_names_refused(struct scene *s)
 {
 	const char *host = fmt("key([%s]).DatalogGuard(key([%s]))", s->host, s->id);
+	char process[700];
 	const struct {
 		const char *name, *sentence, *what;
 	} t[] = {
@@ -1191,11 +1192,16 @@ static void test_names_refused(struct scene *s)
 	               fmt("%s.Program([%s]).PolicyKey([%s])", host, h("ee"), s->id), statement(s),
 	               0, NULL),
 	       TAO_OK, "a Program gets one");
-	ok_err(ask_for(
-		   s, s->host_key,
-		   fmt("%s.Process([%s], 33, \"a.service\").PolicyKey([%s])", host, h("ee"), s->id),
-		   statement(s), 0, NULL),
-	       TAO_OK, "a Process gets one");
+	snprintf(process, sizeof process, "%s.Process([%s], 33, \"a.service\").PolicyKey([%s])", host,
+	         h("ee"), s->id);
+	refused(ask_for(s, s->host_key, process, statement(s), 0, NULL), TAO_EDENIED,
+	        "TrustedProgram(key(", "a Process gets none by a hash, which is a hint");
+	add(s->d, fmt("TrustedProgram(key([%s]).Process(_, 34, \"a.service\"))", s->id));
+	ok_err(ask_for(s, s->host_key, process, statement(s), 0, NULL), TAO_EDENIED,
+	       "nor by a rule for another user");
+	add(s->d, fmt("TrustedProgram(key([%s]).Process(_, 33, \"a.service\"))", s->id));
+	ok_err(ask_for(s, s->host_key, process, statement(s), 0, NULL), TAO_OK,
+	       "but by one that names it");
 }
 
 static void test_statements_refused(struct scene *s)
