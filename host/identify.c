@@ -109,7 +109,11 @@ static enum tao_err whose(struct host *h, struct conn *c, const struct process_v
 		i = instance_runs_as(around, v) ? instance_ref(around) : spoken_for(h, c, v);
 		e = TAO_OK;
 	}
-	if (i == NULL && inside_may(h, around))
+	if (i == NULL && h->has_tao && file_id_equal(&v->exe, &h->tao))
+		/* Named for itself it would seal and sign for whoever calls it. */
+		e = tao_fail(TAO_ENOTRUN, "tao speaks here for the program that starts it, if that is one "
+		             "that 'tao run' started: this one's parent is not, or is another executable");
+	else if (i == NULL && inside_may(h, around))
 		e = may_be_slow ? inside_name(h, c, v, around, &i) : OP_LATER;
 	instance_unref(around);
 	*out = i;

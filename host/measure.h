@@ -102,10 +102,11 @@ enum tao_err measure_file(struct measure_cache *c, int fd, const char *path,
 
 /*
  * The process as the kernel shows it now. exec comes from where the kernel put
- * things into the new address space (AT_RANDOM, AT_BASE, AT_ENTRY, AT_EXECFN
- * of /proc/PID/auxv, getauxval(3)): drawn anew at each exec, the same in forks.
- * A process can change what is shown there of itself (prctl PR_SET_MM), so
- * this is no defence against code that runs in it already.
+ * code, stack and data into the new address space (proc_pid_stat(5), fields 26, 28 and
+ * 45): drawn anew at each exec, the same in forks. A process can change what
+ * is shown there of itself (prctl PR_SET_MM_MAP), so this is no defence against
+ * code that runs in it already; and where address space layout is not
+ * randomised (setarch -R), two starts with the same arguments are one.
  */
 struct process_view {
 	struct file_id exe;

@@ -1,20 +1,30 @@
 #include "proc.h"
 
-#include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define PROC_TEXT_MAX 4096 /* bytes of stat or status that are read; what is needed comes first */
 #define TRIES_MAX 8        /* looks at a process that executes another file meanwhile */
-#define AUXV_MAX 4096      /* bytes; Linux has about 400 */
 
 /* Fields of /proc/PID/stat behind the command's name, proc_pid_stat(5): state is the first. */
 #define FIELD_PPID 1
 #define FIELD_START 19
+#define FIELD_START_CODE 23
+#define FIELD_START_STACK 25
+#define FIELD_START_DATA 42
+#define FIELD_ENV_START 47
+#define FIELD_ENV_END 48
+#define FIELDS 49
+
+/* The numbers among them. */
+struct stat_view {
+	uint64_t field[FIELDS];
+};
 
 static enum tao_err no_access(pid_t pid, const char *what)
 {
@@ -57,36 +67,54 @@ static enum tao_err read_text(int dir, pid_t pid, const char *name, char text[PR
 	return TAO_OK;
 }
 
+/* FNV-1a: values that the kernel drew, to tell them apart. */
+static uint64_t mix(uint64_t h, uint64_t v)
+{
+	for (int i = 0; i < 64; i += 8)
+		h = (h ^ (v >> i & 0xff)) * 0x100000001b3u;
+	return h;
+}
+
 /* The command's name may hold blanks and parentheses: the last one ends it. */
-static int parse_stat(const char *text, pid_t *ppid, uint64_t *start)
+static int parse_stat(const char *text, struct stat_view *v)
 {
 	const char *s = strrchr(text, ')');
 
-	if (s == NULL)
-		return 0;
-	s++;
-	for (int field = 0; field <= FIELD_START; field++) {
+	memset(v, 0, sizeof *v);
+	for (size_t field = 0; s != NULL && field < FIELDS; field++) {
+		s += 1;
 		s += strspn(s, " ");
 		if (*s == 0)
 			return 0;
-		if (field == FIELD_PPID)
-			*ppid = (pid_t)strtol(s, NULL, 10);
-		if (field == FIELD_START)
-			*start = strtoull(s, NULL, 10);
-		s += strcspn(s, " ");
+		v->field[field] = strtoull(s, NULL, 10);
+		s += strcspn(s, " ") - 1;
 	}
-	return 1;
+	return s != NULL;
 }
 
-static enum tao_err read_stat(int dir, pid_t pid, pid_t *ppid, uint64_t *start)
+static enum tao_err read_stat(int dir, pid_t pid, struct stat_view *v)
 {
 	char text[PROC_TEXT_MAX];
 	enum tao_err e = read_text(dir, pid, "stat", text);
 
-	if (e == TAO_OK && !parse_stat(text, ppid, start))
+	if (e == TAO_OK && !parse_stat(text, v))
 		e = tao_fail(TAO_EFORMAT, "/proc/%d/stat is not understood: is /proc the kernel's?",
 		             (int)pid);
 	return e;
+}
+
+/* 0 while execve() is not through with it, and where the kernel does not tell (a stack at 0). */
+static uint64_t exec_of(const struct stat_view *v)
+{
+	static const int fields[] = { FIELD_START_CODE, FIELD_START_STACK, FIELD_START_DATA };
+	uint64_t h = 0xcbf29ce484222325u;
+
+	for (size_t i = 0; i < sizeof fields / sizeof *fields; i++) {
+		if (v->field[fields[i]] == 0)
+			return 0;
+		h = mix(h, v->field[fields[i]]);
+	}
+	return h;
 }
 
 /* In status the command's name is escaped: no line of its own can come out of it. */
@@ -122,51 +150,9 @@ static enum tao_err read_exe(int dir, pid_t pid, struct file_id *id)
 	return TAO_OK;
 }
 
-/* FNV-1a: values that the kernel drew, to tell them apart. */
-static uint64_t mix(uint64_t h, uint64_t v)
-{
-	for (int i = 0; i < 64; i += 8)
-		h = (h ^ (v >> i & 0xff)) * 0x100000001b3u;
-	return h;
-}
-
-/* 0 while execve() has not written all of it. */
-static uint64_t exec_of_auxv(struct tao_rd *r)
-{
-	static const unsigned long wanted[] = { AT_RANDOM, AT_ENTRY, AT_EXECFN, AT_BASE };
-	unsigned long got[4] = { 0 }, pair[2] = { 1, 0 };
-	uint64_t h = 0xcbf29ce484222325u;
-
-	while (pair[0] != AT_NULL) {
-		const uint8_t *p = tao_rd_bytes(r, sizeof pair);
-
-		if (p == NULL)
-			return 0;
-		memcpy(pair, p, sizeof pair);
-		for (size_t i = 0; i < 4; i++)
-			if (pair[0] == wanted[i])
-				got[i] = pair[1];
-	}
-	for (size_t i = 0; i < 4; i++)
-		h = mix(h, got[i]);
-	/* A static program has no AT_BASE. */
-	return got[0] != 0 && got[1] != 0 && got[2] != 0 ? h : 0;
-}
-
-static uint64_t read_exec(int dir)
-{
-	uint8_t bytes[AUXV_MAX];
-	int fd = openat(dir, "auxv", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd >= 0 ? read(fd, bytes, sizeof bytes) : 0;
-	struct tao_rd r = tao_rd_of(bytes, n > 0 ? (size_t)n : 0);
-
-	if (fd >= 0)
-		close(fd);
-	return exec_of_auxv(&r);
-}
-
 enum tao_err measure_process(pid_t pid, struct process_view *v)
 {
+	struct stat_view stat;
 	struct file_id again;
 	int dir = -1, same = 0;
 	enum tao_err e = open_proc(pid, &dir);
@@ -177,11 +163,12 @@ enum tao_err measure_process(pid_t pid, struct process_view *v)
 		e = read_exe(dir, pid, &v->exe);
 	/* One view, not half of one program and half of the next. */
 	for (int i = 0; e == TAO_OK && !same && i < TRIES_MAX; i++) {
-		e = read_stat(dir, pid, &v->ppid, &v->start);
+		e = read_stat(dir, pid, &stat);
+		v->ppid = (pid_t)stat.field[FIELD_PPID];
+		v->start = stat.field[FIELD_START];
+		v->exec = exec_of(&stat);
 		if (e == TAO_OK)
 			e = read_uid(dir, pid, &v->uid);
-		if (e == TAO_OK)
-			v->exec = read_exec(dir);
 		if (e == TAO_OK)
 			e = read_exe(dir, pid, &again);
 		same = e == TAO_OK && file_id_equal(&again, &v->exe);
@@ -230,6 +217,46 @@ enum tao_err proc_slurp(pid_t pid, const char *name, size_t max, struct tao_buf 
 
 	if (e == TAO_OK)
 		e = slurp(dir, pid, name, max, out);
+	if (dir >= 0)
+		close(dir);
+	return e;
+}
+
+/* The file is its user's alone, whom CAP_SYS_PTRACE does not make one; the memory is open to it. */
+static enum tao_err read_memory(int dir, pid_t pid, size_t max, struct tao_buf *out)
+{
+	struct stat_view v;
+	struct iovec to, from;
+	size_t n;
+	enum tao_err e = read_stat(dir, pid, &v);
+
+	if (e != TAO_OK)
+		return e;
+	n = v.field[FIELD_ENV_END] - v.field[FIELD_ENV_START];
+	if (v.field[FIELD_ENV_START] == 0 || v.field[FIELD_ENV_END] < v.field[FIELD_ENV_START])
+		return tao_fail(TAO_EPERM, "may not read the environment of process %d: start the Tao host "
+		                "with CAP_SYS_PTRACE", (int)pid);
+	if (n > max)
+		return tao_fail(TAO_ELIMIT, "process %d has more than %zu bytes of environment", (int)pid,
+		                max);
+	to = (struct iovec){ tao_buf_room(out, n), n };
+	from = (struct iovec){ (void *)(uintptr_t)v.field[FIELD_ENV_START], n };
+	if (n > 0 && to.iov_base == NULL)
+		return tao_buf_err(out);
+	if (n > 0 && process_vm_readv(pid, &to, 1, &from, 1, 0) != (ssize_t)n)
+		return no_access(pid, "environ");
+	return TAO_OK;
+}
+
+enum tao_err proc_environ(pid_t pid, size_t max, struct tao_buf *out)
+{
+	int dir = -1;
+	enum tao_err e = open_proc(pid, &dir);
+
+	if (e == TAO_OK)
+		e = slurp(dir, pid, "environ", max, out);
+	if (e == TAO_EPERM)
+		e = read_memory(dir, pid, max, out);
 	if (dir >= 0)
 		close(dir);
 	return e;

@@ -18,6 +18,8 @@
 /* Appends the file NAME of that process; TAO_ELIMIT when it is longer than max. */
 enum tao_err proc_slurp(pid_t pid, const char *name, size_t max, struct tao_buf *out);
 
+/* The same of its environment: NAME=VALUE, each ended by NUL. */
+enum tao_err proc_environ(pid_t pid, size_t max, struct tao_buf *out);
 /* Its system unit, "" if it is in none. */
 enum tao_err proc_unit(pid_t pid, char unit[UNIT_MAX + 1]);
 

@@ -44,13 +44,18 @@ static const char *next_string(struct tao_rd *r)
 }
 
 /* The last one may lack its NUL where a program wrote over it. */
-static enum tao_err read_strings(struct look *l, const char *name, size_t max, struct tao_buf *b)
+static enum tao_err read_strings(struct look *l)
 {
-	enum tao_err e = proc_slurp(l->rq->pid, name, max, b);
+	enum tao_err e = proc_environ(l->rq->pid, RUNNING_MAX_ENV, &l->env);
 
-	if (e == TAO_OK && b->n > 0 && b->p[b->n - 1] != 0)
-		tao_buf_u8(b, 0);
-	return e == TAO_OK ? tao_buf_err(b) : e;
+	if (e == TAO_OK)
+		e = proc_slurp(l->rq->pid, "cmdline", PROC_MAX_CMDLINE, &l->args);
+	tao_buf_u8(&l->env, 0);
+	if (l->args.n > 0 && l->args.p[l->args.n - 1] != 0)
+		tao_buf_u8(&l->args, 0);
+	if (e == TAO_OK)
+		e = tao_buf_err(&l->env);
+	return e == TAO_OK ? tao_buf_err(&l->args) : e;
 }
 
 /* ---- environment ---- */
@@ -97,7 +102,7 @@ static enum tao_err check_variable(struct look *l, const char *v)
 {
 	size_t n = strcspn(v, "=");
 
-	if (is_hosts_own(v))
+	if (v[0] == 0 || is_hosts_own(v))
 		return TAO_OK;
 	if (listed(harmful, sizeof harmful / sizeof *harmful, v, n) || matches("OPENSSL_MODULES", v, n))
 		return tao_fail(TAO_EDENIED, "%s was started with %.*s, so what code it runs cannot be "
@@ -105,7 +110,7 @@ static enum tao_err check_variable(struct look *l, const char *v)
 	if (l->m->is_interpreter && !listed(harmless, sizeof harmless / sizeof *harmless, v, n))
 		return tao_fail(TAO_EDENIED, "%s is an interpreter and was started with %.100s, which tao "
 		                "run would not pass: start it with 'tao run', or with 'env -i'", l->path,
-		                v[0] != 0 ? v : "nothing");
+		                v);
 	if (v[n] == '=' && matches("OPENSSL_CONF", v, n) && l->conf == NULL)
 		l->conf = v + n + 1;
 	return TAO_OK;
@@ -333,9 +338,7 @@ static enum tao_err measure_whole(struct look *l)
 	l->m->is_interpreter = measure_is_interpreter(l->path);
 	e = check_tracer(l);
 	if (e == TAO_OK)
-		e = read_strings(l, "environ", RUNNING_MAX_ENV, &l->env);
-	if (e == TAO_OK)
-		e = read_strings(l, "cmdline", PROC_MAX_CMDLINE, &l->args);
+		e = read_strings(l);
 	if (e == TAO_OK)
 		e = check_env(l);
 	if (e == TAO_OK)
