@@ -49,7 +49,8 @@ enum tao_err op_prove(struct request *r)
 	enum tao_err e = OP_UNPACK(r, &pa, tao__prove_request, &rq);
 
 	if (e == TAO_OK)
-		e = conn_prove(r->h, r->c, rq->challenge.data, rq->challenge.len);
+		e = conn_prove(r->h, r->c, rq->challenge.data, rq->challenge.len,
+		               r->may_be_slow);
 	if (e == TAO_OK) {
 		tao_node_encode(instance_name(r->c->inst), &name);
 		rp.name.data = name.p;

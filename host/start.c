@@ -139,11 +139,8 @@ void host_end(struct host *h)
 	registry_free(h->registry);
 	recall_free(h->recall);
 	custody_free(h->custody);
-<<<<<<< HEAD
 	sealing_end(h);
-=======
 	inside_free(h->inside);
->>>>>>> fe95271 (host: another executable inside an instance is measured and named for itself; admit = connected; domain: a Process is trusted by name only)
 	measurer_stop(h->measurer);
 	domain_free(h->domain);
 	tao_node_free(h->name);
