@@ -17,8 +17,12 @@
 
 #define MAX_CONF 65536
 #define MAX_WORKERS 256
+#define MAX_SLOW 64
 
 enum kind { NUMBER, PATH, ADMIT, AUDIT, ROOT };
+
+#define LIMIT(name, min, max, def) \
+	{ #name, NUMBER, offsetof(struct host_conf, name), min, max, def }
 
 /* The keys of taod.conf. */
 static const struct key {
@@ -26,21 +30,34 @@ static const struct key {
 	enum kind kind;
 	size_t offset;
 	uint32_t min, max;
+	uint32_t value; /* default; 0: defaults() finds it out */
 } keys[] = {
-	{ "socket", PATH, offsetof(struct host_conf, socket), 0, 0 },
-	{ "provider", PATH, offsetof(struct host_conf, module), 0, 0 },
-	{ "workers", NUMBER, offsetof(struct host_conf, workers), 1, MAX_WORKERS },
-	{ "certificate_lifetime", NUMBER, offsetof(struct host_conf, cert_seconds), 1, 366 * 86400 },
-	{ "max_instances", NUMBER, offsetof(struct host_conf, max_instances), 1, 1000000 },
-	{ "max_keys", NUMBER, offsetof(struct host_conf, max_keys), 1, 1000000 },
-	{ "admit", ADMIT, offsetof(struct host_conf, admit), 0, 0 },
-	{ "audit", AUDIT, offsetof(struct host_conf, audit_require), 0, 0 },
-	{ "audit_size", NUMBER, offsetof(struct host_conf, audit_bytes), 4096, 1u << 30 },
-	{ "root", ROOT, offsetof(struct host_conf, root), 0, 0 },
-	{ "parent", PATH, offsetof(struct host_conf, parent), 0, 0 },
-	{ "delegation_lifetime", NUMBER, offsetof(struct host_conf, delegation_seconds), 1, 366 * 86400 },
-	{ "max_labels", NUMBER, offsetof(struct host_conf, max_labels), 1, COUNTERS_MAX_USER },
-	{ "timeout", NUMBER, offsetof(struct host_conf, timeout_ms), 1, 3600000 },
+	{ "socket", PATH, offsetof(struct host_conf, socket), 0, 0, 0 },
+	{ "provider", PATH, offsetof(struct host_conf, module), 0, 0, 0 },
+	{ "workers", NUMBER, offsetof(struct host_conf, workers), 1, MAX_WORKERS, 0 },
+	{ "certificate_lifetime", NUMBER, offsetof(struct host_conf, cert_seconds), 1, 366 * 86400,
+	  72 * 3600 },
+	{ "timeout", NUMBER, offsetof(struct host_conf, timeout_ms), 1, 3600000, 10000 },
+	{ "admit", ADMIT, offsetof(struct host_conf, admit), 0, 0, 0 },
+	{ "audit", AUDIT, offsetof(struct host_conf, audit_require), 0, 0, 0 },
+	{ "audit_size", NUMBER, offsetof(struct host_conf, audit_bytes), 4096, 1u << 30, 16u << 20 },
+	{ "root", ROOT, offsetof(struct host_conf, root), 0, 0, 0 },
+	{ "parent", PATH, offsetof(struct host_conf, parent), 0, 0, 0 },
+	{ "delegation_lifetime", NUMBER, offsetof(struct host_conf, delegation_seconds), 1, 366 * 86400,
+	  30 * 86400 },
+	LIMIT(max_instances, 1, 1000000, 16384),
+	LIMIT(max_instances_per_user, 1, 1000000, 4096),
+	LIMIT(max_connections_per_program, 1, 1000000, 1024),
+	LIMIT(max_connections_per_user, 1, 1000000, 16384),
+	LIMIT(max_unnamed_per_user, 1, 1000000, 256),
+	LIMIT(max_keys, 1, 1000000, 1000),
+	LIMIT(max_keys_per_program, 1, 1000000, 1000),
+	LIMIT(max_labels, 1, COUNTERS_MAX_USER, COUNTERS_MAX_LABELS),
+	LIMIT(max_request, 4096, 1 << 20, 1 << 20),
+	LIMIT(max_memory_per_user, 1 << 20, 1 << 30, 256 << 20),
+	LIMIT(max_rate_per_program, 1, 1000000, 1000),
+	LIMIT(max_rate_per_user, 1, 1000000, 4000),
+	LIMIT(max_slow_per_user, 1, MAX_SLOW, 0),
 };
 
 static enum tao_err home_state(struct tao_buf *dir)
@@ -263,6 +280,9 @@ static enum tao_err defaults(const char *dir, struct host_conf *c)
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
 	memset(c, 0, sizeof *c);
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+		if (keys[i].kind == NUMBER)
+			*(uint32_t *)((char *)c + keys[i].offset) = keys[i].value;
 	c->dir = strdup(dir);
 	if (c->dir == NULL)
 		return tao_fail_nomem();
@@ -270,14 +290,8 @@ static enum tao_err defaults(const char *dir, struct host_conf *c)
 	c->openssl_conf = host_path(c, "openssl.cnf");
 	c->module = default_module();
 	c->workers = cpus < 1 ? 1 : cpus > MAX_WORKERS ? MAX_WORKERS : (uint32_t)cpus;
-	c->cert_seconds = 72 * 3600;
-	c->max_instances = 4096;
-	c->max_keys = 1000;
-	c->audit_bytes = 16u << 20;
-	c->max_labels = COUNTERS_MAX_LABELS;
-	c->timeout_ms = 10000;
+	c->max_slow_per_user = cpus < 2 ? 2 : cpus > MAX_SLOW ? MAX_SLOW : (uint32_t)cpus;
 	c->root = &host_root_soft;
-	c->delegation_seconds = 30 * 86400;
 	if (c->socket == NULL || c->openssl_conf == NULL || c->module == NULL)
 		return tao_fail_nomem();
 	return TAO_OK;

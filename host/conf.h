@@ -47,8 +47,6 @@ struct host_conf {
 	char *tls_module;        /* tao_tls.so, in the same directory; NULL: it is not there */
 	uint32_t workers;        /* workers = N; default: one per CPU */
 	uint32_t cert_seconds;   /* certificate_lifetime = SECONDS; default 259200 */
-	uint32_t max_instances;  /* max_instances = N; default 4096 */
-	uint32_t max_keys;       /* max_keys = N, per user; default 1000 */
 	uint32_t admit;          /* admit = none | connected: name what connects without tao run */
 	uint32_t audit_require;  /* audit = on (default) | require: no operation without its record */
 	uint32_t audit_bytes;    /* audit_size = BYTES of a file of the audit log; default 16777216 */
@@ -56,6 +54,15 @@ struct host_conf {
 	char *parent;            /* parent = DIR of the parent host, for tao up; NULL: the default one */
 	uint32_t max_labels;     /* max_labels = N counters, per program; default 64 (counter.h) */
 	uint32_t timeout_ms;     /* timeout = MILLISECONDS of provider requests; default 10000 */
+	/* Limits (limit.h); the keys have the members' names. */
+	uint32_t max_instances, max_instances_per_user;
+	uint32_t max_connections_per_program, max_connections_per_user, max_unnamed_per_user;
+	uint32_t max_keys;       /* of a user */
+	uint32_t max_keys_per_program;
+	uint32_t max_request;    /* bytes */
+	uint32_t max_memory_per_user; /* bytes */
+	uint32_t max_rate_per_program, max_rate_per_user; /* costly operations a second */
+	uint32_t max_slow_per_user; /* at once */
 };
 
 /* -d DIR, else TAO_DIR, else /var/lib/tao (root) or ~/.local/state/tao: absolute. */

@@ -14,10 +14,10 @@
 #include "tao.pb-c.h"
 
 #define READ_CHUNK 8192
-#define REQUESTS_A_TURN 16    /* then another connection has its turn */
 #define PAUSE_OUT (1u << 20)  /* bytes of unsent replies at which no more requests are answered */
 #define KEEP_MAX 65536        /* bytes that a buffer of an idle connection may keep */
 #define LATER 2               /* answer_some(): see there */
+#define UNCOUNTED 16384       /* bytes of a connection's buffers that are not worth counting */
 #define MAX_FDS 253           /* descriptors with one message: Linux's SCM_MAX_FD */
 
 #ifndef SCM_PIDFD
@@ -92,6 +92,13 @@ static pid_t take_control(struct msghdr *m, int *fd)
 	return sender;
 }
 
+/* Without an answer: there is no whole request, or nobody reads. */
+static void refuse(struct host *h, struct conn *c)
+{
+	if (limit_may_log(h->limits, c->uid))
+		host_log("warning", "closed a connection of process %d: %s", (int)c->pid, tao_why());
+}
+
 /* A program's connection is one process's: a fork makes its own, and who was
  * handed somebody's connection is not that somebody. Nor is a request made by
  * two. had: there are bytes of an unfinished request. */
@@ -111,7 +118,7 @@ static enum tao_err check_sender(struct conn *c, pid_t sender, int had)
 }
 
 /* 1: read something; 0: nothing there; -1: the end. */
-static int conn_read(struct conn *c)
+static int conn_read(struct host *h, struct conn *c)
 {
 	union control control;
 	int had = c->in.n > 0;
@@ -138,7 +145,7 @@ static int conn_read(struct conn *c)
 	if (n == 0)
 		return -1;
 	if (check_sender(c, sender, had) != TAO_OK) {
-		host_log("warning", "closed a connection: %s", tao_why());
+		refuse(h, c);
 		return -1;
 	}
 	return 1;
@@ -255,6 +262,25 @@ static enum tao_err wrong_state(const char *op, enum conn_state state)
 	return tao_fail(TAO_EPROTO, "%s is not allowed on a program's connection", op);
 }
 
+/* OP_LATER: it would hold up a worker. */
+static enum tao_err not_here(struct conn *c, const struct op *op, const struct tao_rpc_msg *m)
+{
+	c->later = op->how & OP_SLOW ? POOL_WAITS : POOL_COMPUTES;
+	return (op->how & (OP_SLOW | OP_COMPUTES)) != 0 || m->body_n > OP_QUICK_BODY ? OP_LATER : TAO_OK;
+}
+
+/* Once for a request, also if it then turns out to be for another thread. */
+static enum tao_err charge(struct host *h, struct conn *c)
+{
+	struct instance *i = c->inst;
+
+	if (c->charged)
+		return TAO_OK;
+	c->charged = 1;
+	return limit_costly(&h->conf, c->source.user, i != NULL ? &i->costly : NULL,
+	                    i != NULL ? i->program : NULL);
+}
+
 static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
                            const struct tao_rpc_msg *m, int may_be_slow, struct tao_buf *body)
 {
@@ -270,11 +296,17 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
 	/* What comes through a door may be anybody's socket, whose user then did not ask. */
 	if (op->states == CONN_NEW && op->fn != op_hello && !c->by_path)
 		return tao_fail(TAO_EPROTO, "%s is for connections to the host's socket", m->op);
-	if (m->body_n > op->max_body)
-		return tao_fail(TAO_ELIMIT, "%s takes at most %zu bytes", m->op, op->max_body);
-	e = audit_refuses(h, op);
+	e = limit_size(&h->conf, m->op, m->body_n, op->max_body);
 	if (e == TAO_OK)
-		e = op->slow && !may_be_slow ? OP_LATER : op->fn(&r);
+		e = audit_refuses(h, op);
+	if (e == TAO_OK && !may_be_slow)
+		e = not_here(c, op, m);
+	if (e == TAO_OK && (op->how & OP_COSTLY) != 0)
+		e = charge(h, c);
+	if (e == TAO_OK && (op->how & OP_WAITS) != 0 && !may_be_slow)
+		loop_may_wait(h, &c->source);
+	if (e == TAO_OK)
+		e = op->fn(&r);
 	if (e == TAO_OK)
 		e = tao_buf_err(body);
 	if (c->inst != NULL && e != OP_LATER)
@@ -303,6 +335,7 @@ static int answer(struct host *h, struct conn *c, const struct tao_rpc_msg *m, i
 	else
 		tao_rpc_put_error(&c->out, m->op, m->seq, e, tao_why());
 	tao_buf_free(&body);
+	c->charged = 0;
 	if (c->passed_fd >= 0) {
 		conn_close_foreign(c->passed_fd);
 		c->passed_fd = -1;
@@ -317,13 +350,13 @@ static int answer_some(struct host *h, struct conn *c, int may_be_slow)
 	size_t at = 0;
 	int later = 0;
 
-	for (int n = 0; n < REQUESTS_A_TURN && c->out.n < PAUSE_OUT; n++) {
+	for (uint32_t n = 0; n < c->source.quota && c->out.n < PAUSE_OUT; n++) {
 		struct tao_rpc_msg m;
 		size_t used;
 
 		if (tao_rpc_parse_request(c->in.p + at, c->in.n - at, TAO_RPC_MAX_REQUEST, &m, &used) !=
 		    TAO_OK) {
-			host_log("warning", "closed a connection of process %d: %s", (int)c->pid, tao_why());
+			refuse(h, c);
 			return -1;
 		}
 		if (used == 0)
@@ -354,7 +387,7 @@ static int answer_or_read(struct host *h, struct conn *c, int may_be_slow)
 
 	if (did != 0)
 		return did;
-	if (conn_read(c) < 0)
+	if (conn_read(h, c) < 0)
 		return -1;
 	return c->in.n > 0 ? answer_some(h, c, may_be_slow) : 0;
 }
@@ -365,6 +398,19 @@ static void set_deadline(struct conn *c, int sent)
 	int idle = c->state == CONN_PROGRAM && c->in.n == 0 && sent == 1;
 
 	atomic_store(&c->source.deadline, idle ? 0 : loop_now() + CONN_SECONDS);
+}
+
+/* What it holds for longer than this turn. */
+static enum tao_err count_memory(struct host *h, struct conn *c)
+{
+	size_t now = c->in.cap + c->out.cap, was = c->memory;
+
+	if (now < UNCOUNTED)
+		now = 0;
+	if (now == was)
+		return TAO_OK;
+	c->memory = now;
+	return limit_memory(&h->conf, c->source.user, was, now);
 }
 
 static void conn_ready(struct host *h, struct source *s, uint32_t events)
@@ -379,12 +425,16 @@ static void conn_ready(struct host *h, struct source *s, uint32_t events)
 		if (did >= 0)
 			sent = conn_flush(c);
 	}
+	if (did >= 0 && sent >= 0 && count_memory(h, c) != TAO_OK) {
+		refuse(h, c);
+		did = -1;
+	}
 	if (did < 0 || sent < 0) {
 		loop_remove(h, s);
 		return;
 	}
 	if (did == LATER && sent == 1) {
-		loop_defer(h, s);
+		loop_defer(h, s, c->later);
 		return;
 	}
 	set_deadline(c, sent);
@@ -412,11 +462,11 @@ static void conn_destroy(struct host *h, struct source *s)
 	if (c->ran != NULL)
 		instance_learn(h, c->ran);
 	instance_unref(c->ran);
+	limit_memory(&h->conf, s->user, c->memory, 0);
+	limit_disconnect(h->limits, s->user, counted == NULL);
 	if (counted != NULL) {
 		atomic_fetch_sub(&counted->conns, 1);
 		registry_settle(h->registry, counted);
-	} else {
-		loop_dismiss(h, c->uid);
 	}
 	instance_unref(c->inst);
 	instance_unref(c->via);
@@ -425,13 +475,9 @@ static void conn_destroy(struct host *h, struct source *s)
 	free(c);
 }
 
-enum tao_err conn_count_in(struct instance *i)
+enum tao_err conn_count_in(struct host *h, struct instance *i)
 {
-	if (atomic_fetch_add(&i->conns, 1) < INSTANCE_MAX_CONNS)
-		return TAO_OK;
-	atomic_fetch_sub(&i->conns, 1);
-	return tao_fail(TAO_ELIMIT, "%s has %d connections to the host already", i->program,
-	                INSTANCE_MAX_CONNS);
+	return limit_take(&h->conf, LIMIT_PROGRAM_CONNECTIONS, i->program, &i->conns);
 }
 
 /* Whose the other end is, and that the kernel says so with every message. */
@@ -453,12 +499,16 @@ enum tao_err conn_add(struct host *h, int fd, struct instance *via)
 {
 	static const struct tao_buf empty_buf = TAO_BUF_INIT;
 	struct conn *c = calloc(1, sizeof *c);
+	struct limit_user *user = NULL;
 	struct ucred peer;
 	enum tao_err e = c != NULL ? check_peer(fd, &peer) : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = via != NULL ? conn_count_in(via) : loop_admit(h, peer.uid);
+		e = limit_connect(h->limits, &h->conf, peer.uid, via == NULL, &user);
+	if (e == TAO_OK && via != NULL)
+		e = conn_count_in(h, via);
 	if (e != TAO_OK) {
+		limit_disconnect(h->limits, user, via == NULL);
 		free(c);
 		conn_close_foreign(fd);
 		return e;
@@ -466,6 +516,8 @@ enum tao_err conn_add(struct host *h, int fd, struct instance *via)
 	c->source.fd = fd;
 	c->source.ready = conn_ready;
 	c->source.destroy = conn_destroy;
+	c->source.user = user;
+	c->source.flow = via != NULL ? FLOW_INSTANCE(via) : FLOW_USER(peer.uid);
 	c->state = CONN_NEW;
 	c->by_path = via == NULL;
 	c->pid = peer.pid;

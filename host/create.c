@@ -16,7 +16,7 @@ static const char sample_conf[] =
 	"#\n"
 	"# workers = 2                      threads that answer requests\n"
 	"# certificate_lifetime = 259200    seconds\n"
-	"# max_instances = 4096\n";
+	"# max_instances = 16384           programs running at once; see taod.conf(5) for all limits\n";
 
 /* Directories of a host: owner-only ones hold secrets. */
 static const struct {

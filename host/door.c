@@ -6,8 +6,6 @@
 
 #include "host.h"
 
-#define TAKES_A_TURN 16 /* connections from one door, then another source has its turn */
-
 struct door {
 	struct source source;
 	struct instance *inst;
@@ -47,7 +45,8 @@ static int door_take(struct host *h, struct door *d)
 		host_log("warning", "%s sent something else than a connection through its door",
 		         d->inst->program);
 		conn_close_foreign(fd);
-	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK) {
+	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK &&
+	           limit_may_log(h->limits, d->inst->uid)) {
 		host_log("error", "cannot serve a connection: %s", tao_why());
 	}
 	return r;
@@ -58,7 +57,7 @@ static void door_ready(struct host *h, struct source *s, uint32_t events)
 	int r = 1;
 
 	(void)events;
-	for (int i = 0; r == 1 && i < TAKES_A_TURN; i++)
+	for (uint32_t i = 0; r == 1 && i < s->quota; i++)
 		r = door_take(h, (struct door *)s);
 	if (r < 0)
 		loop_remove(h, s);
@@ -82,6 +81,7 @@ enum tao_err door_add(struct host *h, struct instance *i, int *program_end)
 	d->source.fd = pair[0];
 	d->source.ready = door_ready;
 	d->source.destroy = door_destroy;
+	d->source.flow = FLOW_INSTANCE(i);
 	d->inst = instance_ref(i);
 	i->door = fstat(pair[1], &st) == 0 ? st.st_ino : 0;
 	atomic_store(&i->door_open, 1);

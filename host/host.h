@@ -5,14 +5,16 @@
  * lock of its own inside its module. Each CPU has its workers and their epoll
  * set, a connection is with those of its caller's CPU, and each event goes to
  * one worker, which answers in place: a signature costs no hand-over between
- * threads or cores. Only what may take long (measuring, disks) goes to threads
- * of its own. Sources are one-shot, so one connection is never in two threads.
+ * threads or cores. Only what may take long (measuring, disks, large keys) goes to threads
+ * of its own. Programs, not connections, take turns. Sources are one-shot, so one connection is never in two threads.
  *
  *   taod.c      options, foreground and background
  *   start.c     making and ending a host
  *   root.c      roots of trust (root.h): root_soft.c, root_parent.c
  *   loop.c      sources, workers, accepting
  *   cpus.c      which workers serve which CPU
+ *   limit.c     how much one program, and one user, may have
+ *   fair.c      whose turn it is
  *   conn.c      connections: framing, state
  *   door.c      doors; the end of a registered process
  *   identify.c  who is calling
@@ -46,7 +48,9 @@
 
 #include "audit.h"
 #include "conf.h"
+#include "fair.h"
 #include "inside.h"
+#include "limit.h"
 #include "measure.h"
 #include "measurer.h"
 #include "names.h"
@@ -81,6 +85,7 @@ struct host {
 	int has_tao;
 	struct domain *domain;
 	struct measurer *measurer;
+	struct limits *limits;
 	struct registry *registry;
 	struct recall *recall;
 	struct inside *inside;
@@ -106,12 +111,10 @@ void sealing_end(struct host *h);
 
 /* ---- instances (registry.c) ---- */
 
-#define INSTANCE_MAX_CONNS 1024   /* connections of one instance */
 #define INSTANCE_MAX_EXTENDS 64   /* ExtendTaoName of one instance */
 #define INSTANCE_MAX_NAME 4096    /* bytes of its name, binary */
 #define INSTANCE_MAX_LABEL 64     /* bytes of its label */
 #define INSTANCE_MAX_AGAIN 16     /* registrations of one process */
-#define USER_MAX_CONNS 256        /* connections of one user that are no program's */
 #define CONN_SECONDS 60           /* to identify, to finish a request, to read answers */
 
 enum instance_kind {
@@ -138,6 +141,8 @@ struct instance {
 	_Atomic(struct name_version *) name;
 	atomic_ullong operations;
 	atomic_uint conns;
+	atomic_uint keys;         /* made by it */
+	struct limit_rate costly;
 	atomic_int door_open, ended;
 	atomic_int watched;       /* until its process ends: how many watch */
 	int interpreter;          /* a key for the executable alone would be every script's */
@@ -166,7 +171,8 @@ struct name_version {
 	unsigned depth;
 };
 
-struct registry *registry_new(uint32_t max);
+/* conf: for its limits; stays the caller's. */
+struct registry *registry_new(const struct host_conf *conf);
 void registry_free(struct registry *r);
 /* What is registered. Everything is copied. */
 struct registration {
@@ -228,19 +234,36 @@ enum tao_err instance_extend_kept(struct instance *i, const struct tao_node *sub
 
 /* ---- loop (loop.c) ---- */
 
+/* Threads for what takes long, so that no worker is held up. A user has at most
+ * max_slow_per_user of a pool's at once, that is half of them; those that wait are
+ * bounded by the connections: one each. */
+enum pool {
+	POOL_WAITS,    /* for the measurer, disks */
+	POOL_COMPUTES, /* at a lower priority than the workers */
+};
+
 /* Something with a descriptor in the epoll set. ready() runs in one worker; it
  * re-arms with loop_arm(), ends with loop_remove(), or has itself called again
- * with loop_defer(): by a thread that may take its time, events then being 0. */
+ * with loop_defer(): by a thread that may take its time, events then being 0.
+ * flow says whose it is: while several flows have something to do, each may
+ * have one request answered in its turn (quota), else many. */
 struct source {
+	struct fair_item item;    /* in a queue */
+	uint64_t flow;            /* FLOW_... */
+	struct limit_user *user;  /* may be NULL */
+	uint32_t quota, events;
 	int fd;
 	void (*ready)(struct host *h, struct source *s, uint32_t events);
 	void (*destroy)(struct host *h, struct source *s); /* frees it; closes fd */
 	atomic_uint turns;      /* given on: what one thread wrote, the next one sees */
 	_Atomic int64_t deadline; /* loop_now() after which it is shut down; 0: none */
 	struct source *prev, *next;
-	struct source *later;   /* in the queue of loop_defer() */
 	uint32_t set, next_set; /* of workers: where it is armed, and where next */
 };
+
+#define FLOW_HOST 0 /* the host's own */
+#define FLOW_USER(uid) ((uint64_t)1 << 63 | (uid)) /* connections that are no program's */
+#define FLOW_INSTANCE(i) ((i)->id)
 
 enum tao_err loop_new(struct host *h, struct loop **out);
 enum tao_err loop_add(struct host *h, struct source *s, uint32_t events);
@@ -248,12 +271,11 @@ void loop_arm(struct host *h, struct source *s, uint32_t events);
 void loop_remove(struct host *h, struct source *s); /* destroys it */
 /* From its next arming on, the workers of that CPU have it (cpus.h). */
 void loop_follow(struct host *h, struct source *s, int cpu);
-void loop_defer(struct host *h, struct source *s);
+void loop_defer(struct host *h, struct source *s, enum pool pool);
+/* Before something that makes this worker wait: others serve what it has taken on. */
+void loop_may_wait(struct host *h, struct source *s);
 int64_t loop_now(void); /* seconds, monotonic */
 enum tao_err loop_listen(struct host *h); /* binds the socket */
-/* Counts a user's connections that are no program's: TAO_ELIMIT above USER_MAX_CONNS. */
-enum tao_err loop_admit(struct host *h, uid_t uid);
-void loop_dismiss(struct host *h, uid_t uid);
 enum tao_err loop_run(struct host *h);    /* starts the workers */
 void loop_stop(struct host *h);           /* ends them, destroys every source */
 
@@ -276,6 +298,9 @@ struct conn {
 	struct instance *via;     /* whose door it came through */
 	struct instance *inst;    /* set in CONN_PROGRAM */
 	struct instance *ran;     /* an interpreter that was registered here; starts when this closes */
+	enum pool later;          /* which pool its next request is for */
+	int charged;              /* that request was counted as a costly one */
+	size_t memory;            /* bytes of its buffers that are counted for its user */
 	pid_t sender;             /* of the bytes read last; 0: unknown */
 	int passed_fd;            /* descriptor that came with the request, or -1 */
 	struct tao_buf in, out;
@@ -287,7 +312,7 @@ struct conn {
 
 enum tao_err conn_add(struct host *h, int fd, struct instance *via);
 /* A connection counts for its program, from the door on or from Tao.Prove on. */
-enum tao_err conn_count_in(struct instance *i);
+enum tao_err conn_count_in(struct host *h, struct instance *i);
 /* Closing what somebody sent must not take this thread's time. */
 void conn_close_foreign(int fd);
 void conn_drain(int fd);
@@ -322,8 +347,8 @@ struct request {
 	struct key_use *use;      /* audit_note_key() */
 };
 
-/* What an operation returns, before it did anything, if it turns out to be slow and
- * !may_be_slow: it is called again where it may be. */
+/* What an operation returns, before it did anything, if it turns out to compute for long and
+ * !may_be_slow: it is called again where it may be (POOL_COMPUTES). */
 #define OP_LATER ((enum tao_err)(-1))
 
 typedef enum tao_err op_fn(struct request *r);
@@ -333,9 +358,16 @@ struct op {
 	unsigned states;          /* enum conn_state, or-ed */
 	size_t max_body;
 	op_fn *fn;
-	int slow;                 /* measures, writes files, or opens many keys */
+	int how;                  /* OP_..., or-ed */
 	enum audit_how audit;     /* how it is recorded (audit.h) */
 };
+
+#define OP_QUICK 0
+#define OP_SLOW 1     /* measures, writes files, or opens many keys: for POOL_WAITS */
+#define OP_COMPUTES 2 /* makes keys: for POOL_COMPUTES */
+#define OP_WAITS 4    /* may read a file or ask the measurer: a worker does it, but tells others */
+#define OP_COSTLY 8   /* counts for max_rate_per_program and max_rate_per_user */
+#define OP_QUICK_BODY 65536 /* bytes; any operation with more is for POOL_COMPUTES */
 
 const struct op *op_find(const char *name);
 

@@ -134,10 +134,11 @@ static enum tao_err identify(struct host *h, struct conn *c, int may_be_slow,
 	if (e == TAO_OK)
 		e = nothing_behind(c);
 	if (e == TAO_OK && c->via == NULL)
-		e = conn_count_in(i);
+		e = conn_count_in(h, i);
 	if (e == TAO_OK) {
 		if (c->via == NULL)
-			loop_dismiss(h, c->uid);
+			limit_named(h->limits, c->source.user);
+		c->source.flow = FLOW_INSTANCE(i);
 		atomic_store(&i->last_start, v.start);
 		atomic_store(&i->last_pid, c->pid);
 		if (instance_runs_as(i, &v))

@@ -100,9 +100,8 @@ enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const str
 
 	if (e == TAO_OK)
 		e = keystore_each(h, uid, count_one, &count);
-	if (e == TAO_OK && count.n >= h->conf.max_keys)
-		e = tao_fail(TAO_ELIMIT, "user %u has %u keys already: raise max_keys in taod.conf",
-		             (unsigned)uid, count.n);
+	if (e == TAO_OK)
+		e = limit_check_user(&h->conf, LIMIT_USER_KEYS, uid, count.n);
 	if (e == TAO_OK)
 		e = write_stub(keystore_stub_path(h, uid, name), stub, TAO_FILE_NEW);
 	if (e == TAO_EEXIST)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/timerfd.h>
@@ -17,66 +18,106 @@
 
 #define BACKLOG 1024
 #define SET_THREADS 2         /* of one set: a second for when the first waits for the measurer */
-#define SLOW_THREADS 4        /* for what takes long */
-#define ACCEPT_BATCH 64
+#define POOL_USERS 2          /* so many users fill a pool */
+#define COMPUTE_NICE 10       /* of POOL_COMPUTES: a tenth of the CPU where a worker wants it as well */
+#define TURN 16               /* requests, or connections to accept, of a flow that is alone */
+#define TURN_SHARED 1         /* of one among others */
+#define ALONE_AFTER 64        /* turns of one flow in a row, then it counts as alone */
+#define EVENTS 16             /* taken from the kernel at a time */
 #define ACCEPT_PAUSE_US 10000 /* when descriptors have run out */
 #define SWEEP_SECONDS 5       /* between looks at deadlines */
 
-/* How many connections a user has that are no program's. */
-struct user {
-	uid_t uid;
-	uint32_t conns;
-	struct user *next;
+/* The workers of one CPU: what is ready takes turns by its flow. */
+struct set {
+	int epoll;
+	int more;              /* wakes another worker of the set */
+	pthread_mutex_t lock;  /* ready */
+	struct fair ready;
+	atomic_uint n_ready;
+	_Atomic uint64_t last; /* flow of the last turn */
+	atomic_uint shared;    /* turns to go until last counts as alone */
+};
+
+/* Threads for what takes long. */
+struct slow_pool {
+	struct host *h;
+	enum pool which;
+	pthread_mutex_t lock;
+	pthread_cond_t more;
+	struct fair queue;
+	pthread_t *threads;
+	uint32_t n;
 };
 
 struct worker {
 	struct host *h;
-	uint32_t set;
+	struct set *set;
+	uint32_t cpus;       /* which set */
 	pthread_t thread;
 };
 
 struct loop {
 	struct cpus cpus;
-	int *epoll;           /* one for each set of workers */
+	struct set *sets;
+	uint32_t n_sets;      /* opened */
 	int wake;
 	struct source listener, sweeper;
 	pthread_mutex_t lock; /* the lists */
 	struct source *first;
-	struct user *users;   /* those with connections */
 	atomic_int stopping;
 	struct worker *workers;
 	uint32_t n_workers;
-	pthread_cond_t deferred;
-	struct source *later, **later_end; /* queue */
-	pthread_t slow[SLOW_THREADS];
-	uint32_t n_slow;
+	struct slow_pool pools[LIMIT_POOLS];
 };
+
+static enum tao_err set_open(struct set *s, int wake)
+{
+	struct epoll_event stop = { .events = EPOLLIN, .data.ptr = NULL };
+	/* Never read: each write is an edge, which wakes one. */
+	struct epoll_event more = { .events = EPOLLIN | EPOLLET, .data.ptr = s };
+
+	pthread_mutex_init(&s->lock, NULL);
+	s->epoll = epoll_create1(EPOLL_CLOEXEC);
+	s->more = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (epoll_ctl(s->epoll, EPOLL_CTL_ADD, wake, &stop) != 0 ||
+	    epoll_ctl(s->epoll, EPOLL_CTL_ADD, s->more, &more) != 0)
+		return tao_fail_sys("making the event loop");
+	return TAO_OK;
+}
+
+static void set_close(struct set *s)
+{
+	close(s->epoll);
+	close(s->more);
+	pthread_mutex_destroy(&s->lock);
+}
 
 enum tao_err loop_new(struct host *h, struct loop **out)
 {
 	struct loop *l = calloc(1, sizeof *l);
-	struct epoll_event ev = { .events = EPOLLIN, .data.ptr = NULL };
+	enum tao_err e = TAO_OK;
 
 	if (l == NULL)
 		return tao_fail_nomem();
 	cpus_read(&l->cpus, h->conf.workers);
-	l->epoll = calloc(l->cpus.n_sets, sizeof *l->epoll);
-	if (l->epoll == NULL) {
+	l->sets = calloc(l->cpus.n_sets, sizeof *l->sets);
+	if (l->sets == NULL) {
 		free(l);
 		return tao_fail_nomem();
 	}
 	pthread_mutex_init(&l->lock, NULL);
-	pthread_cond_init(&l->deferred, NULL);
-	l->later_end = &l->later;
+	for (int i = 0; i < LIMIT_POOLS; i++) {
+		l->pools[i].h = h;
+		l->pools[i].which = (enum pool)i;
+		pthread_mutex_init(&l->pools[i].lock, NULL);
+		pthread_cond_init(&l->pools[i].more, NULL);
+	}
 	l->listener.fd = l->sweeper.fd = -1;
 	l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	*out = h->loop = l;
-	for (uint32_t i = 0; i < l->cpus.n_sets; i++) {
-		l->epoll[i] = epoll_create1(EPOLL_CLOEXEC);
-		if (epoll_ctl(l->epoll[i], EPOLL_CTL_ADD, l->wake, &ev) != 0)
-			return tao_fail_sys("making the event loop");
-	}
-	return TAO_OK;
+	for (; e == TAO_OK && l->n_sets < l->cpus.n_sets; l->n_sets++)
+		e = set_open(&l->sets[l->n_sets], l->wake);
+	return e;
 }
 
 enum tao_err loop_add(struct host *h, struct source *s, uint32_t events)
@@ -92,7 +133,7 @@ enum tao_err loop_add(struct host *h, struct source *s, uint32_t events)
 	l->first = s;
 	pthread_mutex_unlock(&l->lock);
 	atomic_fetch_add(&s->turns, 1);
-	if (epoll_ctl(l->epoll[s->set], EPOLL_CTL_ADD, s->fd, &ev) == 0)
+	if (epoll_ctl(l->sets[s->set].epoll, EPOLL_CTL_ADD, s->fd, &ev) == 0)
 		return TAO_OK;
 	tao_fail_sys("watching a descriptor");
 	loop_remove(h, s);
@@ -102,7 +143,8 @@ enum tao_err loop_add(struct host *h, struct source *s, uint32_t events)
 void loop_arm(struct host *h, struct source *s, uint32_t events)
 {
 	struct epoll_event ev = { .events = events | EPOLLONESHOT, .data.ptr = s };
-	int *epoll = h->loop->epoll, from = epoll[s->set], to = epoll[s->next_set], fd = s->fd;
+	const struct set *sets = h->loop->sets;
+	int from = sets[s->set].epoll, to = sets[s->next_set].epoll, fd = s->fd;
 
 	if (from != to)
 		epoll_ctl(from, EPOLL_CTL_DEL, fd, NULL);
@@ -112,16 +154,23 @@ void loop_arm(struct host *h, struct source *s, uint32_t events)
 		loop_remove(h, s); /* out of memory: the caller tries again */
 }
 
-void loop_defer(struct host *h, struct source *s)
+void loop_defer(struct host *h, struct source *s, enum pool pool)
 {
-	struct loop *l = h->loop;
+	struct slow_pool *p = &h->loop->pools[pool];
 
-	pthread_mutex_lock(&l->lock);
-	s->later = NULL;
-	*l->later_end = s;
-	l->later_end = &s->later;
-	pthread_cond_signal(&l->deferred);
-	pthread_mutex_unlock(&l->lock);
+	pthread_mutex_lock(&p->lock);
+	fair_put(&p->queue, &s->item, s->flow);
+	pthread_cond_signal(&p->more);
+	pthread_mutex_unlock(&p->lock);
+}
+
+void loop_may_wait(struct host *h, struct source *s)
+{
+	struct set *set = &h->loop->sets[s->set];
+	uint64_t one = 1;
+
+	if (atomic_load(&set->n_ready) > 0 && write(set->more, &one, sizeof one) < 0)
+		host_log("error", "cannot wake a worker: %s", strerror(errno));
 }
 
 void loop_follow(struct host *h, struct source *s, int cpu)
@@ -133,7 +182,7 @@ void loop_remove(struct host *h, struct source *s)
 {
 	struct loop *l = h->loop;
 
-	epoll_ctl(l->epoll[s->set], EPOLL_CTL_DEL, s->fd, NULL);
+	epoll_ctl(l->sets[s->set].epoll, EPOLL_CTL_DEL, s->fd, NULL);
 	pthread_mutex_lock(&l->lock);
 	if (s->prev != NULL)
 		s->prev->next = s->next;
@@ -145,56 +194,20 @@ void loop_remove(struct host *h, struct source *s)
 	s->destroy(h, s);
 }
 
-/* Lock held. */
-static struct user **find_user(struct loop *l, uid_t uid)
+static void accept_one(struct host *h, int fd)
 {
-	struct user **u = &l->users;
+	struct ucred peer = { .uid = (uid_t)-1 };
+	socklen_t n = sizeof peer;
 
-	while (*u != NULL && (*u)->uid != uid)
-		u = &(*u)->next;
-	return u;
-}
-
-enum tao_err loop_admit(struct host *h, uid_t uid)
-{
-	struct loop *l = h->loop;
-	struct user **u;
-	enum tao_err e = TAO_OK;
-
-	pthread_mutex_lock(&l->lock);
-	u = find_user(l, uid);
-	if (*u == NULL && (*u = calloc(1, sizeof **u)) != NULL)
-		(*u)->uid = uid;
-	if (*u == NULL)
-		e = tao_fail_nomem();
-	else if ((*u)->conns == USER_MAX_CONNS)
-		e = tao_fail(TAO_ELIMIT, "user %u has %d connections already that are no program's",
-		             (unsigned)uid, USER_MAX_CONNS);
-	else
-		(*u)->conns++;
-	pthread_mutex_unlock(&l->lock);
-	return e;
-}
-
-void loop_dismiss(struct host *h, uid_t uid)
-{
-	struct loop *l = h->loop;
-	struct user **at, *u;
-
-	pthread_mutex_lock(&l->lock);
-	at = find_user(l, uid);
-	u = *at;
-	if (u != NULL && --u->conns == 0) {
-		*at = u->next;
-		free(u);
-	}
-	pthread_mutex_unlock(&l->lock);
+	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n);
+	if (conn_add(h, fd, NULL) != TAO_OK && limit_may_log(h->limits, peer.uid))
+		host_log("error", "cannot serve a connection: %s", tao_why());
 }
 
 static void accept_ready(struct host *h, struct source *s, uint32_t events)
 {
 	(void)events;
-	for (int i = 0; i < ACCEPT_BATCH; i++) {
+	for (uint32_t i = 0; i < s->quota; i++) {
 		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
@@ -204,8 +217,7 @@ static void accept_ready(struct host *h, struct source *s, uint32_t events)
 		}
 		if (fd < 0)
 			break;
-		if (conn_add(h, fd, NULL) != TAO_OK)
-			host_log("error", "cannot serve a connection: %s", tao_why());
+		accept_one(h, fd);
 	}
 	loop_arm(h, s, EPOLLIN);
 }
@@ -309,59 +321,147 @@ enum tao_err loop_listen(struct host *h)
 	return e == TAO_OK ? start_sweeper(h) : e;
 }
 
+/* ---- workers ---- */
+
+/* Whether others want the CPU too is remembered for a while: who asks again as
+ * soon as it is answered is not there at the moment of looking. */
+static void serve(struct host *h, struct set *set, struct source *s)
+{
+	uint32_t shared = atomic_load_explicit(&set->shared, memory_order_relaxed);
+
+	if (atomic_load_explicit(&set->last, memory_order_relaxed) != s->flow) {
+		atomic_store_explicit(&set->last, s->flow, memory_order_relaxed);
+		shared = ALONE_AFTER;
+	} else if (shared > 0) {
+		shared--;
+	}
+	atomic_store_explicit(&set->shared, shared, memory_order_relaxed);
+	s->quota = shared > 0 ? TURN_SHARED : TURN;
+	atomic_load(&s->turns);
+	s->ready(h, s, s->events);
+}
+
+/* Puts what is ready into the queue, if there is more than one; the next one to serve. */
+static struct source *next_ready(struct set *set, struct epoll_event *ev, int n)
+{
+	struct fair_item *item;
+
+	pthread_mutex_lock(&set->lock);
+	for (int i = 0; i < n; i++) {
+		struct source *s = ev[i].data.ptr;
+
+		if (s == NULL || ev[i].data.ptr == set) /* woken */
+			continue;
+		s->events = ev[i].events;
+		fair_put(&set->ready, &s->item, s->flow);
+	}
+	item = fair_take(&set->ready, NULL, NULL);
+	atomic_store(&set->n_ready, set->ready.n);
+	pthread_mutex_unlock(&set->lock);
+	return (struct source *)item;
+}
+
 static void *work(void *arg)
 {
 	struct worker *w = arg;
 	struct loop *l = w->h->loop;
+	struct set *set = w->set;
 
-	cpus_pin(&l->cpus, w->set);
+	cpus_pin(&l->cpus, w->cpus);
 	while (!atomic_load(&l->stopping)) {
-		struct epoll_event ev;
+		struct epoll_event ev[EVENTS];
+		int n = epoll_wait(set->epoll, ev, EVENTS, atomic_load(&set->n_ready) > 0 ? 0 : -1);
 		struct source *s;
 
-		if (epoll_wait(l->epoll[w->set], &ev, 1, -1) != 1)
-			continue;
-		s = ev.data.ptr;
-		if (s == NULL) /* woken to stop */
-			continue;
-		atomic_load(&s->turns);
-		s->ready(w->h, s, ev.events);
+		if (n == 1 && atomic_load(&set->n_ready) == 0 && ev[0].data.ptr != NULL && ev[0].data.ptr != set) {
+			s = ev[0].data.ptr;
+			s->events = ev[0].events;
+		} else {
+			s = next_ready(set, ev, n);
+		}
+		if (s != NULL)
+			serve(w->h, set, s);
 	}
 	return NULL;
 }
 
-/* The next deferred source; NULL when the host stops. */
-static struct source *next_deferred(struct loop *l)
-{
-	struct source *s;
+/* ---- threads for what takes long ---- */
 
-	pthread_mutex_lock(&l->lock);
-	while (l->later == NULL && !atomic_load(&l->stopping))
-		pthread_cond_wait(&l->deferred, &l->lock);
-	s = atomic_load(&l->stopping) ? NULL : l->later;
-	if (s != NULL) {
-		l->later = s->later;
-		if (l->later == NULL)
-			l->later_end = &l->later;
+static int user_may(const struct fair_item *item, void *arg)
+{
+	const struct slow_pool *p = arg;
+	const struct limit_user *u = ((const struct source *)item)->user;
+
+	return u == NULL || u->running[p->which] < p->h->conf.max_slow_per_user;
+}
+
+/* The next deferred source; NULL when the host stops. */
+static struct source *next_deferred(struct slow_pool *p)
+{
+	struct loop *l = p->h->loop;
+	struct source *s = NULL;
+
+	pthread_mutex_lock(&p->lock);
+	while (!atomic_load(&l->stopping) &&
+	       (s = (struct source *)fair_take(&p->queue, user_may, p)) == NULL)
+		pthread_cond_wait(&p->more, &p->lock);
+	if (s != NULL && s->user != NULL) {
+		atomic_fetch_add(&s->user->holds, 1);
+		s->user->running[p->which]++;
 	}
-	pthread_mutex_unlock(&l->lock);
+	pthread_mutex_unlock(&p->lock);
 	return s;
+}
+
+/* The source may be gone by now. */
+static void ran(struct slow_pool *p, struct limit_user *u)
+{
+	if (u == NULL)
+		return;
+	pthread_mutex_lock(&p->lock);
+	u->running[p->which]--;
+	pthread_cond_signal(&p->more); /* what this user has waiting */
+	pthread_mutex_unlock(&p->lock);
+	atomic_fetch_sub(&u->holds, 1);
 }
 
 static void *work_slowly(void *arg)
 {
-	struct host *h = arg;
+	struct slow_pool *p = arg;
 	struct source *s;
 
-	while ((s = next_deferred(h->loop)) != NULL)
-		s->ready(h, s, 0);
+	if (p->which == POOL_COMPUTES)
+		setpriority(PRIO_PROCESS, (id_t)gettid(), COMPUTE_NICE);
+	while ((s = next_deferred(p)) != NULL) {
+		struct limit_user *u = s->user;
+
+		s->quota = TURN_SHARED;
+		s->ready(p->h, s, 0);
+		ran(p, u);
+	}
 	return NULL;
+}
+
+static enum tao_err start_pool(struct slow_pool *p)
+{
+	uint32_t n = POOL_USERS * p->h->conf.max_slow_per_user;
+
+	p->threads = calloc(n, sizeof *p->threads);
+	if (p->threads == NULL)
+		return tao_fail_nomem();
+	for (; p->n < n; p->n++) {
+		errno = pthread_create(&p->threads[p->n], NULL, work_slowly, p);
+		if (errno != 0)
+			return tao_fail_sys("starting a thread for slow operations");
+	}
+	return TAO_OK;
 }
 
 enum tao_err loop_run(struct host *h)
 {
 	struct loop *l = h->loop;
 	uint32_t n = l->cpus.n_sets * SET_THREADS;
+	enum tao_err e = TAO_OK;
 
 	l->workers = calloc(n, sizeof *l->workers);
 	if (l->workers == NULL)
@@ -370,17 +470,27 @@ enum tao_err loop_run(struct host *h)
 		struct worker *w = &l->workers[l->n_workers];
 
 		w->h = h;
-		w->set = l->n_workers % l->cpus.n_sets;
+		w->cpus = l->n_workers % l->cpus.n_sets;
+		w->set = &l->sets[w->cpus];
 		errno = pthread_create(&w->thread, NULL, work, w);
 		if (errno != 0)
 			return tao_fail_sys("starting a worker");
 	}
-	for (; l->n_slow < SLOW_THREADS; l->n_slow++) {
-		errno = pthread_create(&l->slow[l->n_slow], NULL, work_slowly, h);
-		if (errno != 0)
-			return tao_fail_sys("starting a worker");
-	}
-	return TAO_OK;
+	for (int i = 0; e == TAO_OK && i < LIMIT_POOLS; i++)
+		e = start_pool(&l->pools[i]);
+	return e;
+}
+
+static void stop_pool(struct slow_pool *p)
+{
+	pthread_mutex_lock(&p->lock);
+	pthread_cond_broadcast(&p->more);
+	pthread_mutex_unlock(&p->lock);
+	for (uint32_t i = 0; i < p->n; i++)
+		pthread_join(p->threads[i], NULL);
+	free(p->threads);
+	pthread_cond_destroy(&p->more);
+	pthread_mutex_destroy(&p->lock);
 }
 
 void loop_stop(struct host *h)
@@ -390,24 +500,20 @@ void loop_stop(struct host *h)
 
 	if (l == NULL)
 		return;
-	pthread_mutex_lock(&l->lock);
 	atomic_store(&l->stopping, 1);
-	pthread_cond_broadcast(&l->deferred);
-	pthread_mutex_unlock(&l->lock);
 	if (write(l->wake, &one, sizeof one) < 0)
 		host_log("error", "cannot wake the workers: %s", strerror(errno));
 	for (uint32_t i = 0; i < l->n_workers; i++)
 		pthread_join(l->workers[i].thread, NULL);
-	for (uint32_t i = 0; i < l->n_slow; i++)
-		pthread_join(l->slow[i], NULL);
+	for (int i = 0; i < LIMIT_POOLS; i++)
+		stop_pool(&l->pools[i]);
 	while (l->first != NULL)
 		loop_remove(h, l->first);
-	for (uint32_t i = 0; i < l->cpus.n_sets; i++)
-		close(l->epoll[i]);
-	free(l->epoll);
+	for (uint32_t i = 0; i < l->n_sets; i++)
+		set_close(&l->sets[i]);
+	free(l->sets);
 	close(l->wake);
 	free(l->workers);
-	pthread_cond_destroy(&l->deferred);
 	pthread_mutex_destroy(&l->lock);
 	free(l);
 	h->loop = NULL;

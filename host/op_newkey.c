@@ -60,6 +60,18 @@ static struct key_spec spec_of(const Tao__NewKeyRequest *rq, uid_t uid)
 	};
 }
 
+static enum tao_err make_own_key(struct request *r, const struct key_spec *s)
+{
+	enum tao_err e = limit_take(&r->h->conf, LIMIT_PROGRAM_KEYS, r->inst->program, &r->inst->keys);
+
+	if (e != TAO_OK)
+		return e;
+	e = make_key(r, s, NULL);
+	if (e != TAO_OK)
+		atomic_fetch_sub(&r->inst->keys, 1);
+	return e;
+}
+
 enum tao_err op_generate_key(struct request *r)
 {
 	struct tao_pb_alloc pa;
@@ -80,7 +92,7 @@ enum tao_err op_generate_key(struct request *r)
 		if (e == TAO_OK && (rq->policy == NULL || strcmp(rq->policy, "program") == 0))
 			e = instance_is_measured(r->inst);
 		if (e == TAO_OK)
-			e = make_key(r, &s, NULL);
+			e = make_own_key(r, &s);
 	}
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;

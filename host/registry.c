@@ -10,21 +10,22 @@
 struct registry {
 	pthread_mutex_t lock;
 	struct instance *first;
-	uint32_t count, max;
+	uint32_t count;
+	const struct host_conf *conf; /* its limits */
 	atomic_uint units; /* instances that are in one */
 	uint64_t last_id;
 	void (*on_end)(struct host *, struct instance *);
 	struct host *host;   /* for on_end */
 };
 
-struct registry *registry_new(uint32_t max)
+struct registry *registry_new(const struct host_conf *conf)
 {
 	struct registry *r = calloc(1, sizeof *r);
 
 	if (r == NULL)
 		return NULL;
 	pthread_mutex_init(&r->lock, NULL);
-	r->max = max;
+	r->conf = conf;
 	return r;
 }
 
@@ -132,6 +133,15 @@ static struct instance *instance_new(const struct registration *g, struct tao_no
 	return NULL;
 }
 
+static uint32_t of_user(const struct registry *r, uid_t uid)
+{
+	uint32_t n = 0;
+
+	for (const struct instance *i = r->first; i != NULL; i = i->next)
+		n += i->uid == uid;
+	return n;
+}
+
 static unsigned times_registered(const struct registry *r, pid_t pid, uint64_t start)
 {
 	unsigned n = 0;
@@ -171,15 +181,16 @@ enum tao_err registry_add(struct registry *r, const struct registration *g, stru
 		return e;
 	pthread_mutex_lock(&r->lock);
 	*out = twin(r, g);
-	if (*out != NULL) {
+	if (*out != NULL)
 		e = TAO_EEXIST;
-	} else if (r->count >= r->max) {
-		e = tao_fail(TAO_ELIMIT, "the host runs %u programs already: stop some, or raise "
-		             "max_instances in taod.conf", r->count);
-	} else if (times_registered(r, g->pid, g->start) >= INSTANCE_MAX_AGAIN) {
+	if (e == TAO_OK)
+		e = limit_check(r->conf, LIMIT_INSTANCES, "the host", r->count);
+	if (e == TAO_OK)
+		e = limit_check_user(r->conf, LIMIT_USER_INSTANCES, g->uid, of_user(r, g->uid));
+	if (e == TAO_OK && times_registered(r, g->pid, g->start) >= INSTANCE_MAX_AGAIN)
 		e = tao_fail(TAO_ELIMIT, "process %d has been %d programs in place: start the next one "
 		             "as a process of its own", (int)g->pid, INSTANCE_MAX_AGAIN);
-	} else {
+	if (e == TAO_OK) {
 		if (g->kind == INSTANCE_RUN)
 			end_earlier(r, g->pid, g->start);
 		i->id = ++r->last_id;

@@ -70,7 +70,7 @@ static void renewer_ready(struct host *h, struct source *s, uint32_t events)
 	uint64_t ticks;
 
 	if (events != 0) {
-		loop_defer(h, s);
+		loop_defer(h, s, POOL_WAITS);
 		return;
 	}
 	if (read(s->fd, &ticks, sizeof ticks) < 0 && errno != EAGAIN)

@@ -96,10 +96,11 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	if (e != TAO_OK)
 		return e;
 	process_drop_capabilities();
-	h->registry = registry_new(h->conf.max_instances);
+	h->limits = limits_new();
+	h->registry = registry_new(&h->conf);
 	h->custody = custody_new();
 	h->inside = inside_new();
-	if (h->registry == NULL || h->inside == NULL || h->custody == NULL)
+	if (h->limits == NULL || h->registry == NULL || h->inside == NULL || h->custody == NULL)
 		return tao_fail_nomem();
 	registry_on_end(h->registry, audit_instance_end, h);
 	e = h->conf.root->serve != NULL ? h->conf.root->serve(h) : TAO_OK;
@@ -138,6 +139,7 @@ void host_end(struct host *h)
 	audit_stop(h);
 	registry_free(h->registry);
 	recall_free(h->recall);
+	limits_free(h->limits);
 	custody_free(h->custody);
 	sealing_end(h);
 	inside_free(h->inside);

@@ -30,6 +30,7 @@ static void make_host(struct host *h, const char *dir)
 	char sub[300];
 
 	memset(h, 0, sizeof *h);
+	h->conf.max_instances = h->conf.max_instances_per_user = 100;
 	snprintf(sub, sizeof sub, "%s/domain", dir);
 	if (tao_keyset_generate(&ks) != TAO_OK ||
 	    tao_sealer_init(&h->sealer, &ks) != TAO_OK ||
@@ -46,7 +47,7 @@ static void make_host(struct host *h, const char *dir)
 	h->conf.max_keys = 100;
 	snprintf(sub, sizeof sub, "%s/keys", dir);
 	tao_dir_make(sub, 0755);
-	h->registry = registry_new(100);
+	h->registry = registry_new(&h->conf);
 	h->custody = custody_new();
 }
 

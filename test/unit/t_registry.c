@@ -7,6 +7,8 @@
 #include "tap.h"
 
 #define MAX 40
+
+static const struct host_conf conf = { .max_instances = MAX, .max_instances_per_user = MAX };
 #define THREADS 8
 #define ROUNDS 500
 
@@ -49,7 +51,7 @@ static void over(struct registry *r, struct instance *i)
 
 static void check_life(void)
 {
-	struct registry *r = registry_new(MAX);
+	struct registry *r = registry_new(&conf);
 	struct instance *i;
 
 	ok_err(add(r, 10, 1, "label", &i), TAO_OK, "an instance is registered");
@@ -84,7 +86,7 @@ static void check_life(void)
 
 static void check_limits(void)
 {
-	struct registry *r = registry_new(MAX);
+	struct registry *r = registry_new(&conf);
 	struct instance *i, *all[MAX];
 
 	for (int n = 0; n < MAX; n++)
@@ -100,7 +102,7 @@ static void check_limits(void)
 	ok(registry_count(r) == 1, "all others can go");
 	registry_free(r);
 
-	r = registry_new(MAX);
+	r = registry_new(&conf);
 	for (int n = 0; n < INSTANCE_MAX_AGAIN; n++) {
 		all[n] = must_add(r, 5, 6);
 		atomic_store(&all[n]->watched, 1);
@@ -130,7 +132,7 @@ static enum tao_err extend(struct instance *i, const char *text)
 
 static void check_names(void)
 {
-	struct registry *r = registry_new(MAX);
+	struct registry *r = registry_new(&conf);
 	struct instance *i = must_add(r, 10, 1);
 	const struct tao_node *before = instance_name(i);
 	char *old = tao_node_text(before), *text;
@@ -173,7 +175,7 @@ static void *extend_many(void *arg)
 
 static void check_races(void)
 {
-	struct registry *r = registry_new(MAX);
+	struct registry *r = registry_new(&conf);
 	struct instance *i = must_add(r, 10, 1);
 	size_t exts = tao_prin_ext_count(instance_name(i));
 	pthread_t t[THREADS];
@@ -192,7 +194,7 @@ static void check_races(void)
 
 static void check_doors(void)
 {
-	struct registry *r = registry_new(MAX);
+	struct registry *r = registry_new(&conf);
 	struct instance *a = must_add(r, 10, 1), *b = must_add(r, 11, 1), *found;
 	uint64_t inodes[] = { 5, 7, 9 };
 
@@ -239,7 +241,7 @@ static void *come_and_go(void *arg)
 
 static void check_threads(void)
 {
-	struct registry *r = registry_new(MAX);
+	struct registry *r = registry_new(&conf);
 	pthread_t t[THREADS];
 
 	for (int n = 0; n < THREADS; n++)
@@ -279,7 +281,7 @@ static void check_descent(void)
 		skip("descent", "no taod to be found by TAO_BUILD");
 		return;
 	}
-	h.registry = registry_new(MAX);
+	h.registry = registry_new(&conf);
 	measurer_process(h.measurer, getppid(), &v);
 	ok_err(find(&h, getpid(), NULL, NULL), TAO_ENOTRUN, "a process of nobody");
 	i = must_add(h.registry, getppid(), v.start);
