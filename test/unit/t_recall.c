@@ -7,6 +7,7 @@
 
 #define BOOT "11111111-2222-3333-4444-555555555555 pid:[4026531836]"
 
+static const struct host_conf limits = { .max_instances = 10, .max_instances_per_user = 10 };
 static struct tao_sealer sealer, other;
 
 static void make_sealer(struct tao_sealer *s)
@@ -199,7 +200,7 @@ static struct instance *restored(struct registry *r, struct instance *of, uint64
 
 static void in_registry(struct instance *of)
 {
-	struct registry *r = registry_new(10);
+	struct registry *r = registry_new(&limits);
 	struct instance *a, *b, *c;
 
 	registry_used(r, 20);
@@ -228,7 +229,7 @@ static void boots(void)
 
 int main(void)
 {
-	struct registry *r = registry_new(10);
+	struct registry *r = registry_new(&limits);
 	struct instance *i = make_instance(r);
 
 	memset(text, 'x', sizeof text - 1);
