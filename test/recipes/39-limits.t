@@ -180,9 +180,9 @@ is($own, 20000, 'beside a program with 64 connections');
 ok($others < 16 * $own, "which gets no more for having them ($others)");
 ($own, $others) = beside(100, 1, $random, 'pipeline', 64, 64, @$random);
 is($own, 100, 'one request at a time, beside the same program');
-($own, $others) = beside(64, 8, [ 'Tao.ListKeys', '-' ], 'pipeline', 64, 8, 'Tao.ListKeys', '-');
-is($own, 64, 'slow operations beside many of another program');
-ok($others < 24 * $own, "which do not come first ($others)");
+($own, $others) = beside(2000, 8, [ 'Tao.ListKeys', '-', 8 ], 'pipeline', 128, 8, 'Tao.ListKeys', '-');
+cmp_ok($own, '>=', 2000, 'slow operations beside many of another program');
+ok($others < 8 * $own, "which do not come first ($others)");
 ($own, $others) = beside(1000, 1, $random, 'pipeline', 64, 8, 'Tao.ListKeys', '-');
 is($own, 1000, 'quick ones beside slow ones');
 for my $case ([ 'huge', 16 ], [ 'unread', 64 ], [ 'half', 200 ], ['connect']) {

@@ -12,8 +12,8 @@
  *   unread CONNS                  requests whose answers are never read; counts requests
  *   half CONNS                    large requests, a byte at a time; counts bytes
  *   connect                       connections and nothing else; counts them
- *   honest N DEPTH OP HEX         waits until somebody counts, then makes N requests on one
- *                                 connection and prints: answers got, count meanwhile
+ *   honest N DEPTH OP HEX [CONNS] waits until somebody counts, then makes N requests on one
+ *                                 connection (CONNS) and prints: answers got, count meanwhile
  *
  * Connections are identified: run it with `tao run` (connect needs it not). HEX may be "-".
  * Exits with 1 if the host closes a connection of pipeline or honest, or sends an error to it.
@@ -212,7 +212,7 @@ static int honest(struct job *j, long total)
 		usleep(1000);
 	got = drive(j, total, 0);
 	printf("%ld %lu\n", got, atomic_load(j->counter) - before);
-	return got == total ? 0 : 1;
+	return got >= total ? 0 : 1;
 }
 
 static int put_hex(struct tao_buf *b, const char *hex)
@@ -258,15 +258,15 @@ int main(int argc, char **argv)
 {
 	static struct job j = { .body = TAO_BUF_INIT };
 	const char *mode = argc > 3 ? argv[3] : "";
-	int own = strcmp(mode, "pipeline") == 0 || strcmp(mode, "honest") == 0;
+	int is_honest = strcmp(mode, "honest") == 0, own = is_honest || strcmp(mode, "pipeline") == 0;
 	long n = argc > 4 ? strtol(argv[4], NULL, 10) : 1;
 
-	if (argc < 4 || (own && argc != 8) || (j.counter = counter_of(argv[2])) == NULL) {
+	if (argc < 4 || (own && argc < 8) || (j.counter = counter_of(argv[2])) == NULL) {
 		fprintf(stderr, "usage: greedy SOCKET COUNTER MODE ARGS...\n");
 		return 2;
 	}
 	j.socket = argv[1];
-	j.conns = strcmp(mode, "honest") == 0 ? 1 : n;
+	j.conns = !is_honest ? n : argc > 8 ? strtol(argv[8], NULL, 10) : 1;
 	j.depth = own ? strtol(argv[5], NULL, 10) : strcmp(mode, "unread") == 0 ? 64 : 2;
 	j.op = own ? argv[6] : strcmp(mode, "unread") == 0 ? "Tao.GetTaoName" : "Tao.Seal";
 	if (j.conns < 1 || j.conns > CONNS_MAX || j.depth < 1)
