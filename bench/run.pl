@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# usage: bench/run.pl [NAME]...      (make bench BENCH='NAME...')
+# usage: bench/run.pl [--quick] [NAME]...      (make bench BENCH='NAME...')
 #
 # Runs the measurements that are named, or all. One is bench/NAME.pl, or a
 # program built from bench/NAME.c; programs that a measurement only uses are
@@ -9,7 +9,7 @@
 #
 # where ratio 1 is equal to the baseline and more is better, and perhaps more
 # figures of that form, named name-something. It runs what it compares in turns
-# and gives medians: TaoBench.pm does that. Exit status 77 says that it cannot
+# and gives medians: TaoBench.pm does that; --quick takes fewer turns. Exit status 77 says that it cannot
 # run here, with the reason on standard error.
 #
 # Exits with 1 if a name is unknown, or a measurement failed or did not print its line.
@@ -24,6 +24,10 @@ my $build = $ENV{TAO_BUILD} //= "$src/build";
 $ENV{PERL5LIB} = join ':', "$src/bench/lib", "$src/test/lib", $ENV{PERL5LIB} // ();
 delete @ENV{qw(MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES OPENSSL_CONF OPENSSL_MODULES)};
 $| = 1;
+if (@ARGV && $ARGV[0] eq '--quick') {
+	$ENV{TAO_BENCH_QUICK} = 1;
+	shift @ARGV;
+}
 
 my %command;
 for my $file (glob "$src/bench/*.c") {
