@@ -9,7 +9,6 @@
  * DEPTH requests (1) are under way. With -c the bare peer is on that CPU, and this process too:
  * the host's worker goes to its caller's CPU as well. Prints requests per second.
  */
-#define _GNU_SOURCE
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
