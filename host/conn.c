@@ -265,7 +265,7 @@ static enum tao_err wrong_state(const char *op, enum conn_state state)
 /* OP_LATER: it would hold up a worker. */
 static enum tao_err not_here(struct conn *c, const struct op *op, const struct tao_rpc_msg *m)
 {
-	c->later = op->how & OP_SLOW ? POOL_WAITS : POOL_COMPUTES;
+	c->later = (op->how & (OP_SLOW | OP_WAITS)) != 0 ? POOL_WAITS : POOL_COMPUTES;
 	return (op->how & (OP_SLOW | OP_COMPUTES)) != 0 || m->body_n > OP_QUICK_BODY ? OP_LATER : TAO_OK;
 }
 

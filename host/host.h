@@ -365,7 +365,8 @@ struct op {
 #define OP_QUICK 0
 #define OP_SLOW 1     /* measures, writes files, or opens many keys: for POOL_WAITS */
 #define OP_COMPUTES 2 /* makes keys: for POOL_COMPUTES */
-#define OP_WAITS 4    /* may read a file or ask the measurer: a worker does it, but tells others */
+#define OP_WAITS 4    /* may read a file or ask the measurer: a worker does it, but tells others; OP_LATER: for
+                       * POOL_WAITS */
 #define OP_COSTLY 8   /* counts for max_rate_per_program and max_rate_per_user */
 #define OP_QUICK_BODY 65536 /* bytes; any operation with more is for POOL_COMPUTES */
 
