@@ -20,7 +20,7 @@ static void try_signature(const struct tao_buf *body)
 	uint8_t sig[REPLY_SIG_MAX];
 	size_t n = 72;
 
-	if (reply_signature(body, sig, &n) != TAO_OK)
+	if (reply_signature(body, REPLY_ECDSA, sig, &n) != TAO_OK)
 		return;
 	if (n < 8 || n > 72)
 		abort();

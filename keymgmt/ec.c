@@ -6,6 +6,8 @@ static OSSL_FUNC_keymgmt_new_fn ec_new;
 static OSSL_FUNC_keymgmt_gettable_params_fn ec_gettable;
 static OSSL_FUNC_keymgmt_import_types_fn ec_types;
 static OSSL_FUNC_keymgmt_query_operation_name_fn ec_operation;
+static OSSL_FUNC_keymgmt_settable_params_fn ec_settable;
+static OSSL_FUNC_keymgmt_gen_init_fn ec_gen_init;
 
 /* Everything here is public. OSSL_PKEY_PARAM_PRIV_KEY must never be added. */
 static const OSSL_PARAM gettable[] = {
@@ -50,9 +52,11 @@ static const OSSL_PARAM transferable[] = {
 	OSSL_PARAM_END
 };
 
-static const char *const groups[] = { "prime256v1", NULL };
+static const char *const groups[] = { "prime256v1", "secp384r1", "secp521r1", NULL };
 
-const struct keytype keytype_ec = { "EC", groups, gettable };
+const struct keytype keytype_ec = {
+	"EC", groups, gettable, OSSL_PKEY_PARAM_PUB_KEY, OSSL_PKEY_PARAM_PRIV_KEY, REPLY_ECDSA,
+};
 
 static void *ec_new(void *provctx)
 {
@@ -75,23 +79,37 @@ static const OSSL_PARAM *ec_types(int selection)
 
 static const char *ec_operation(int operation)
 {
-	return operation == OSSL_OP_SIGNATURE ? "ECDSA" : NULL;
+	return operation == OSSL_OP_SIGNATURE ? "ECDSA"
+	     : operation == OSSL_OP_KEYEXCH ? "ECDH" : NULL;
+}
+
+/* How points are written: `openssl pkey -conv_form`. */
+static const OSSL_PARAM *ec_settable(void *provctx)
+{
+	static const OSSL_PARAM table[] = {
+		OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, NULL, 0),
+		OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_ENCODING, NULL, 0),
+		OSSL_PARAM_END
+	};
+
+	(void)provctx;
+	return table;
+}
+
+static void *ec_gen_init(void *provctx, int selection, const OSSL_PARAM params[])
+{
+	return opaque_gen_init(provctx, &keytype_ec, selection, params);
 }
 
 const OSSL_DISPATCH prov_ec_keymgmt[] = {
+	OPAQUE_DISPATCH,
 	{ OSSL_FUNC_KEYMGMT_NEW, (void (*)(void))ec_new },
-	{ OSSL_FUNC_KEYMGMT_FREE, (void (*)(void))opaque_free_fn },
-	{ OSSL_FUNC_KEYMGMT_LOAD, (void (*)(void))opaque_load_fn },
-	{ OSSL_FUNC_KEYMGMT_HAS, (void (*)(void))opaque_has_fn },
-	{ OSSL_FUNC_KEYMGMT_MATCH, (void (*)(void))opaque_match_fn },
-	{ OSSL_FUNC_KEYMGMT_VALIDATE, (void (*)(void))opaque_validate_fn },
-	{ OSSL_FUNC_KEYMGMT_GET_PARAMS, (void (*)(void))opaque_get_params_fn },
 	{ OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, (void (*)(void))ec_gettable },
-	{ OSSL_FUNC_KEYMGMT_IMPORT, (void (*)(void))opaque_import_fn },
+	{ OSSL_FUNC_KEYMGMT_SET_PARAMS, (void (*)(void))opaque_set_params_fn },
+	{ OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS, (void (*)(void))ec_settable },
 	{ OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (void (*)(void))ec_types },
-	{ OSSL_FUNC_KEYMGMT_EXPORT, (void (*)(void))opaque_export_fn },
 	{ OSSL_FUNC_KEYMGMT_EXPORT_TYPES, (void (*)(void))ec_types },
-	{ OSSL_FUNC_KEYMGMT_DUP, (void (*)(void))opaque_dup_fn },
 	{ OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, (void (*)(void))ec_operation },
+	{ OSSL_FUNC_KEYMGMT_GEN_INIT, (void (*)(void))ec_gen_init },
 	{ 0, NULL }
 };

@@ -10,7 +10,9 @@
 
 #define SELECT_PUBLIC (OSSL_KEYMGMT_SELECT_PUBLIC_KEY | OSSL_KEYMGMT_SELECT_ALL_PARAMETERS)
 
-static const struct keytype *const keytypes[] = { &keytype_ec };
+static const struct keytype *const keytypes[] = {
+	&keytype_ec, &keytype_rsa, &keytype_rsa_pss, &keytype_ed25519, &keytype_x25519,
+};
 
 /* ---- life ---- */
 
@@ -48,6 +50,7 @@ void opaque_free(struct opaque *k)
 		id = older;
 	}
 	EVP_PKEY_free(k->pub);
+	EVP_PKEY_free(atomic_load(&k->priv));
 	tao_buf_free(&k->der);
 	free(k);
 }
@@ -101,29 +104,12 @@ static enum tao_err read_public(struct prov *p, const struct tao_stub *stub, EVP
 	return TAO_OK;
 }
 
-/* Threads may publish at once; what one of them reads stays valid. */
-static enum tao_err publish_id(struct opaque *k, const uint8_t id[REPLY_ID_LEN])
-{
-	struct opaque_id *newest = atomic_load(&k->id), *fresh;
-
-	if (newest != NULL && memcmp(newest->id, id, REPLY_ID_LEN) == 0)
-		return TAO_OK;
-	fresh = malloc(sizeof *fresh);
-	if (fresh == NULL)
-		return tao_fail_nomem();
-	memcpy(fresh->id, id, REPLY_ID_LEN);
-	do {
-		fresh->older = newest;
-	} while (!atomic_compare_exchange_weak(&k->id, &newest, fresh));
-	return TAO_OK;
-}
-
 static enum tao_err publish_own_id(struct opaque *k)
 {
 	uint8_t id[REPLY_ID_LEN];
 	enum tao_err e = prov_sha256(k->prov, k->der.p, k->der.n, id);
 
-	return e == TAO_OK ? publish_id(k, id) : e;
+	return e == TAO_OK ? opaque_publish_id(k, id) : e;
 }
 
 enum tao_err opaque_from_stub(struct prov *p, const void *der, size_t n, struct opaque **out)
@@ -154,24 +140,10 @@ out:
 	return e;
 }
 
-static enum tao_err ask_by_name(struct prov *p, const char *name, struct reply *r, int need)
-{
-	Tao__KeyRequest req = TAO__KEY_REQUEST__INIT;
-	struct tao_buf body = TAO_BUF_INIT;
-	enum tao_err e;
-
-	req.name = (char *)name;
-	e = prov_call(p, "Tao.GetKey", &req.base, &body);
-	if (e == TAO_OK)
-		e = reply_key(r, &body, need);
-	tao_buf_free(&body);
-	return e;
-}
-
 enum tao_err opaque_from_host(struct prov *p, const char *name, struct opaque **out)
 {
 	struct reply r = { .m = NULL };
-	enum tao_err e = ask_by_name(p, name, &r, REPLY_STUB);
+	enum tao_err e = opaque_ask_by_name(p, name, &r, REPLY_STUB);
 
 	*out = NULL;
 	if (e == TAO_OK)
@@ -216,7 +188,7 @@ static int import_public(struct opaque *k, int selection, const OSSL_PARAM param
 	k->pub = from_params(k->prov, k->type->name, selection, params);
 	ERR_pop_to_mark();
 	k->has_pub = k->pub != NULL && (selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY) != 0 &&
-	             OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_PUB_KEY) != NULL;
+	             OSSL_PARAM_locate_const(params, k->type->public_param) != NULL;
 	return k->pub != NULL;
 }
 
@@ -238,92 +210,6 @@ enum tao_err opaque_public(struct opaque *k, int selection, struct opaque **out)
 	}
 	*out = copy;
 	return good ? TAO_OK : tao_fail(TAO_ECRYPTO, "libcrypto could not copy a public key");
-}
-
-/* ---- asking the host ---- */
-
-static enum tao_err with_name(const struct opaque *k, enum tao_err e)
-{
-	return tao_fail(e, "key %s: %s", k->name, tao_why());
-}
-
-/* The stub has the sealed key: the host opens it and answers with its id. */
-static enum tao_err open_sealed(struct opaque *k)
-{
-	Tao__KeyRequest req = TAO__KEY_REQUEST__INIT;
-	struct tao_buf body = TAO_BUF_INIT;
-	struct reply r = { .m = NULL };
-	enum tao_err e;
-
-	req.has_stub = 1;
-	req.stub.data = k->der.p;
-	req.stub.len = k->der.n;
-	e = prov_call(k->prov, "Tao.OpenKey", &req.base, &body);
-	if (e == TAO_OK)
-		e = reply_key(&r, &body, REPLY_ID);
-	if (e == TAO_OK && memcmp(r.key->key_id.data, atomic_load(&k->id)->id, REPLY_ID_LEN) != 0)
-		e = tao_fail(TAO_EPROTO, "the Tao host opened another key: see 'tao status'");
-	reply_free(&r);
-	tao_buf_free(&body);
-	return e;
-}
-
-static enum tao_err open_named(struct opaque *k)
-{
-	struct reply r = { .m = NULL };
-	struct tao_stub stub;
-	enum tao_err e = ask_by_name(k->prov, k->name, &r, REPLY_STUB | REPLY_ID);
-
-	if (e == TAO_OK)
-		e = tao_stub_parse(r.key->stub.data, r.key->stub.len, &stub);
-	if (e == TAO_OK && (stub.spki_n != k->stub.spki_n ||
-	                    memcmp(stub.spki, k->stub.spki, stub.spki_n) != 0))
-		e = tao_fail(TAO_EALTERED, "the Tao host has another key of this name than the "
-		             "file: write the file again with 'tao key pem %s'", k->name);
-	if (e == TAO_OK)
-		e = publish_id(k, r.key->key_id.data);
-	reply_free(&r);
-	return e;
-}
-
-static enum tao_err open_key(struct opaque *k)
-{
-	return k->stub.sealed != NULL ? open_sealed(k) : open_named(k);
-}
-
-static enum tao_err sign_once(struct opaque *k, const char *digest, const uint8_t *data, size_t n,
-                              uint8_t *sig, size_t *sig_n)
-{
-	Tao__SignRequest req = TAO__SIGN_REQUEST__INIT;
-	struct tao_buf body = TAO_BUF_INIT;
-	struct opaque_id *id = atomic_load(&k->id);
-	enum tao_err e;
-
-	if (id == NULL)
-		return TAO_EUNKNOWNKEY;
-	req.key_id.data = id->id;
-	req.key_id.len = REPLY_ID_LEN;
-	req.data.data = (uint8_t *)data;
-	req.data.len = n;
-	req.digest = (char *)digest;
-	e = prov_call(k->prov, "Tao.Sign", &req.base, &body);
-	if (e == TAO_OK)
-		e = reply_signature(&body, sig, sig_n);
-	tao_buf_free(&body);
-	return e;
-}
-
-enum tao_err opaque_sign(struct opaque *k, const char *digest, const uint8_t *data, size_t n,
-                         uint8_t *sig, size_t *sig_n)
-{
-	enum tao_err e = sign_once(k, digest, data, n, sig, sig_n);
-
-	if (e == TAO_EUNKNOWNKEY) {
-		e = open_key(k);
-		if (e == TAO_OK)
-			e = sign_once(k, digest, data, n, sig, sig_n);
-	}
-	return e == TAO_OK ? TAO_OK : with_name(k, e);
 }
 
 /* ---- key management that is the same for every type ---- */
@@ -400,10 +286,10 @@ int opaque_validate_fn(const void *keydata, int selection, int checktype)
 		ERR_pop_to_mark();
 	}
 	if (good && (selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY)) {
-		enum tao_err e = open_key(k);
+		enum tao_err e = opaque_open(k);
 
 		if (e != TAO_OK)
-			good = prov_raise(k->prov, with_name(k, e));
+			good = prov_raise(k->prov, e);
 	}
 	return good;
 }
@@ -415,7 +301,7 @@ int opaque_import_fn(void *keydata, int selection, const OSSL_PARAM params[])
 	if (k->pub != NULL)
 		return 0;
 	/* Taking only the public half would make OpenSSL believe that we can sign. */
-	if (OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_PRIV_KEY) != NULL)
+	if (OSSL_PARAM_locate_const(params, k->type->private_param) != NULL)
 		return prov_raise_reason(k->prov, PROV_RIMPORT);
 	return import_public(k, selection, params);
 }
@@ -472,4 +358,17 @@ void *opaque_dup_fn(const void *keydata, int selection)
 	if (opaque_public(k, selection, &copy) != TAO_OK)
 		prov_raise(k->prov, TAO_ECRYPTO);
 	return copy;
+}
+
+int opaque_set_params_fn(void *keydata, const OSSL_PARAM params[])
+{
+	struct opaque *k = keydata;
+	int good;
+
+	if (params == NULL || params[0].key == NULL)
+		return 1;
+	ERR_set_mark();
+	good = k->pub != NULL && EVP_PKEY_set_params(k->pub, (OSSL_PARAM *)params) == 1;
+	ERR_pop_to_mark();
+	return good;
 }

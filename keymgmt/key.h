@@ -3,14 +3,15 @@
  *
  * A struct opaque is a public key in the provider's inner context and, for a
  * private key, the stub (tao/stub.h) that stands for the half in the host. It
- * never holds a private half. It is counted by reference and does not change
+ * holds a private half only if the key was made for that (custody "program"). It is counted by reference and does not change
  * once OpenSSL has it, so threads share it freely.
  *
  * Making one from a stub asks nobody: the host may be down. The host is asked
- * when a signature is made, with the stub's SHA-256 as key id, and gets the
+ * when the key is used, with the stub's SHA-256 as key id, and gets the
  * stub itself (Tao.OpenKey) when it answers that it does not know the id. A
  * stub without sealed part is looked up by name (Tao.GetKey); a host that then
- * gives another key than the stub's public one is refused.
+ * gives another key than the stub's public one is refused. A key of custody
+ * "program" comes with the answer, and is used in this process from then on.
  *
  * What differs between key types is in struct keytype, one for each file of
  * this folder; the functions below serve all of them. Those named opaque_*_fn
@@ -36,9 +37,15 @@ struct keytype {
 	const char *name;      /* OpenSSL's, as in OSSL_OBJECT_PARAM_DATA_TYPE */
 	const char *const *groups; /* of stubs, NULL-ended; NULL: there are none */
 	const OSSL_PARAM *gettable; /* public parameters; no others are answered */
+	const char *public_param, *private_param; /* what an import has of each half */
+	enum reply_form signature_form;
 };
 
-extern const struct keytype keytype_ec;
+extern const struct keytype keytype_ec;        /* ec.c */
+extern const struct keytype keytype_rsa;       /* rsa.c */
+extern const struct keytype keytype_rsa_pss;
+extern const struct keytype keytype_ed25519;   /* ecx.c */
+extern const struct keytype keytype_x25519;
 
 struct opaque_id {
 	uint8_t id[REPLY_ID_LEN];
@@ -50,6 +57,7 @@ struct opaque {
 	struct prov *prov;
 	const struct keytype *type;
 	EVP_PKEY *pub;        /* NULL: nothing imported yet */
+	_Atomic(EVP_PKEY *) priv; /* custody "program", once it was used; never exported */
 	int has_pub;          /* pub is more than parameters */
 	struct tao_buf der;   /* the stub; empty: a public key */
 	struct tao_stub stub; /* into der */
@@ -71,10 +79,55 @@ enum tao_err opaque_from_host(struct prov *p, const char *name, struct opaque **
 /* The parts of k that selection names, without private half. */
 enum tao_err opaque_public(struct opaque *k, int selection, struct opaque **out);
 
-/* One signature over data, which digest ("SHA256") made. *sig_n: room on
- * entry, length on return. Sentences begin with the key's name. */
-enum tao_err opaque_sign(struct opaque *k, const char *digest, const uint8_t *data, size_t n,
-                         uint8_t *sig, size_t *sig_n);
+/* ---- asking the host (host.c) ----
+ *
+ * Sentences begin with the key's name. The errors of prov_call() and reply.h, and
+ * whatever the host answers. */
+
+/* How a signature is made. */
+struct opaque_how {
+	const char *digest;  /* that made the data, or is to hash the message; NULL: none (Ed25519) */
+	int message;         /* the data is the whole message */
+	const char *padding; /* RSA: "pkcs1", "pss"; NULL for others */
+	int salt_len;        /* "pss": bytes, -1 the digest's length, -3 the most */
+	const char *mgf1;    /* "pss": NULL: as digest */
+};
+/* One signature. *sig_n: room on entry, length on return. */
+enum tao_err opaque_sign(struct opaque *k, const struct opaque_how *how, const uint8_t *data,
+                         size_t n, uint8_t *sig, size_t *sig_n);
+
+/* How RSA is decrypted. */
+struct opaque_unpad {
+	const char *padding;       /* "oaep", "pkcs1" */
+	const char *digest, *mgf1; /* "oaep" */
+	const void *label;
+	size_t label_n;
+	unsigned tls_version, tls_alt_version; /* "pkcs1": a TLS premaster secret; 0: it is none */
+};
+/* Appends at most the modulus' bytes. */
+enum tao_err opaque_decrypt(struct opaque *k, const struct opaque_unpad *how, const uint8_t *data,
+                            size_t n, struct tao_buf *out);
+
+/* ECDH with a peer's encoded public key: appends opaque_secret_size() bytes. */
+enum tao_err opaque_derive(struct opaque *k, const uint8_t *peer, size_t n, struct tao_buf *secret);
+size_t opaque_secret_size(const struct opaque *k);
+
+/* Has the host open the key, which recomputes the public half. */
+enum tao_err opaque_open(struct opaque *k);
+/* Threads may publish at once; what one of them reads stays valid. */
+enum tao_err opaque_publish_id(struct opaque *k, const uint8_t id[REPLY_ID_LEN]);
+enum tao_err opaque_ask_by_name(struct prov *p, const char *name, struct reply *r, int need);
+
+/* ---- making one in the host (gen.c) ---- */
+
+/* The functions of key generation, for every type; GEN_INIT is each type's own. */
+void *opaque_gen_init(void *provctx, const struct keytype *type, int selection,
+                      const OSSL_PARAM params[]);
+OSSL_FUNC_keymgmt_gen_set_template_fn opaque_gen_set_template_fn;
+OSSL_FUNC_keymgmt_gen_set_params_fn opaque_gen_set_params_fn;
+OSSL_FUNC_keymgmt_gen_settable_params_fn opaque_gen_settable_params_fn;
+OSSL_FUNC_keymgmt_gen_fn opaque_gen_fn;
+OSSL_FUNC_keymgmt_gen_cleanup_fn opaque_gen_cleanup_fn;
 
 /* Parts of key management that are the same for every type. */
 OSSL_FUNC_keymgmt_load_fn opaque_load_fn;
@@ -86,5 +139,23 @@ OSSL_FUNC_keymgmt_import_fn opaque_import_fn;
 OSSL_FUNC_keymgmt_export_fn opaque_export_fn;
 OSSL_FUNC_keymgmt_get_params_fn opaque_get_params_fn;
 OSSL_FUNC_keymgmt_dup_fn opaque_dup_fn;
+OSSL_FUNC_keymgmt_set_params_fn opaque_set_params_fn; /* what changes the public half's form only */
+
+/* What all dispatch tables have in common. */
+#define OPAQUE_DISPATCH \
+	{ OSSL_FUNC_KEYMGMT_FREE, (void (*)(void))opaque_free_fn }, \
+	{ OSSL_FUNC_KEYMGMT_LOAD, (void (*)(void))opaque_load_fn }, \
+	{ OSSL_FUNC_KEYMGMT_HAS, (void (*)(void))opaque_has_fn }, \
+	{ OSSL_FUNC_KEYMGMT_MATCH, (void (*)(void))opaque_match_fn }, \
+	{ OSSL_FUNC_KEYMGMT_VALIDATE, (void (*)(void))opaque_validate_fn }, \
+	{ OSSL_FUNC_KEYMGMT_GET_PARAMS, (void (*)(void))opaque_get_params_fn }, \
+	{ OSSL_FUNC_KEYMGMT_IMPORT, (void (*)(void))opaque_import_fn }, \
+	{ OSSL_FUNC_KEYMGMT_EXPORT, (void (*)(void))opaque_export_fn }, \
+	{ OSSL_FUNC_KEYMGMT_DUP, (void (*)(void))opaque_dup_fn }, \
+	{ OSSL_FUNC_KEYMGMT_GEN_SET_TEMPLATE, (void (*)(void))opaque_gen_set_template_fn }, \
+	{ OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS, (void (*)(void))opaque_gen_set_params_fn }, \
+	{ OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS, (void (*)(void))opaque_gen_settable_params_fn }, \
+	{ OSSL_FUNC_KEYMGMT_GEN, (void (*)(void))opaque_gen_fn }, \
+	{ OSSL_FUNC_KEYMGMT_GEN_CLEANUP, (void (*)(void))opaque_gen_cleanup_fn }
 
 #endif

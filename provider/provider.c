@@ -29,13 +29,35 @@ static OSSL_FUNC_provider_get_reason_strings_fn prov_get_reasons;
 
 #define EC_NAMES "EC:id-ecPublicKey:1.2.840.10045.2.1"
 
+#define RSA_NAMES "RSA:rsaEncryption:1.2.840.113549.1.1.1"
+#define RSA_PSS_NAMES "RSA-PSS:RSASSA-PSS:1.2.840.113549.1.1.10"
+#define ED25519_NAMES "ED25519:1.3.101.112"
+#define X25519_NAMES "X25519:1.3.101.110"
+
 static const OSSL_ALGORITHM keymgmts[] = {
 	{ EC_NAMES, PROV_PROPERTIES, prov_ec_keymgmt, "Tao EC keys" },
+	{ RSA_NAMES, PROV_PROPERTIES, prov_rsa_keymgmt, "Tao RSA keys" },
+	{ RSA_PSS_NAMES, PROV_PROPERTIES, prov_rsa_pss_keymgmt, "Tao RSA-PSS keys" },
+	{ ED25519_NAMES, PROV_PROPERTIES, prov_ed25519_keymgmt, "Tao Ed25519 keys" },
+	{ X25519_NAMES, PROV_PROPERTIES, prov_x25519_keymgmt, "Tao X25519 keys" },
 	{ NULL, NULL, NULL, NULL }
 };
 
 static const OSSL_ALGORITHM signatures[] = {
 	{ "ECDSA", PROV_PROPERTIES, prov_ecdsa, "ECDSA by the Tao host" },
+	{ "RSA:rsaEncryption", PROV_PROPERTIES, prov_rsa_sig, "RSA signatures by the Tao host" },
+	{ "ED25519", PROV_PROPERTIES, prov_ed25519_sig, "Ed25519 by the Tao host" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM ciphers[] = {
+	{ "RSA:rsaEncryption", PROV_PROPERTIES, prov_rsa_cipher, "RSA decryption by the Tao host" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM exchanges[] = {
+	{ "ECDH", PROV_PROPERTIES, prov_exchange, "ECDH by the Tao host" },
+	{ "X25519", PROV_PROPERTIES, prov_exchange, "X25519 by the Tao host" },
 	{ NULL, NULL, NULL, NULL }
 };
 
@@ -44,10 +66,16 @@ static const OSSL_ALGORITHM stores[] = {
 	{ NULL, NULL, NULL, NULL }
 };
 
+#define DECODER(names, table) \
+	{ names, PROV_PROPERTIES ",input=der,structure=" PROV_STRUCTURE, table, "Tao stubs to keys" }
+
 static const OSSL_ALGORITHM decoders[] = {
 	{ "DER", PROV_PROPERTIES ",input=pem", prov_pem_decoder, "TAO PRIVATE KEY to DER" },
-	{ EC_NAMES, PROV_PROPERTIES ",input=der,structure=" PROV_STRUCTURE, prov_ec_der_decoder,
-	  "Tao stubs to EC keys" },
+	DECODER(EC_NAMES, prov_ec_der_decoder),
+	DECODER(RSA_NAMES, prov_rsa_der_decoder),
+	DECODER(RSA_PSS_NAMES, prov_rsa_pss_der_decoder),
+	DECODER(ED25519_NAMES, prov_ed25519_der_decoder),
+	DECODER(X25519_NAMES, prov_x25519_der_decoder),
 	{ NULL, NULL, NULL, NULL }
 };
 
@@ -68,6 +96,10 @@ static const OSSL_ALGORITHM decoders[] = {
 
 static const OSSL_ALGORITHM encoders[] = {
 	ENCODERS(EC_NAMES),
+	ENCODERS(RSA_NAMES),
+	ENCODERS(RSA_PSS_NAMES),
+	ENCODERS(ED25519_NAMES),
+	ENCODERS(X25519_NAMES),
 	{ NULL, NULL, NULL, NULL }
 };
 
@@ -92,6 +124,11 @@ static const char *const own_reasons[] = {
 	[PROV_RSETTING - PROV_REXPORT] =
 		"a setting of the Tao provider is wrong: correct 'socket' and 'timeout' in its "
 		"section of openssl.cnf, or TAO_SOCKET",
+	[PROV_RPADDING - PROV_REXPORT] =
+		"this padding, salt length or digest is not for this RSA key: a Tao key signs "
+		"with PKCS#1 v1.5 and PSS, within what the key allows",
+	[PROV_RUNPAD - PROV_REXPORT] =
+		"a Tao RSA key decrypts with OAEP and PKCS#1 v1.5 padding only: choose one of these",
 };
 
 /* The list has no place for TAO_OK: a zero ends it. */
@@ -272,6 +309,8 @@ static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_ca
 	} operations[] = {
 		{ OSSL_OP_KEYMGMT, keymgmts },
 		{ OSSL_OP_SIGNATURE, signatures },
+		{ OSSL_OP_ASYM_CIPHER, ciphers },
+		{ OSSL_OP_KEYEXCH, exchanges },
 		{ OSSL_OP_STORE, stores },
 		{ OSSL_OP_DECODER, decoders },
 		{ OSSL_OP_ENCODER, encoders },

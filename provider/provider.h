@@ -47,6 +47,8 @@ enum prov_reason {
 	PROV_RCIPHER,       /* a passphrase for a stub */
 	PROV_RURI,          /* not a tao: URI */
 	PROV_RSETTING,      /* socket or timeout are wrong */
+	PROV_RPADDING,      /* a padding, salt or digest that is not for this key */
+	PROV_RUNPAD,        /* a padding that the host does not decrypt */
 	PROV_REASON_END
 };
 #define PROV_REASONS (TAO_ERR_COUNT + PROV_REASON_END - PROV_REXPORT) /* with the end mark */
@@ -95,10 +97,22 @@ int prov_bio_write(const struct prov *p, OSSL_CORE_BIO *out, const void *data, s
 
 /* The implementations; provider.c has the tables that name them. */
 extern const OSSL_DISPATCH prov_ec_keymgmt[];       /* keymgmt/ec.c */
+extern const OSSL_DISPATCH prov_rsa_keymgmt[];      /* keymgmt/rsa.c */
+extern const OSSL_DISPATCH prov_rsa_pss_keymgmt[];
+extern const OSSL_DISPATCH prov_ed25519_keymgmt[];  /* keymgmt/ecx.c */
+extern const OSSL_DISPATCH prov_x25519_keymgmt[];
 extern const OSSL_DISPATCH prov_ecdsa[];            /* sig_ecdsa.c */
+extern const OSSL_DISPATCH prov_rsa_sig[];          /* sig_rsa.c */
+extern const OSSL_DISPATCH prov_ed25519_sig[];      /* sig_eddsa.c */
+extern const OSSL_DISPATCH prov_rsa_cipher[];       /* cipher_rsa.c */
+extern const OSSL_DISPATCH prov_exchange[];         /* exchange.c */
 extern const OSSL_DISPATCH prov_store[];            /* store/store.c */
 extern const OSSL_DISPATCH prov_pem_decoder[];      /* store/decode_pem.c */
-extern const OSSL_DISPATCH prov_ec_der_decoder[];   /* store/decode_der.c */
+extern const OSSL_DISPATCH prov_ec_der_decoder[];   /* store/decode_der.c, and these */
+extern const OSSL_DISPATCH prov_rsa_der_decoder[];
+extern const OSSL_DISPATCH prov_rsa_pss_der_decoder[];
+extern const OSSL_DISPATCH prov_ed25519_der_decoder[];
+extern const OSSL_DISPATCH prov_x25519_der_decoder[];
 extern const OSSL_DISPATCH prov_stub_pem_encoder[]; /* store/encode.c, and these */
 extern const OSSL_DISPATCH prov_stub_der_encoder[];
 extern const OSSL_DISPATCH prov_spki_pem_encoder[];

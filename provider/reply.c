@@ -41,7 +41,15 @@ static int is_ecdsa_der(const uint8_t *p, size_t n)
 	return tao_rd_done(&r) && tao_rd_done(&seq) && !a.bad && a.n > 0 && !b.bad && b.n > 0;
 }
 
-enum tao_err reply_signature(const struct tao_buf *body, uint8_t *sig, size_t *sig_n)
+static int fits(enum reply_form form, const ProtobufCBinaryData *sig, size_t room)
+{
+	if (form == REPLY_ECDSA)
+		return sig->len <= room && is_ecdsa_der(sig->data, sig->len);
+	return form == REPLY_WHOLE && sig->len == room;
+}
+
+enum tao_err reply_signature(const struct tao_buf *body, enum reply_form form, uint8_t *sig,
+                             size_t *sig_n)
 {
 	struct reply r;
 	enum tao_err e = unpack(&r, &tao__sign_response__descriptor, body, "a signature");
@@ -49,7 +57,7 @@ enum tao_err reply_signature(const struct tao_buf *body, uint8_t *sig, size_t *s
 
 	if (e != TAO_OK)
 		goto out;
-	if (m->signature.len > *sig_n || !is_ecdsa_der(m->signature.data, m->signature.len)) {
+	if (!fits(form, &m->signature, *sig_n)) {
 		e = malformed("a signature");
 		goto out;
 	}
@@ -58,6 +66,34 @@ enum tao_err reply_signature(const struct tao_buf *body, uint8_t *sig, size_t *s
 out:
 	reply_free(&r);
 	return e;
+}
+
+enum tao_err reply_decrypted(const struct tao_buf *body, size_t max, struct tao_buf *out)
+{
+	struct reply r;
+	enum tao_err e = unpack(&r, &tao__decrypt_response__descriptor, body, "decrypted data");
+	const Tao__DecryptResponse *m = (const Tao__DecryptResponse *)r.m;
+
+	if (e == TAO_OK && m->data.len > max)
+		e = malformed("decrypted data");
+	if (e == TAO_OK)
+		tao_buf_put(out, m->data.data, m->data.len);
+	reply_free(&r);
+	return e == TAO_OK ? tao_buf_err(out) : e;
+}
+
+enum tao_err reply_secret(const struct tao_buf *body, size_t n, struct tao_buf *out)
+{
+	struct reply r;
+	enum tao_err e = unpack(&r, &tao__derive_response__descriptor, body, "a secret");
+	const Tao__DeriveResponse *m = (const Tao__DeriveResponse *)r.m;
+
+	if (e == TAO_OK && m->secret.len != n)
+		e = malformed("a secret");
+	if (e == TAO_OK)
+		tao_buf_put(out, m->secret.data, m->secret.len);
+	reply_free(&r);
+	return e == TAO_OK ? tao_buf_err(out) : e;
 }
 
 static int is_certificate(const ProtobufCBinaryData *d)

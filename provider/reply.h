@@ -29,8 +29,20 @@ struct reply {
 	const Tao__KeyListResponse *list; /* after reply_list() */
 };
 
-/* SignResponse: a DER SEQUENCE of two INTEGERs that fits; *sig_n is room on entry. */
-enum tao_err reply_signature(const struct tao_buf *body, uint8_t *sig, size_t *sig_n);
+/* What a signature looks like. */
+enum reply_form {
+	REPLY_NONE,  /* such keys do not sign */
+	REPLY_ECDSA, /* a DER SEQUENCE of two INTEGERs that fits */
+	REPLY_WHOLE, /* exactly as long as the room: RSA, Ed25519 */
+};
+
+/* SignResponse; *sig_n is room on entry. */
+enum tao_err reply_signature(const struct tao_buf *body, enum reply_form form, uint8_t *sig,
+                             size_t *sig_n);
+/* DecryptResponse: at most max bytes, appended. */
+enum tao_err reply_decrypted(const struct tao_buf *body, size_t max, struct tao_buf *out);
+/* DeriveResponse: exactly n bytes, appended. */
+enum tao_err reply_secret(const struct tao_buf *body, size_t n, struct tao_buf *out);
 
 /* KeyResponse. need says which fields must be there; those that are, are
  * checked in any case: the stub by its size, the id by its length, each

@@ -6,10 +6,7 @@
 #include <openssl/err.h>
 #include <openssl/params.h>
 
-#include "keymgmt/key.h"
-#include "provider.h"
-
-#define DIGEST_NAME_MAX 50 /* as in libcrypto */
+#include "sig.h"
 
 static OSSL_FUNC_signature_newctx_fn ecdsa_newctx;
 static OSSL_FUNC_signature_sign_init_fn ecdsa_sign_init;
@@ -17,21 +14,15 @@ static OSSL_FUNC_signature_sign_fn ecdsa_sign;
 static OSSL_FUNC_signature_verify_init_fn ecdsa_verify_init;
 static OSSL_FUNC_signature_verify_fn ecdsa_verify;
 static OSSL_FUNC_signature_digest_sign_init_fn ecdsa_digest_sign_init;
-static OSSL_FUNC_signature_digest_sign_update_fn ecdsa_digest_update;
 static OSSL_FUNC_signature_digest_sign_final_fn ecdsa_digest_sign_final;
 static OSSL_FUNC_signature_digest_sign_fn ecdsa_digest_sign;
 static OSSL_FUNC_signature_digest_verify_init_fn ecdsa_digest_verify_init;
 static OSSL_FUNC_signature_digest_verify_final_fn ecdsa_digest_verify_final;
-static OSSL_FUNC_signature_freectx_fn ecdsa_freectx;
 static OSSL_FUNC_signature_dupctx_fn ecdsa_dupctx;
 static OSSL_FUNC_signature_get_ctx_params_fn ecdsa_get_ctx_params;
 static OSSL_FUNC_signature_gettable_ctx_params_fn ecdsa_gettable_ctx_params;
 static OSSL_FUNC_signature_set_ctx_params_fn ecdsa_set_ctx_params;
 static OSSL_FUNC_signature_settable_ctx_params_fn ecdsa_settable_ctx_params;
-static OSSL_FUNC_signature_get_ctx_md_params_fn ecdsa_get_ctx_md_params;
-static OSSL_FUNC_signature_gettable_ctx_md_params_fn ecdsa_gettable_ctx_md_params;
-static OSSL_FUNC_signature_set_ctx_md_params_fn ecdsa_set_ctx_md_params;
-static OSSL_FUNC_signature_settable_ctx_md_params_fn ecdsa_settable_ctx_md_params;
 
 /* What the host signs. algorithm: DER of AlgorithmIdentifier { OID, absent },
  * ecdsa-with-SHA2 of RFC 5758. */
@@ -45,74 +36,18 @@ static const struct digest {
 	{ "SHA512", 64, { 0x30, 10, 6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 4 } },
 };
 
-struct ecdsa {
-	struct prov *prov;
-	struct opaque *key;
-	EVP_MD *md;               /* NULL: none chosen */
-	const struct digest *signs; /* md, if the host signs it */
-	EVP_MD_CTX *hash;         /* NULL: not a digest operation */
-	int begun;                /* the digest can no longer change */
-};
-
 static void *ecdsa_newctx(void *provctx, const char *propq)
 {
-	struct ecdsa *c = calloc(1, sizeof *c);
-
 	(void)propq; /* of the application's context; ours is the inner one */
-	if (c != NULL)
-		c->prov = provctx;
-	return c;
-}
-
-static void ecdsa_freectx(void *vctx)
-{
-	struct ecdsa *c = vctx;
-
-	if (c == NULL)
-		return;
-	EVP_MD_CTX_free(c->hash);
-	EVP_MD_free(c->md);
-	opaque_free(c->key);
-	free(c);
+	return sig_newctx(provctx, sizeof(struct sig));
 }
 
 static void *ecdsa_dupctx(void *vctx)
 {
-	struct ecdsa *from = vctx, *to = malloc(sizeof *to);
-
-	if (to == NULL)
-		return NULL;
-	*to = *from;
-	to->hash = NULL;
-	if (to->key != NULL)
-		opaque_up_ref(to->key);
-	if (to->md != NULL)
-		EVP_MD_up_ref(to->md);
-	if (from->hash != NULL) {
-		to->hash = EVP_MD_CTX_new();
-		if (to->hash == NULL || !EVP_MD_CTX_copy_ex(to->hash, from->hash)) {
-			ecdsa_freectx(to);
-			return NULL;
-		}
-	}
-	return to;
+	return sig_dupctx(vctx, sizeof(struct sig));
 }
 
-/* ---- key and digest ---- */
-
-static int take_key(struct ecdsa *c, void *keydata, int to_sign)
-{
-	struct opaque *key = keydata != NULL ? keydata : c->key;
-
-	if (key == NULL || key->pub == NULL || !key->has_pub)
-		return 0;
-	if (to_sign && !opaque_is_private(key))
-		return prov_raise_reason(c->prov, PROV_RNOPRIVATE);
-	opaque_up_ref(key);
-	opaque_free(c->key);
-	c->key = key;
-	return 1;
-}
+/* ---- digests ---- */
 
 static const struct digest *digest_of(const EVP_MD *md)
 {
@@ -121,32 +56,6 @@ static const struct digest *digest_of(const EVP_MD *md)
 			return &digests[i];
 	}
 	return NULL;
-}
-
-static int choose_digest(struct ecdsa *c, const char *name)
-{
-	EVP_MD *md;
-
-	if (c->md != NULL && EVP_MD_is_a(c->md, name))
-		return 1;
-	if (c->begun)
-		return prov_raise_text(c->prov, TAO_EINVAL, "the digest is chosen already: it "
-		                       "cannot become %.40s", name);
-	ERR_set_mark();
-	md = EVP_MD_fetch(c->prov->libctx, name, NULL);
-	ERR_pop_to_mark();
-	if (md == NULL)
-		return prov_raise_text(c->prov, PROV_RDIGEST, "unknown digest %.40s", name);
-	EVP_MD_free(c->md);
-	c->md = md;
-	c->signs = digest_of(md);
-	return 1;
-}
-
-static int digest_refused(const struct ecdsa *c)
-{
-	return prov_raise_text(c->prov, PROV_RDIGEST, "key %s, digest %s", c->key->name,
-	                       EVP_MD_get0_name(c->md));
 }
 
 static const struct digest *digest_by_size(size_t n)
@@ -160,25 +69,15 @@ static const struct digest *digest_by_size(size_t n)
 
 /* ---- signatures over a digest ---- */
 
-static size_t signature_max(const struct ecdsa *c)
-{
-	return (size_t)EVP_PKEY_get_size(c->key->pub);
-}
-
-static int sign_digest(struct ecdsa *c, const struct digest *d, const uint8_t *data, size_t n,
+static int sign_digest(struct sig *c, const char *digest, const uint8_t *data, size_t n,
                        uint8_t *sig, size_t *sig_n, size_t room)
 {
-	enum tao_err e;
+	struct opaque_how how = { .digest = digest };
 
-	if (room < signature_max(c))
-		return prov_raise_text(c->prov, TAO_EINVAL, "room for a signature: %zu bytes, "
-		                       "needed are %zu", room, signature_max(c));
-	*sig_n = room;
-	e = opaque_sign(c->key, d->name, data, n, sig, sig_n);
-	return e == TAO_OK || prov_raise(c->prov, e);
+	return sig_by_host(c, &how, data, n, sig, sig_n, room);
 }
 
-static int verify_digest(struct ecdsa *c, const uint8_t *sig, size_t sig_n, const uint8_t *data,
+static int verify_digest(struct sig *c, const uint8_t *sig, size_t sig_n, const uint8_t *data,
                          size_t n)
 {
 	EVP_PKEY_CTX *ctx;
@@ -193,10 +92,10 @@ static int verify_digest(struct ecdsa *c, const uint8_t *sig, size_t sig_n, cons
 	return good;
 }
 
-static int init_raw(struct ecdsa *c, void *key, int to_sign, const OSSL_PARAM params[])
+static int init_raw(struct sig *c, void *key, int to_sign, const OSSL_PARAM params[])
 {
 	c->begun = 0;
-	return take_key(c, key, to_sign) && ecdsa_set_ctx_params(c, params);
+	return sig_take_key(c, key, to_sign) && ecdsa_set_ctx_params(c, params);
 }
 
 static int ecdsa_sign_init(void *vctx, void *key, const OSSL_PARAM params[])
@@ -208,19 +107,19 @@ static int ecdsa_sign_init(void *vctx, void *key, const OSSL_PARAM params[])
 static int ecdsa_sign(void *vctx, unsigned char *sig, size_t *sig_n, size_t room,
                       const unsigned char *data, size_t n)
 {
-	struct ecdsa *c = vctx;
-	const struct digest *d = c->md != NULL ? c->signs : digest_by_size(n);
+	struct sig *c = vctx;
+	const struct digest *d = c->md != NULL ? digest_of(c->md) : digest_by_size(n);
 
 	if (sig == NULL) {
-		*sig_n = signature_max(c);
+		*sig_n = sig_max(c);
 		return 1;
 	}
 	if (c->md != NULL && d == NULL)
-		return digest_refused(c);
+		return sig_digest_refused(c);
 	if (d == NULL || d->size != n)
 		return prov_raise_text(c->prov, PROV_RDIGEST, "key %s, %zu bytes to be signed",
 		                       c->key->name, n);
-	return sign_digest(c, d, data, n, sig, sig_n, room);
+	return sign_digest(c, d->name, data, n, sig, sig_n, room);
 }
 
 static int ecdsa_verify_init(void *vctx, void *key, const OSSL_PARAM params[])
@@ -231,7 +130,7 @@ static int ecdsa_verify_init(void *vctx, void *key, const OSSL_PARAM params[])
 static int ecdsa_verify(void *vctx, const unsigned char *sig, size_t sig_n,
                         const unsigned char *data, size_t n)
 {
-	struct ecdsa *c = vctx;
+	struct sig *c = vctx;
 
 	if (c->md != NULL && (size_t)EVP_MD_get_size(c->md) != n)
 		return 0;
@@ -240,24 +139,21 @@ static int ecdsa_verify(void *vctx, const unsigned char *sig, size_t sig_n,
 
 /* ---- signatures over a message ---- */
 
-static int init_digest(struct ecdsa *c, const char *name, void *key, int to_sign,
+static int init_digest(struct sig *c, const char *name, void *key, int to_sign,
                        const OSSL_PARAM params[])
 {
 	c->begun = 0;
-	if (!take_key(c, key, to_sign))
+	if (!sig_take_key(c, key, to_sign))
 		return 0;
-	if (name != NULL && name[0] != 0 && !choose_digest(c, name))
+	if (name != NULL && name[0] != 0 && !sig_choose_digest(c, name))
 		return 0;
 	if (!ecdsa_set_ctx_params(c, params))
 		return 0;
-	if (c->md == NULL && !choose_digest(c, digests[0].name))
+	if (c->md == NULL && !sig_choose_digest(c, digests[0].name))
 		return 0;
-	if (to_sign && c->signs == NULL)
-		return digest_refused(c);
-	if (c->hash == NULL)
-		c->hash = EVP_MD_CTX_new();
-	c->begun = 1;
-	return c->hash != NULL && EVP_DigestInit_ex2(c->hash, c->md, NULL);
+	if (to_sign && digest_of(c->md) == NULL)
+		return sig_digest_refused(c);
+	return sig_hash_begin(c);
 }
 
 static int ecdsa_digest_sign_init(void *vctx, const char *name, void *key,
@@ -272,41 +168,41 @@ static int ecdsa_digest_verify_init(void *vctx, const char *name, void *key,
 	return init_digest(vctx, name, key, 0, params);
 }
 
-static int ecdsa_digest_update(void *vctx, const unsigned char *data, size_t n)
-{
-	struct ecdsa *c = vctx;
-
-	return c->hash != NULL && EVP_DigestUpdate(c->hash, data, n);
-}
-
 static int ecdsa_digest_sign_final(void *vctx, unsigned char *sig, size_t *sig_n, size_t room)
 {
-	struct ecdsa *c = vctx;
+	struct sig *c = vctx;
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	unsigned n = 0;
 
 	if (c->hash == NULL)
 		return 0;
 	if (sig == NULL) {
-		*sig_n = signature_max(c);
+		*sig_n = sig_max(c);
 		return 1;
 	}
 	return EVP_DigestFinal_ex(c->hash, digest, &n) &&
-	       sign_digest(c, c->signs, digest, n, sig, sig_n, room);
+	       sign_digest(c, EVP_MD_get0_name(c->md), digest, n, sig, sig_n, room);
 }
 
 /* In one step: OpenSSL then copies no context, which costs more than hashing. */
 static int ecdsa_digest_sign(void *vctx, unsigned char *sig, size_t *sig_n, size_t room,
                              const unsigned char *data, size_t n)
 {
-	if (sig != NULL && !ecdsa_digest_update(vctx, data, n))
+	struct sig *c = vctx;
+
+	if (sig != NULL && c->hash != NULL && n <= SIG_MESSAGE_MAX) {
+		struct opaque_how how = { .digest = digest_of(c->md)->name, .message = 1 };
+
+		return sig_by_host(c, &how, data, n, sig, sig_n, room);
+	}
+	if (sig != NULL && !sig_update_fn(vctx, data, n))
 		return 0;
 	return ecdsa_digest_sign_final(vctx, sig, sig_n, room);
 }
 
 static int ecdsa_digest_verify_final(void *vctx, const unsigned char *sig, size_t sig_n)
 {
-	struct ecdsa *c = vctx;
+	struct sig *c = vctx;
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	unsigned n = 0;
 
@@ -318,13 +214,13 @@ static int ecdsa_digest_verify_final(void *vctx, const unsigned char *sig, size_
 
 static int ecdsa_get_ctx_params(void *vctx, OSSL_PARAM params[])
 {
-	struct ecdsa *c = vctx;
+	struct sig *c = vctx;
+	const struct digest *d = c->md != NULL ? digest_of(c->md) : NULL;
 	OSSL_PARAM *q;
 
 	q = OSSL_PARAM_locate(params, OSSL_SIGNATURE_PARAM_ALGORITHM_ID);
-	if (q != NULL && (c->signs == NULL ||
-	                  !OSSL_PARAM_set_octet_string(q, c->signs->algorithm,
-	                                               sizeof c->signs->algorithm)))
+	if (q != NULL && (d == NULL || !OSSL_PARAM_set_octet_string(q, d->algorithm,
+	                                                            sizeof d->algorithm)))
 		return 0;
 	q = OSSL_PARAM_locate(params, OSSL_SIGNATURE_PARAM_DIGEST_SIZE);
 	if (q != NULL && !OSSL_PARAM_set_size_t(q, c->md != NULL ? (size_t)EVP_MD_get_size(c->md)
@@ -352,14 +248,14 @@ static const OSSL_PARAM *ecdsa_gettable_ctx_params(void *vctx, void *provctx)
 static int ecdsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 {
 	const OSSL_PARAM *q;
-	char name[DIGEST_NAME_MAX], *at = name;
+	char name[SIG_DIGEST_NAME_MAX], *at = name;
 
 	if (params == NULL)
 		return 1;
 	q = OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_DIGEST);
 	if (q == NULL)
 		return 1;
-	return OSSL_PARAM_get_utf8_string(q, &at, sizeof name) && choose_digest(vctx, name);
+	return OSSL_PARAM_get_utf8_string(q, &at, sizeof name) && sig_choose_digest(vctx, name);
 }
 
 static const OSSL_PARAM *ecdsa_settable_ctx_params(void *vctx, void *provctx)
@@ -369,41 +265,14 @@ static const OSSL_PARAM *ecdsa_settable_ctx_params(void *vctx, void *provctx)
 		OSSL_PARAM_utf8_string(OSSL_SIGNATURE_PARAM_PROPERTIES, NULL, 0),
 		OSSL_PARAM_END
 	};
-	struct ecdsa *c = vctx;
+	struct sig *c = vctx;
 
 	(void)provctx;
 	return c != NULL && c->begun ? table + 2 : table;
 }
 
-static int ecdsa_get_ctx_md_params(void *vctx, OSSL_PARAM params[])
-{
-	struct ecdsa *c = vctx;
-
-	return c->hash != NULL && EVP_MD_CTX_get_params(c->hash, params);
-}
-
-static const OSSL_PARAM *ecdsa_gettable_ctx_md_params(void *vctx)
-{
-	struct ecdsa *c = vctx;
-
-	return c->md != NULL ? EVP_MD_gettable_ctx_params(c->md) : NULL;
-}
-
-static int ecdsa_set_ctx_md_params(void *vctx, const OSSL_PARAM params[])
-{
-	struct ecdsa *c = vctx;
-
-	return c->hash != NULL && EVP_MD_CTX_set_params(c->hash, params);
-}
-
-static const OSSL_PARAM *ecdsa_settable_ctx_md_params(void *vctx)
-{
-	struct ecdsa *c = vctx;
-
-	return c->md != NULL ? EVP_MD_settable_ctx_params(c->md) : NULL;
-}
-
 #define ENTRY(id, fn) { OSSL_FUNC_SIGNATURE_##id, (void (*)(void))ecdsa_##fn }
+#define SHARED(id, fn) { OSSL_FUNC_SIGNATURE_##id, (void (*)(void))sig_##fn }
 
 const OSSL_DISPATCH prov_ecdsa[] = {
 	ENTRY(NEWCTX, newctx),
@@ -412,21 +281,21 @@ const OSSL_DISPATCH prov_ecdsa[] = {
 	ENTRY(VERIFY_INIT, verify_init),
 	ENTRY(VERIFY, verify),
 	ENTRY(DIGEST_SIGN_INIT, digest_sign_init),
-	ENTRY(DIGEST_SIGN_UPDATE, digest_update),
+	SHARED(DIGEST_SIGN_UPDATE, update_fn),
 	ENTRY(DIGEST_SIGN_FINAL, digest_sign_final),
 	ENTRY(DIGEST_SIGN, digest_sign),
 	ENTRY(DIGEST_VERIFY_INIT, digest_verify_init),
-	ENTRY(DIGEST_VERIFY_UPDATE, digest_update),
+	SHARED(DIGEST_VERIFY_UPDATE, update_fn),
 	ENTRY(DIGEST_VERIFY_FINAL, digest_verify_final),
-	ENTRY(FREECTX, freectx),
+	SHARED(FREECTX, freectx),
 	ENTRY(DUPCTX, dupctx),
 	ENTRY(GET_CTX_PARAMS, get_ctx_params),
 	ENTRY(GETTABLE_CTX_PARAMS, gettable_ctx_params),
 	ENTRY(SET_CTX_PARAMS, set_ctx_params),
 	ENTRY(SETTABLE_CTX_PARAMS, settable_ctx_params),
-	ENTRY(GET_CTX_MD_PARAMS, get_ctx_md_params),
-	ENTRY(GETTABLE_CTX_MD_PARAMS, gettable_ctx_md_params),
-	ENTRY(SET_CTX_MD_PARAMS, set_ctx_md_params),
-	ENTRY(SETTABLE_CTX_MD_PARAMS, settable_ctx_md_params),
+	SHARED(GET_CTX_MD_PARAMS, get_ctx_md_params_fn),
+	SHARED(GETTABLE_CTX_MD_PARAMS, gettable_ctx_md_params_fn),
+	SHARED(SET_CTX_MD_PARAMS, set_ctx_md_params_fn),
+	SHARED(SETTABLE_CTX_MD_PARAMS, settable_ctx_md_params_fn),
 	{ 0, NULL }
 };

@@ -11,7 +11,6 @@
 static OSSL_FUNC_decoder_newctx_fn der_newctx;
 static OSSL_FUNC_decoder_freectx_fn der_freectx;
 static OSSL_FUNC_decoder_does_selection_fn der_does_selection;
-static OSSL_FUNC_decoder_decode_fn ec_decode;
 
 static void *der_newctx(void *provctx)
 {
@@ -92,14 +91,22 @@ static int decode(struct prov *p, const struct keytype *type, OSSL_CORE_BIO *in,
 	return r;
 }
 
-static int ec_decode(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *cb, void *cbarg,
-                     OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_cbarg)
-{
-	(void)selection;
-	(void)pw_cb;
-	(void)pw_cbarg;
-	return decode(ctx, &keytype_ec, in, cb, cbarg);
-}
+#define DECODE(name, type) \
+	static OSSL_FUNC_decoder_decode_fn name; \
+	static int name(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *cb, \
+	                void *cbarg, OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_cbarg) \
+	{ \
+		(void)selection; \
+		(void)pw_cb; \
+		(void)pw_cbarg; \
+		return decode(ctx, type, in, cb, cbarg); \
+	}
+
+DECODE(ec_decode, &keytype_ec)
+DECODE(rsa_decode, &keytype_rsa)
+DECODE(rsa_pss_decode, &keytype_rsa_pss)
+DECODE(ed25519_decode, &keytype_ed25519)
+DECODE(x25519_decode, &keytype_x25519)
 
 #define DECODER(fn) \
 	{ OSSL_FUNC_DECODER_NEWCTX, (void (*)(void))der_newctx }, \
@@ -109,3 +116,7 @@ static int ec_decode(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK 
 	{ 0, NULL }
 
 const OSSL_DISPATCH prov_ec_der_decoder[] = { DECODER(ec_decode) };
+const OSSL_DISPATCH prov_rsa_der_decoder[] = { DECODER(rsa_decode) };
+const OSSL_DISPATCH prov_rsa_pss_der_decoder[] = { DECODER(rsa_pss_decode) };
+const OSSL_DISPATCH prov_ed25519_der_decoder[] = { DECODER(ed25519_decode) };
+const OSSL_DISPATCH prov_x25519_der_decoder[] = { DECODER(x25519_decode) };
