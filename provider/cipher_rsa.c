@@ -125,8 +125,8 @@ static int describe_oaep(struct rsa *c, struct opaque_unpad *how, struct names *
 		return 0;
 	n = EVP_PKEY_CTX_get0_rsa_oaep_label(c->inner, &label);
 	how->padding = "oaep";
-	how->digest = names->digest;
-	how->mgf1 = names->mgf1;
+	how->digest = prov_digest_word(c->prov, names->digest);
+	how->mgf1 = prov_digest_word(c->prov, names->mgf1);
 	how->label = label;
 	how->label_n = n > 0 && label != NULL ? (size_t)n : 0;
 	return 1;

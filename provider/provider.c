@@ -189,6 +189,22 @@ enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *r
 	return e;
 }
 
+const char *prov_digest_word(struct prov *p, const char *name)
+{
+	static const char *const words[] = { "SHA1", "SHA224", "SHA256", "SHA384", "SHA512" };
+	const char *word = name;
+	EVP_MD *md;
+
+	ERR_set_mark();
+	md = EVP_MD_fetch(p->libctx, name, NULL);
+	for (size_t i = 0; md != NULL && i < sizeof words / sizeof words[0]; i++)
+		if (EVP_MD_is_a(md, words[i]))
+			word = words[i];
+	EVP_MD_free(md);
+	ERR_pop_to_mark();
+	return word;
+}
+
 enum tao_err prov_sha256(struct prov *p, const void *data, size_t n, uint8_t hash[32])
 {
 	size_t size = 32;

@@ -89,6 +89,10 @@ int prov_reason(const struct prov *p, enum tao_err e);
 enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
                        struct tao_buf *reply);
 
+/* A digest as the host calls it ("SHA256" for "SHA2-256"); the given name if it is none of those
+ * that have several. */
+const char *prov_digest_word(struct prov *p, const char *name);
+
 /* SHA-256 in the inner context. */
 enum tao_err prov_sha256(struct prov *p, const void *data, size_t n, uint8_t hash[32]);
 

@@ -87,12 +87,12 @@ int sig_choose_digest(struct sig *c, const char *name)
 	return 1;
 }
 
-int sig_digest_known(const EVP_MD *md)
+const char *sig_digest_word(const EVP_MD *md)
 {
 	for (size_t i = 0; i < sizeof digests / sizeof digests[0]; i++)
 		if (EVP_MD_is_a(md, digests[i]))
-			return 1;
-	return 0;
+			return digests[i];
+	return NULL;
 }
 
 int sig_digest_refused(const struct sig *c)

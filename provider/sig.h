@@ -35,8 +35,8 @@ void *sig_dupctx(const void *vctx, size_t n);
 /* The functions below are 1 or 0, with an error on the queue. */
 int sig_take_key(struct sig *c, void *keydata, int to_sign);
 int sig_choose_digest(struct sig *c, const char *name);
-/* 1 if the host signs what this digest made. */
-int sig_digest_known(const EVP_MD *md);
+/* The host's word for this digest; NULL: it does not sign what that made. */
+const char *sig_digest_word(const EVP_MD *md);
 int sig_digest_refused(const struct sig *c);
 /* Begins to hash with the digest chosen. */
 int sig_hash_begin(struct sig *c);

@@ -181,7 +181,7 @@ static int ecdsa_digest_sign_final(void *vctx, unsigned char *sig, size_t *sig_n
 		return 1;
 	}
 	return EVP_DigestFinal_ex(c->hash, digest, &n) &&
-	       sign_digest(c, EVP_MD_get0_name(c->md), digest, n, sig, sig_n, room);
+	       sign_digest(c, digest_of(c->md)->name, digest, n, sig, sig_n, room);
 }
 
 /* In one step: OpenSSL then copies no context, which costs more than hashing. */

@@ -130,7 +130,7 @@ static int describe(struct rsa *c, struct opaque_how *how, char mgf1[SIG_DIGEST_
 {
 	int padding = 0, salt = 0, good;
 
-	if (c->base.md == NULL || !sig_digest_known(c->base.md))
+	if (c->base.md == NULL || sig_digest_word(c->base.md) == NULL)
 		return sig_digest_refused(&c->base);
 	ERR_set_mark();
 	good = EVP_PKEY_CTX_get_rsa_padding(c->inner, &padding) > 0;
@@ -139,12 +139,12 @@ static int describe(struct rsa *c, struct opaque_how *how, char mgf1[SIG_DIGEST_
 		mgf1[0] = 0;
 		if (EVP_PKEY_CTX_get_rsa_mgf1_md_name(c->inner, mgf1, SIG_DIGEST_NAME_MAX) > 0 &&
 		    mgf1[0] != 0)
-			how->mgf1 = mgf1;
+			how->mgf1 = prov_digest_word(c->base.prov, mgf1);
 	}
 	ERR_pop_to_mark();
 	if (!good || (padding != RSA_PKCS1_PSS_PADDING && padding != RSA_PKCS1_PADDING))
 		return padding_refused(c);
-	how->digest = EVP_MD_get0_name(c->base.md);
+	how->digest = sig_digest_word(c->base.md);
 	how->padding = padding == RSA_PKCS1_PSS_PADDING ? "pss" : "pkcs1";
 	how->salt_len = salt_len(c, salt);
 	return 1;
@@ -236,7 +236,7 @@ static int init_digest(struct rsa *c, const char *name, void *key, enum what wha
 		return 0;
 	if (c->base.md == NULL && !sig_choose_digest(&c->base, "SHA256"))
 		return 0;
-	if (what == SIGN && !sig_digest_known(c->base.md))
+	if (what == SIGN && sig_digest_word(c->base.md) == NULL)
 		return sig_digest_refused(&c->base);
 	return tell_digest(c) && rsa_set_ctx_params(c, params) && sig_hash_begin(&c->base);
 }

@@ -306,6 +306,19 @@ static enum tao_err sign(struct key *k, const Tao__SignRequest *q, struct tao_bu
 	return TAO_OK;
 }
 
+/* The message becomes its digest. */
+static void hash_message(Tao__SignRequest *q, const EVP_MD *md)
+{
+	uint8_t digest[EVP_MAX_MD_SIZE];
+	unsigned n = 0;
+
+	EVP_Digest(q->data.data, q->data.len, digest, &n, md, NULL);
+	free(q->data.data);
+	q->data.data = malloc(n);
+	memcpy(q->data.data, digest, n);
+	q->data.len = n;
+}
+
 static enum tao_err op_sign(struct host *h, const struct tao_rpc_msg *m, struct tao_buf *out)
 {
 	Tao__SignRequest *q = tao__sign_request__unpack(NULL, m->body_n, m->body);
@@ -318,6 +331,8 @@ static enum tao_err op_sign(struct host *h, const struct tao_rpc_msg *m, struct 
 		if (!k->opened || q->key_id.len != sizeof k->id ||
 		    memcmp(q->key_id.data, k->id, sizeof k->id) != 0)
 			continue;
+		if (q->has_message && q->message)
+			hash_message(q, md);
 		e = (size_t)EVP_MD_get_size(md) == q->data.len
 		    ? sign(k, q, out) : tao_fail(TAO_EINVAL, "digest and data do not fit");
 	}
