@@ -20,9 +20,12 @@ static const struct option options[] = {
 };
 
 static const char *const policies[] = { "program", "exact", "host", "policy", NULL };
-static const char *const types[] = { "p256", NULL };
-static const char *const purposes[] = { "any", "tls", "sign", NULL };
-static const char *const custodies[] = { "host", NULL };
+static const char *const types[] = {
+	"p256", "p384", "p521", "rsa2048", "rsa3072", "rsa4096", "rsa-pss-2048", "rsa-pss-3072",
+	"rsa-pss-4096", "ed25519", "x25519", NULL,
+};
+static const char *const purposes[] = { "any", "tls", "tls13", "sign", "decrypt", NULL };
+static const char *const custodies[] = { "host", "program", NULL };
 
 struct key_new {
 	const char *name, *program, *user, *policy, *type, *purpose, *custody;

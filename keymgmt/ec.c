@@ -83,12 +83,13 @@ static const char *ec_operation(int operation)
 	     : operation == OSSL_OP_KEYEXCH ? "ECDH" : NULL;
 }
 
-/* How points are written: `openssl pkey -conv_form`. */
+/* How points are written, as `openssl pkey -conv_form`; a peer's public key. */
 static const OSSL_PARAM *ec_settable(void *provctx)
 {
 	static const OSSL_PARAM table[] = {
 		OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_POINT_CONVERSION_FORMAT, NULL, 0),
 		OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_EC_ENCODING, NULL, 0),
+		OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, NULL, 0),
 		OSSL_PARAM_END
 	};
 

@@ -9,6 +9,7 @@ static OSSL_FUNC_keymgmt_gettable_params_fn ecx_gettable;
 static OSSL_FUNC_keymgmt_import_types_fn ecx_types;
 static OSSL_FUNC_keymgmt_query_operation_name_fn ed25519_operation;
 static OSSL_FUNC_keymgmt_query_operation_name_fn x25519_operation;
+static OSSL_FUNC_keymgmt_settable_params_fn x25519_settable;
 static OSSL_FUNC_keymgmt_gen_init_fn ed25519_gen_init;
 static OSSL_FUNC_keymgmt_gen_init_fn x25519_gen_init;
 
@@ -67,6 +68,16 @@ static const char *x25519_operation(int operation)
 	return operation == OSSL_OP_KEYEXCH ? "X25519" : NULL;
 }
 
+static const OSSL_PARAM *x25519_settable(void *provctx)
+{
+	static const OSSL_PARAM table[] = {
+		OSSL_PARAM_octet_string(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, NULL, 0), OSSL_PARAM_END
+	};
+
+	(void)provctx;
+	return table;
+}
+
 static void *ed25519_gen_init(void *provctx, int selection, const OSSL_PARAM params[])
 {
 	return opaque_gen_init(provctx, &keytype_ed25519, selection, params);
@@ -95,6 +106,8 @@ const OSSL_DISPATCH prov_x25519_keymgmt[] = {
 	{ OSSL_FUNC_KEYMGMT_IMPORT_TYPES, (void (*)(void))ecx_types },
 	{ OSSL_FUNC_KEYMGMT_EXPORT_TYPES, (void (*)(void))ecx_types },
 	{ OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, (void (*)(void))x25519_operation },
+	{ OSSL_FUNC_KEYMGMT_SET_PARAMS, (void (*)(void))opaque_set_params_fn },
+	{ OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS, (void (*)(void))x25519_settable },
 	{ OSSL_FUNC_KEYMGMT_GEN_INIT, (void (*)(void))x25519_gen_init },
 	{ 0, NULL }
 };

@@ -360,15 +360,20 @@ void *opaque_dup_fn(const void *keydata, int selection)
 	return copy;
 }
 
+/* Parameters get a public key: a peer's, as CMS has it. A private key's is what its stub says. */
 int opaque_set_params_fn(void *keydata, const OSSL_PARAM params[])
 {
 	struct opaque *k = keydata;
-	int good;
+	int gives_key, good;
 
 	if (params == NULL || params[0].key == NULL)
 		return 1;
+	gives_key = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY) != NULL;
+	if (k->pub == NULL || (gives_key && opaque_is_private(k)))
+		return 0;
 	ERR_set_mark();
-	good = k->pub != NULL && EVP_PKEY_set_params(k->pub, (OSSL_PARAM *)params) == 1;
+	good = EVP_PKEY_set_params(k->pub, (OSSL_PARAM *)params) == 1;
 	ERR_pop_to_mark();
+	k->has_pub = k->has_pub || (good && gives_key);
 	return good;
 }

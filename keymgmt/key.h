@@ -139,7 +139,7 @@ OSSL_FUNC_keymgmt_import_fn opaque_import_fn;
 OSSL_FUNC_keymgmt_export_fn opaque_export_fn;
 OSSL_FUNC_keymgmt_get_params_fn opaque_get_params_fn;
 OSSL_FUNC_keymgmt_dup_fn opaque_dup_fn;
-OSSL_FUNC_keymgmt_set_params_fn opaque_set_params_fn; /* what changes the public half's form only */
+OSSL_FUNC_keymgmt_set_params_fn opaque_set_params_fn; /* never what the key is */
 
 /* What all dispatch tables have in common. */
 #define OPAQUE_DISPATCH \

@@ -42,7 +42,7 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(srctop bldtop bin tool module_dir config tmpdir slurp spew free_port run ok_run
-    fails_with spawn wait_for vectors need_programs only_with_all preload_env start_host);
+    fails_with spawn talk wait_for vectors need_programs only_with_all preload_env start_host);
 
 my $main_pid = $$;
 my ($tmpdir, %config, %port_taken, @processes, @hosts);
@@ -206,6 +206,16 @@ sub spawn {
 	my $process = bless { pid => $pid, logfile => $log }, 'TaoTest::Process';
 	push @processes, $process;
 	return $process;
+}
+
+# Runs a client that reads standard input and does not mind its end (s_client
+# -ign_eof): says a text, waits for an answer, ends it; all that it wrote.
+sub talk {
+	my ($say, $answer, @cmd) = @_;
+	my $client = spawn(@cmd, { stdin => spew(tmpdir() . '/talk' . $files++, $say) });
+	$client->wait_for_line($answer, 30);
+	$client->stop;
+	return $client->log;
 }
 
 sub vectors {
