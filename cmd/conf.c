@@ -1,6 +1,7 @@
 #include "cmd.h"
 
 #include <stdio.h>
+#include <sys/stat.h>
 
 static int put_conf(const struct cmd_env *env, struct tao_buf *text)
 {
@@ -20,6 +21,15 @@ static int put_conf(const struct cmd_env *env, struct tao_buf *text)
 	return cmd_put_json(env, &b);
 }
 
+/* As taod decides at its start: it closes the directory of an ordinary user's host to others. */
+static void decide(struct host_conf *conf)
+{
+	struct stat st;
+
+	if (conf->undumpable == CONF_DEFAULT && stat(conf->dir, &st) == 0)
+		conf->undumpable = (st.st_mode & S_IXOTH) != 0 ? CONF_YES : CONF_NO;
+}
+
 int cmd_conf_print(struct cmd_env *env, int argc, char **argv)
 {
 	struct tao_buf text = TAO_BUF_INIT;
@@ -29,6 +39,7 @@ int cmd_conf_print(struct cmd_env *env, int argc, char **argv)
 	if (!cmd_operands(env, argc, argv, 0, 0))
 		return env->status;
 	if (cmd_conf(env, &conf) == TAO_OK) {
+		decide(&conf);
 		host_openssl_conf(&conf, &text);
 		status = put_conf(env, &text);
 	} else {

@@ -171,7 +171,7 @@ static void check_module(struct check *c, const char *section)
 static void check_keys(struct check *c, const char *section)
 {
 	static const char *const known[] = { "identity", "module", "activate", "soft_load", "socket",
-	                                     "timeout", NULL };
+	                                     "timeout", "undumpable", NULL };
 	STACK_OF(CONF_VALUE) *all = NCONF_get_section(c->conf, section);
 
 	for (int i = 0; all != NULL && i < sk_CONF_VALUE_num(all); i++) {
@@ -182,8 +182,17 @@ static void check_keys(struct check *c, const char *section)
 			k++;
 		if (known[k] == NULL)
 			cmd_found(c->f, CMD_BAD, line_of(c, section, name), "%s in [%s] is no key of the Tao "
-			          "provider: it has module, activate, socket and timeout", name, section);
+			          "provider: it has module, activate, socket, timeout and undumpable", name, section);
 	}
+}
+
+static void check_undumpable(struct check *c, const char *section)
+{
+	const char *text = value(c, section, "undumpable");
+
+	if (text != NULL && strcmp(text, "yes") != 0 && strcmp(text, "no") != 0)
+		cmd_found(c->f, CMD_BAD, line_of(c, section, "undumpable"),
+		          "undumpable = %s: say yes or no", text);
 }
 
 static void check_timeout(struct check *c, const char *section)
@@ -340,6 +349,7 @@ static void check_providers(struct check *c)
 	check_keys(c, tao.section);
 	check_module(c, tao.section);
 	check_timeout(c, tao.section);
+	check_undumpable(c, tao.section);
 	check_socket(c, tao.section);
 }
 

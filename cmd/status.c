@@ -1,8 +1,21 @@
 #include "cmd.h"
 
+#include <stdio.h>
 #include <time.h>
 
+
 #include "tao.pb-c.h"
+
+static void sandbox(const Tao__StatusResponse *s)
+{
+	char landlock[32];
+
+	snprintf(landlock, sizeof landlock, "Landlock ABI %u", s->landlock);
+	cmd_fieldf("sandbox", "%s, %s, %s, %s", s->seccomp ? "seccomp" : "no seccomp",
+	           s->landlock != 0 ? landlock : "no Landlock",
+	           s->memory_locked ? "memory locked" : "memory not locked",
+	           s->no_capabilities ? "no capabilities" : "capabilities kept");
+}
 
 static void text(const Tao__StatusResponse *s)
 {
@@ -29,6 +42,7 @@ static void text(const Tao__StatusResponse *s)
 		cmd_fieldf("audit log", "%llu records, signed to record %llu, %llu lost",
 		           (unsigned long long)s->audit_records, (unsigned long long)s->audit_signed,
 		           (unsigned long long)s->audit_lost);
+	sandbox(s);
 	for (size_t i = 0; i < s->n_warnings; i++)
 		cmd_field("warning", s->warnings[i]);
 }
@@ -63,6 +77,10 @@ static int json(const struct cmd_env *env, const Tao__StatusResponse *s)
 	tao_json_int(&j, "audit_records", (int64_t)s->audit_records);
 	tao_json_int(&j, "audit_signed", (int64_t)s->audit_signed);
 	tao_json_int(&j, "audit_lost", (int64_t)s->audit_lost);
+	tao_json_bool(&j, "seccomp", s->seccomp);
+	tao_json_int(&j, "landlock", s->landlock);
+	tao_json_bool(&j, "memory_locked", s->memory_locked);
+	tao_json_bool(&j, "no_capabilities", s->no_capabilities);
 	tao_json_begin(&j, "warnings", '[');
 	for (size_t i = 0; i < s->n_warnings; i++)
 		tao_json_str(&j, NULL, s->warnings[i]);

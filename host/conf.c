@@ -19,7 +19,7 @@
 #define MAX_WORKERS 256
 #define MAX_SLOW 64
 
-enum kind { NUMBER, PATH, ADMIT, AUDIT, ROOT };
+enum kind { NUMBER, PATH, ADMIT, AUDIT, ROOT, YESNO };
 
 #define LIMIT(name, min, max, def) \
 	{ #name, NUMBER, offsetof(struct host_conf, name), min, max, def }
@@ -41,6 +41,8 @@ static const struct key {
 	{ "admit", ADMIT, offsetof(struct host_conf, admit), 0, 0, 0 },
 	{ "audit", AUDIT, offsetof(struct host_conf, audit_require), 0, 0, 0 },
 	{ "audit_size", NUMBER, offsetof(struct host_conf, audit_bytes), 4096, 1u << 30, 16u << 20 },
+	{ "sandbox", YESNO, offsetof(struct host_conf, sandbox), 0, 0, 0 },
+	{ "undumpable", YESNO, offsetof(struct host_conf, undumpable), 0, 0, 0 },
 	{ "root", ROOT, offsetof(struct host_conf, root), 0, 0, 0 },
 	{ "parent", PATH, offsetof(struct host_conf, parent), 0, 0, 0 },
 	{ "delegation_lifetime", NUMBER, offsetof(struct host_conf, delegation_seconds), 1, 366 * 86400,
@@ -176,6 +178,17 @@ static enum tao_err set_root(const struct key *k, const char *path, const char *
 	return TAO_OK;
 }
 
+static enum tao_err set_yesno(const struct key *k, const char *path, const char *value,
+                              struct host_conf *c)
+{
+	int yes = strcmp(value, "yes") == 0;
+
+	if (!yes && strcmp(value, "no") != 0)
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: say yes or no", path, k->name, value);
+	*(uint32_t *)((char *)c + k->offset) = yes ? CONF_YES : CONF_NO;
+	return TAO_OK;
+}
+
 /* The number of a word is its place. */
 static const char *const admits[] = { "none", "connected" };
 
@@ -196,6 +209,7 @@ static enum tao_err set_key(const char *path, const CONF_VALUE *v, struct host_c
 	                                       struct host_conf *) = {
 		[NUMBER] = set_number, [PATH] = set_path, [ADMIT] = set_admit,
 		[AUDIT] = set_audit, [ROOT] = set_root,
+		[YESNO] = set_yesno,
 	};
 
 	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
@@ -386,9 +400,10 @@ void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
 	            "module = %s\n"
 	            "socket = %s\n"
 	            "timeout = %u\n"
+	            "undumpable = %s\n"
 	            "\n",
 	            c->dir, c->tls_module != NULL ? "tao_tls = tao_tls_sect\n" : "", c->module, c->socket,
-	            c->timeout_ms);
+	            c->timeout_ms, c->undumpable == CONF_YES ? "yes" : "no");
 	if (c->tls_module != NULL)
 		tao_buf_fmt(out, "[tao_tls_sect]\npath = %s\n\n", c->tls_module);
 	tao_buf_fmt(out,

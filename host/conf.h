@@ -36,6 +36,8 @@
 #define HOST_FORMAT "tao state 1\n"
 #define HOST_DIR_MAX 90 /* bytes: the socket's path must fit in sun_path */
 
+enum { CONF_DEFAULT, CONF_YES, CONF_NO }; /* of keys that are yes or no */
+
 struct host_root;
 
 struct host_conf {
@@ -54,6 +56,8 @@ struct host_conf {
 	char *parent;            /* parent = DIR of the parent host, for tao up; NULL: the default one */
 	uint32_t max_labels;     /* max_labels = N counters, per program; default 64 (counter.h) */
 	uint32_t timeout_ms;     /* timeout = MILLISECONDS of provider requests; default 10000 */
+	uint32_t sandbox;        /* sandbox = yes | no: seccomp and Landlock; default yes */
+	uint32_t undumpable;     /* undumpable = yes | no, for the provider; default: by the owner */
 	/* Limits (limit.h); the keys have the members' names. */
 	uint32_t max_instances, max_instances_per_user;
 	uint32_t max_connections_per_program, max_connections_per_user, max_unnamed_per_user;
@@ -79,7 +83,7 @@ char *host_path(const struct host_conf *c, const char *fmt, ...)
 enum tao_err host_create(const char *dir, const struct host_root *root, const char *domain_name,
                          const void *pass, size_t pass_n);
 
-/* The openssl.cnf fragment: default provider first, then tao. */
+/* The openssl.cnf fragment: default provider first, then tao. An undumpable that is not set is no. */
 void host_openssl_conf(const struct host_conf *c, struct tao_buf *out);
 
 #endif

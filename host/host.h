@@ -54,6 +54,7 @@
 #include "measure.h"
 #include "measurer.h"
 #include "names.h"
+#include "process.h"
 #include "recall.h"
 #include "../domain/domain.h"
 #include "../tao/client.h"
@@ -75,6 +76,7 @@ struct host {
 	uid_t owner;                 /* taod's user; on a system host root */
 	int development;             /* an ordinary user's host */
 	int64_t since;               /* seconds since 1970 */
+	struct process_guards guards;
 	void *root_data;             /* of conf.root's functions (root.h) */
 	struct tao_signer signer;    /* this host's own key */
 	struct tao_sealer sealer;

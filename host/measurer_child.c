@@ -15,6 +15,7 @@
 #include "measure_with.h"
 #include "measurer_wire.h"
 #include "proc.h"
+#include "seccomp.h"
 
 /* The keeper counts a job as done a little before this side does. */
 #define JOBS_MAX (2 * MEASURER_JOBS)
@@ -265,6 +266,9 @@ int measurer_main(int fd)
 	int going = confine();
 	enum tao_err e = TAO_OK;
 
+	/* A kernel without seccomp is told by the keeper. */
+	if (going)
+		seccomp_measurer();
 	c.cache = measure_cache_new();
 	going = going && c.cache != NULL;
 	while (going && (e = wire_receive(fd, &in)) == TAO_OK) {

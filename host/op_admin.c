@@ -29,7 +29,10 @@ static size_t warnings(struct host *h, const struct audit_state *audit,
 	else if (h->owner == 0)
 		out[n++] = "taod runs as root: give it a user of its own (taod.8)";
 	if (TAO_ASAN != 0)
-		out[n++] = "built with --enable-asan: hosted programs are run with the sanitizer preloaded";
+		out[n++] = "built with --enable-asan: hosted programs are run with the sanitizer preloaded, "
+		           "and the host has neither seccomp nor Landlock";
+	else if (!h->guards.seccomp || h->guards.landlock == 0)
+		out[n++] = "the host's sandbox is not complete: see its log, and sandbox in taod.conf(5)";
 	if (counters_state(h->counters) != TAO_OK)
 		out[n++] = tao_why();
 	return n;
@@ -47,6 +50,15 @@ static enum tao_err count_key(struct host *h, uid_t uid, const char *name, void 
 static enum tao_err count_user(struct host *h, uid_t uid, void *arg)
 {
 	return keystore_each(h, uid, count_key, arg);
+}
+
+static void put_guards(const struct process_guards *g, Tao__StatusResponse *rp)
+{
+	rp->has_seccomp = rp->has_landlock = rp->has_memory_locked = rp->has_no_capabilities = 1;
+	rp->seccomp = g->seccomp;
+	rp->landlock = (uint32_t)g->landlock;
+	rp->memory_locked = g->memory;
+	rp->no_capabilities = g->capabilities;
 }
 
 enum tao_err op_status(struct request *r)
@@ -89,6 +101,7 @@ enum tao_err op_status(struct request *r)
 			list[rp.n_warnings++] = facts.warning;
 		rp.warnings = (char **)list;
 		rp.workers = h->conf.workers;
+		put_guards(&h->guards, &rp);
 		rp.has_recalled = 1;
 		rp.recalled = recall_count(h->recall);
 		tao_pb_pack(&rp.base, r->body);

@@ -27,20 +27,21 @@ void process_show_memory(void)
 }
 
 /* And out of swap. A child inherits no lock, so this is for the process that serves. */
-void process_lock_memory(void)
+int process_lock_memory(void)
 {
-#if !TAO_ASAN
 	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
 
 	/* root may, and whose unit says LimitMEMLOCK=infinity; a lesser limit would end in ENOMEM. */
-	if (setrlimit(RLIMIT_MEMLOCK, &all) == 0 &&
-	    mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) != 0)
-		host_log("warning", "memory is not locked: %s", strerror(errno));
-#endif
+	if (TAO_ASAN || setrlimit(RLIMIT_MEMLOCK, &all) != 0)
+		return 0;
+	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0)
+		return 1;
+	host_log("warning", "memory is not locked: %s", strerror(errno));
+	return 0;
 }
 
 /* The keeper needs no capability: it serves sockets and its own files. */
-void process_drop_capabilities(void)
+int process_drop_capabilities(void)
 {
 	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
 	struct __user_cap_data_struct none[2];
@@ -49,8 +50,10 @@ void process_drop_capabilities(void)
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	for (int cap = 0; cap <= 63; cap++)
 		prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
-	if (syscall(SYS_capset, &head, none) != 0)
-		host_log("warning", "capabilities are not dropped: %s", strerror(errno));
+	if (syscall(SYS_capset, &head, none) == 0)
+		return 1;
+	host_log("warning", "capabilities are not dropped: %s", strerror(errno));
+	return 0;
 }
 
 void process_raise_files(void)

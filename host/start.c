@@ -7,8 +7,10 @@
 
 #include "config.h"
 #include "host.h"
+#include "landlock.h"
 #include "process.h"
 #include "root.h"
+#include "seccomp.h"
 #include "../tao/file.h"
 
 /* A system's host belongs to root or to a user of its own that was given
@@ -19,6 +21,9 @@ enum tao_err host_check_owner(struct host *h)
 
 	h->owner = geteuid();
 	h->development = h->owner != 0 && !process_may_trace();
+	/* Without CAP_SYS_PTRACE an undumpable program cannot be identified. */
+	if (h->conf.undumpable == CONF_DEFAULT)
+		h->conf.undumpable = h->development ? CONF_NO : CONF_YES;
 	if (stat(h->conf.dir, &st) != 0)
 		return tao_fail_sys("%s", h->conf.dir);
 	if (st.st_uid != h->owner)
@@ -80,6 +85,27 @@ static void find_tao(struct host *h)
 	file_id_of(&st, &h->tao);
 }
 
+/* Before there are threads: they inherit it. */
+static void restrict_files(struct host *h)
+{
+	if (h->conf.sandbox == CONF_NO)
+		return;
+	h->guards.landlock = landlock_keeper(h->conf.dir, h->conf.socket);
+	if (h->guards.landlock == 0)
+		host_log("notice", "%s", tao_why());
+}
+
+/* What the kernel refuses is told here and in tao status. */
+static void filter_calls(struct host *h)
+{
+	if (h->conf.sandbox == CONF_NO)
+		host_log("notice", "no sandbox: sandbox = no in taod.conf");
+	else
+		h->guards.seccomp = seccomp_keeper();
+	if (h->conf.sandbox != CONF_NO && !h->guards.seccomp)
+		host_log("notice", "%s", tao_why());
+}
+
 enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 {
 	unsigned stale = tao_dir_sweep(h->conf.dir); /* DIR/lock is ours */
@@ -95,7 +121,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 		e = measurer_start("/proc/self/exe", (int)h->owner, &h->measurer);
 	if (e != TAO_OK)
 		return e;
-	process_drop_capabilities();
+	h->guards.capabilities = process_drop_capabilities();
+	restrict_files(h);
 	h->limits = limits_new();
 	h->registry = registry_new(&h->conf);
 	h->custody = custody_new();
@@ -118,6 +145,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 		e = renew_start(h);
 	if (e == TAO_OK)
 		e = write_pid(h);
+	if (e == TAO_OK)
+		filter_calls(h);
 	if (e == TAO_OK)
 		e = loop_run(h);
 	return e;

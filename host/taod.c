@@ -202,7 +202,7 @@ static int serve(struct host *h, struct tao_buf *pass, int ready)
 	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
-	process_lock_memory();
+	h->guards.memory = process_lock_memory();
 	if (e == TAO_OK && ready >= 0)
 		e = log_to_file(h, &terminal);
 	if (e == TAO_OK)

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
@@ -122,8 +124,8 @@ static const char *const own_reasons[] = {
 		"not a tao: URI: write tao:NAME, tao:NAME/key, tao:NAME/cert, tao:NAME/chain, "
 		"tao:ca, or tao: for a list",
 	[PROV_RSETTING - PROV_REXPORT] =
-		"a setting of the Tao provider is wrong: correct 'socket' and 'timeout' in its "
-		"section of openssl.cnf, or TAO_SOCKET",
+		"a setting of the Tao provider is wrong: correct 'socket', 'timeout' or 'undumpable' in "
+		"its section of openssl.cnf, or TAO_SOCKET",
 	[PROV_RPADDING - PROV_REXPORT] =
 		"this padding, salt length or digest is not for this RSA key: a Tao key signs "
 		"with PKCS#1 v1.5 and PSS, within what the key allows",
@@ -172,6 +174,18 @@ int prov_reason(const struct prov *p, enum tao_err e)
 
 /* ---- services to the rest of the module ---- */
 
+/* No debugger, no core dump. Daemons make a child dumpable when it has changed its user. */
+static void guard(struct prov *p)
+{
+	int me;
+
+	if (!p->undumpable)
+		return;
+	me = getpid();
+	if (atomic_load(&p->guarded) != me && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+		atomic_store(&p->guarded, me);
+}
+
 enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
                        struct tao_buf *reply)
 {
@@ -180,6 +194,7 @@ enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *r
 
 	if (p->setup != TAO_OK)
 		return tao_fail(p->setup, "%s", p->setup_why);
+	guard(p);
 	if (req != NULL)
 		tao_pb_pack(req, &body);
 	e = tao_buf_err(&body);
@@ -247,6 +262,15 @@ static enum tao_err parse_timeout(const char *text, int *ms)
 	return TAO_OK;
 }
 
+static enum tao_err parse_undumpable(const char *text, int *yes)
+{
+	*yes = strcmp(text, "yes") == 0;
+	if (!*yes && strcmp(text, "no") != 0)
+		return tao_fail(TAO_EINVAL, "undumpable = %.40s in the Tao provider's section of "
+		                "openssl.cnf: say yes or no", text);
+	return TAO_OK;
+}
+
 static enum tao_err check_socket(const char *path)
 {
 	if (path[0] != '/' || strlen(path) > TAO_SOCKET_PATH_MAX)
@@ -259,11 +283,12 @@ static enum tao_err check_socket(const char *path)
 /* The core hands out pointers into its own copy of the configuration. */
 static int read_settings(struct prov *p)
 {
-	char *path = NULL, *timeout = NULL;
+	char *path = NULL, *timeout = NULL, *undumpable = NULL;
 	int ms = TAO_CALL_TIMEOUT_MS;
 	OSSL_PARAM wanted[] = {
 		OSSL_PARAM_construct_utf8_ptr("socket", &path, 0),
 		OSSL_PARAM_construct_utf8_ptr("timeout", &timeout, 0),
+		OSSL_PARAM_construct_utf8_ptr("undumpable", &undumpable, 0),
 		OSSL_PARAM_construct_end(),
 	};
 
@@ -276,10 +301,16 @@ static int read_settings(struct prov *p)
 	p->setup = check_socket(path);
 	if (p->setup == TAO_OK && timeout != NULL)
 		p->setup = parse_timeout(timeout, &ms);
+	if (p->setup == TAO_OK && undumpable != NULL)
+		p->setup = parse_undumpable(undumpable, &p->undumpable);
 	if (p->setup != TAO_OK)
 		snprintf(p->setup_why, sizeof p->setup_why, "%s", tao_why());
 	p->client = tao_client_new(path, ms);
-	return p->client != NULL;
+	if (p->client == NULL)
+		return 0;
+	p->undumpable = p->undumpable && tao_client_has_door(p->client);
+	guard(p);
+	return 1;
 }
 
 /* ---- what the core asks ---- */

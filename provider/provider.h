@@ -11,6 +11,10 @@
  *   socket    path of the host's socket; default: the environment's TAO_SOCKET at
  *             the time of loading, else that of the installed host
  *   timeout   milliseconds for one request to the host; default 10000
+ *   undumpable  yes: a process that `tao run` started (it has a door) becomes
+ *             undumpable (PR_SET_DUMPABLE) when the provider is loaded, and again
+ *             before the first request of each of its children, which may have undone
+ *             it; no, the default: nobody touches it
  *
  * Cryptography that is not the host's (hashing, verifying, encoding public
  * keys) is done in an inner library context that has the default provider and
@@ -24,6 +28,8 @@
  */
 #ifndef PROVIDER_PROVIDER_H
 #define PROVIDER_PROVIDER_H
+
+#include <stdatomic.h>
 
 #include <openssl/core.h>
 #include <openssl/core_dispatch.h>
@@ -58,6 +64,8 @@ struct prov {
 	OSSL_LIB_CTX *libctx;
 	OSSL_PROVIDER *inner;
 	struct tao_client *client;
+	int undumpable;      /* the setting, in a process with a door */
+	atomic_int guarded;  /* the process that it was done in last */
 	enum tao_err setup; /* what is wrong with the settings, and the sentence */
 	char setup_why[TAO_WHY_MAX];
 	OSSL_ITEM reasons[PROV_REASONS];

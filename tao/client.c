@@ -572,7 +572,7 @@ static struct slot *slot_get(struct pool *p, int64_t deadline)
 	}
 }
 
-static int has_door(const struct tao_client *cl)
+int tao_client_has_door(const struct tao_client *cl)
 {
 	struct stat st;
 
@@ -586,7 +586,7 @@ static enum tao_err open_door(struct tao_client *cl, struct tao_conn *c, int64_t
 	int pair[2];
 	enum tao_err e;
 
-	if (!has_door(cl))
+	if (!tao_client_has_door(cl))
 		return tao_fail(TAO_ENOHOST, "this process has no door to a Tao host");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return tao_fail_sys("socketpair");
@@ -617,7 +617,7 @@ static enum tao_err connect_slot(struct tao_client *cl, struct slot *s, int64_t 
 		if (e != TAO_ENOHOST) /* that: the door's host is gone, another may listen */
 			return e;
 	}
-	had_door = e == TAO_ENOHOST ? has_door(cl) : 0;
+	had_door = e == TAO_ENOHOST ? tao_client_has_door(cl) : 0;
 	e = tao_conn_open(&s->conn, cl->path, left_ms(deadline));
 	if (had_door && (e == TAO_ENOHOST || e == TAO_EPERM))
 		e = no_way_back(cl, e);

@@ -70,6 +70,8 @@ void tao_client_free(struct tao_client *cl);
  * host may have carried out before it ended, is not made twice: TAO_ENOHOST says so. */
 enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
                              struct tao_buf *reply);
+/* 1 if the process got a door: it was started by tao run. */
+int tao_client_has_door(const struct tao_client *cl);
 /* The socket path, for sentences. */
 const char *tao_client_path(const struct tao_client *cl);
 

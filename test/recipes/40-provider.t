@@ -255,15 +255,17 @@ o([ @sign, 'web.pem', 'data' ], 'all is well again');
 
 my %no_host = map { $_ => { OPENSSL_CONF => conf("$_.cnf", @{ {
 	absent => ["socket = $dir/absent"], relative => ['socket = run/sock'], long => [ 'socket = /' . 'x' x 200 ],
-	words => [ "socket = $dir/sock", 'timeout = soon' ], zero => [ "socket = $dir/sock", 'timeout = 0' ],
-	none => ['#'] }->{$_} }) } } qw(absent relative long words zero none);
+	words => [ "socket = $dir/sock", 'timeout = soon' ],
+	maybe => [ "socket = $dir/sock", 'undumpable = maybe' ], zero => [ "socket = $dir/sock", 'timeout = 0' ],
+	none => ['#'] }->{$_} }) } } qw(absent relative long words zero maybe none);
 refused([ @sign, 'web.pem', 'data' ], qr/no Tao host answers on \Q$dir\E\/absent/, 'socket', env => $no_host{absent});
 for my $name (qw(relative long)) {
-	refused([ @sign, 'web.pem', 'data' ], qr/correct 'socket' and 'timeout'.*absolute path/, "socket: $name", env => $no_host{$name});
+	refused([ @sign, 'web.pem', 'data' ], qr/correct 'socket', 'timeout' or 'undumpable'.*absolute path/, "socket: $name", env => $no_host{$name});
 }
 for my $name (qw(words zero)) {
-	refused([ @sign, 'web.pem', 'data' ], qr/correct 'socket' and 'timeout'.*give milliseconds/, "timeout: $name", env => $no_host{$name});
+	refused([ @sign, 'web.pem', 'data' ], qr/correct 'socket', 'timeout' or 'undumpable'.*give milliseconds/, "timeout: $name", env => $no_host{$name});
 }
+refused([ @sign, 'web.pem', 'data' ], qr/undumpable = maybe.*say yes or no/, 'undumpable', env => $no_host{maybe});
 refused([ @sign, 'tao:web', 'data' ], qr/give milliseconds/, 'for tao: too', env => $no_host{words});
 o([ @sign, 'web.pem', 'data' ], 'TAO_SOCKET without a setting', env => { %env, %{ $no_host{none} }, TAO_SOCKET => "$dir/sock" });
 o([ @sign, 'web.pem', 'data' ], 'a setting before TAO_SOCKET', env => { %env, TAO_SOCKET => "$dir/absent" });
