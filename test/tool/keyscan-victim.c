@@ -1,7 +1,7 @@
 /*
  * keyscan-victim ROOT_KEY PASSPHRASE_FILE STUB: holds the stub's private
  * scalar in memory, in both byte orders, and a control text, until it is
- * ended: what keyscan must find.
+ * ended: what keyscan must find. With - for STUB, what the keyset file holds.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +16,20 @@ int main(int argc, char **argv)
 	struct held {
 		uint8_t big[SCALAR], limbs[SCALAR];
 		char control[32];
-	} *held = malloc(sizeof *held);
+		struct keyset_secrets keyset;
+	} *held = calloc(1, sizeof *held);
+	enum tao_err e;
 
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (argc != 4 || held == NULL)
 		return 2;
-	if (read_scalar(argv[1], argv[2], argv[3], held->big) != TAO_OK) {
+	if (strcmp(argv[3], "-") == 0) {
+		e = read_keyset(argv[1], argv[2], &held->keyset);
+		memcpy(held->big, held->keyset.scalar, SCALAR);
+	} else {
+		e = read_scalar(argv[1], argv[2], argv[3], held->big);
+	}
+	if (e != TAO_OK) {
 		fprintf(stderr, "keyscan-victim: %s\n", tao_why());
 		return 2;
 	}

@@ -3,6 +3,10 @@
  * processes.
  *
  *   keyscan ROOT_KEY PASSPHRASE_FILE STUB CONTROL PID...
+ *   keyscan KEYSET PASSPHRASE_FILE - CONTROL PID...
+ *
+ * The second form looks for what a keyset file (the root's, the domain's) holds: the scalar of
+ * its signing key, its deriving key, and its passphrase.
  *
  * The scalar comes from the stub, opened here with the soft root's keys: the
  * host is not asked. It is searched big-endian and in the order of limbs
@@ -24,6 +28,7 @@
 
 #define CHUNK (4u << 20)
 #define MAX_NEEDLE 256
+#define MAX_NEEDLES 5
 
 struct needle {
 	const char *what;
@@ -105,13 +110,53 @@ static int scan_process(const char *pid, uint8_t *chunk, struct needle *needles,
 	return clean ? 0 : 1;
 }
 
+static void add(struct needle *needles, size_t *n, const char *what, const void *bytes, size_t len)
+{
+	needles[*n].what = what;
+	needles[*n].n = len;
+	memcpy(needles[(*n)++].bytes, bytes, len);
+}
+
+static void add_scalar(struct needle *needles, size_t *n, const uint8_t scalar[SCALAR])
+{
+	uint8_t limbs[SCALAR];
+
+	for (size_t i = 0; i < SCALAR; i++)
+		limbs[i] = scalar[SCALAR - 1 - i];
+	add(needles, n, "private key (big-endian)", scalar, SCALAR);
+	add(needles, n, "private key (limbs)", limbs, SCALAR);
+	OPENSSL_cleanse(limbs, SCALAR);
+}
+
+static enum tao_err find_needles(char **argv, struct needle *needles, size_t *n)
+{
+	uint8_t scalar[SCALAR];
+	struct keyset_secrets s;
+	enum tao_err e;
+
+	if (strcmp(argv[3], "-") != 0) {
+		e = read_scalar(argv[1], argv[2], argv[3], scalar);
+		if (e == TAO_OK)
+			add_scalar(needles, n, scalar);
+		OPENSSL_cleanse(scalar, sizeof scalar);
+		return e;
+	}
+	e = read_keyset(argv[1], argv[2], &s);
+	if (e == TAO_OK) {
+		add_scalar(needles, n, s.scalar);
+		add(needles, n, "deriving key", s.deriver, sizeof s.deriver);
+		if (s.pass.n <= MAX_NEEDLE)
+			add(needles, n, "passphrase", s.pass.p, s.pass.n);
+	}
+	tao_buf_free(&s.pass);
+	OPENSSL_cleanse(&s, sizeof s);
+	return e;
+}
+
 int main(int argc, char **argv)
 {
-	struct needle needles[] = {
-		{ .what = "private key (big-endian)", .n = SCALAR },
-		{ .what = "private key (limbs)", .n = SCALAR },
-		{ .what = "control" },
-	};
+	struct needle needles[MAX_NEEDLES] = { { 0 } };
+	size_t n = 0;
 	uint8_t *chunk = malloc(CHUNK);
 	int worst = 0;
 
@@ -120,14 +165,11 @@ int main(int argc, char **argv)
 		fprintf(stderr, "usage: keyscan ROOT_KEY PASSPHRASE_FILE STUB CONTROL PID...\n");
 		return 2;
 	}
-	if (read_scalar(argv[1], argv[2], argv[3], needles[0].bytes) != TAO_OK)
-		return fail(argv[3]);
-	for (size_t i = 0; i < SCALAR; i++)
-		needles[1].bytes[i] = needles[0].bytes[SCALAR - 1 - i];
-	needles[2].n = strlen(argv[4]);
-	memcpy(needles[2].bytes, argv[4], needles[2].n);
+	if (find_needles(argv, needles, &n) != TAO_OK)
+		return fail(argv[1]);
+	add(needles, &n, "control", argv[4], strlen(argv[4]));
 	for (int i = 5; i < argc; i++) {
-		int status = scan_process(argv[i], chunk, needles, sizeof needles / sizeof needles[0]);
+		int status = scan_process(argv[i], chunk, needles, n);
 
 		worst = status > worst ? status : worst;
 	}

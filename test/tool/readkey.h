@@ -7,12 +7,42 @@
 
 #include <string.h>
 
+#include <openssl/bn.h>
+#include <openssl/core_names.h>
+
 #include "../../host/sealedkey.h"
 #include "../../tao/file.h"
 #include "../../tao/key.h"
 #include "tao.pb-c.h"
 
 #define SCALAR 32
+
+/* The secrets of a keyset file: its signing key's scalar, its deriving key, the passphrase. */
+struct keyset_secrets {
+	uint8_t scalar[SCALAR], deriver[TAO_DERIVER_LEN];
+	struct tao_buf pass;
+};
+
+__attribute__((unused)) static enum tao_err read_keyset(const char *file, const char *pass_file,
+                                                        struct keyset_secrets *out)
+{
+	struct tao_keyset ks = { 0 };
+	BIGNUM *d = NULL;
+	enum tao_err e;
+
+	out->pass = (struct tao_buf)TAO_BUF_INIT;
+	e = tao_passphrase_file(pass_file, &out->pass);
+	if (e == TAO_OK)
+		e = tao_keyset_load(file, out->pass.p, out->pass.n, &ks);
+	if (e == TAO_OK && (EVP_PKEY_get_bn_param(ks.signer, OSSL_PKEY_PARAM_PRIV_KEY, &d) != 1 ||
+	                    BN_bn2binpad(d, out->scalar, SCALAR) != SCALAR))
+		e = tao_fail(TAO_EFORMAT, "not a P-256 key");
+	if (e == TAO_OK)
+		memcpy(out->deriver, ks.deriver, sizeof out->deriver);
+	BN_clear_free(d);
+	tao_keyset_clear(&ks);
+	return e;
+}
 
 static enum tao_err read_scalar(const char *root, const char *pass_file, const char *stub_file,
                                 uint8_t scalar[SCALAR])
