@@ -60,6 +60,8 @@ static const struct {
 	{ 6, { 0, 0, SCOPE_ABSTRACT_UNIX } },
 };
 
+#define BOOT_ID "/proc/sys/kernel/random/boot_id"
+
 #define OF_FILES (READ_FILE | WRITE_FILE | TRUNCATE)
 #define OF_STATE (OF_FILES | READ_DIR | REMOVE_DIR | REMOVE_FILE | MAKE_DIR | MAKE_REG | \
                   MAKE_SOCK | REFER)
@@ -110,7 +112,8 @@ static int restrict_to(const struct ruleset *all, const char *dir, const char *s
 	}
 	socket_dir(socket, run);
 	good = allow(fd, all, dir, OF_STATE) && allow(fd, all, run, MAKE_SOCK | REMOVE_FILE) &&
-	       allow(fd, all, "/dev/null", READ_FILE | WRITE_FILE);
+	       allow(fd, all, "/dev/null", READ_FILE | WRITE_FILE) &&
+	       allow(fd, all, BOOT_ID, READ_FILE);
 	if (good && syscall(SYS_landlock_restrict_self, fd, 0) != 0) {
 		tao_fail_sys("files are not restricted: Landlock");
 		good = 0;

@@ -3,6 +3,7 @@
  * those below its state directory, and make, write and remove them there; and
  *
  *   /dev/null             taod goes into the background: standard input and output
+ *   /proc/sys/kernel/random/boot_id, to read: which programs are those of before
  *   the socket's directory, if it is elsewhere: to make the socket and remove it
  *
  * Nothing else, not even to read, and nothing to execute: configuration, the
