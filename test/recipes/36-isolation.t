@@ -107,6 +107,10 @@ my $r = ok_run([ @hosted, 'sh', '-c', 'openssl version >/dev/null; stat -c %u /p
 	'programs without OpenSSL');
 is($r->{out}, "0\n0\n", 'are as they were');
 
+# /dev/stdout is a link below /proc/self, whose files now belong to root.
+is(length ok_run([ @nobody, 'sh', '-c', '"$@" | cat', 'sh', @hosted, qw(openssl rand -out /dev/stdout 12) ],
+	'another user\'s program opens /dev/stdout')->{out}, 12, 'and writes to it');
+
 # --- the keeper, for a process of its own user without capabilities
 
 my @bare = qw(setpriv --bounding-set=-all --inh-caps=-all);
