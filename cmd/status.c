@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <time.h>
 
-
 #include "tao.pb-c.h"
 
 static void sandbox(const Tao__StatusResponse *s)
