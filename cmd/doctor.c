@@ -114,7 +114,8 @@ static void check_loads(const struct host_conf *conf, struct cmd_findings *f)
 
 static void check_dir(const struct host_conf *conf, struct cmd_findings *f)
 {
-	static const char *const private[] = { "host", "host/root.key", "domain/policy.key" };
+	static const char *const private[] = { "host", "host/root.key", "host/secret.sealed",
+	                                       "domain/policy.key" };
 	struct stat st;
 
 	cmd_found(f, CMD_GOOD, 0, "there is a Tao host in %s", conf->dir);

@@ -408,9 +408,9 @@ static enum tao_err deny_host(const struct tao_node *host)
 	char *text = tao_node_text(host);
 
 	tao_fail(TAO_EDENIED,
-	         "the domain does not trust the host %.400s: its owner can allow it "
-	         "with the rule TrustedHost(%.400s)",
-	         text != NULL ? text : "?", text != NULL ? text : "?");
+	         "the domain does not trust the host: its owner can allow it "
+	         "with the rule TrustedHost(%.880s)",
+	         text != NULL ? text : "?");
 	free(text);
 	return TAO_EDENIED;
 }

@@ -348,7 +348,8 @@ static int more_bytes(struct audit_cursor *c)
 	uint8_t *room;
 	ssize_t n;
 
-	memmove(c->buf.p, c->buf.p + c->used, c->buf.n - c->used);
+	if (c->used > 0) /* else there may be no buffer yet */
+		memmove(c->buf.p, c->buf.p + c->used, c->buf.n - c->used);
 	c->buf.n -= c->used;
 	c->used = 0;
 	room = tao_buf_room(&c->buf, CHUNK);

@@ -327,6 +327,52 @@ static void test_not_programs(void)
 	not_program(fmt("%s.X().Program([%s])", host, a), "nor one measured further back");
 }
 
+/* ---- names on stacked hosts ---- */
+
+static void splits(const char *name, size_t n_host, const char *exe, size_t n_ext, int in_domain)
+{
+	struct fact_program p;
+	struct tao_node *n = prin(name);
+	char hex[HEX + 1] = "";
+
+	if (fact_program(n, D, &p) == TAO_OK)
+		hex_of(p.exe, hex);
+	ok(strcmp(hex, exe) == 0 && p.n_host == n_host && p.n_ext == n_ext &&
+	       p.in_domain == in_domain,
+	   "%zu extensions of the host in %.100s...", n_host, name);
+	fact_program_clear(&p);
+	tao_node_free(n);
+}
+
+static void test_stacked_names(void)
+{
+	const char *d = h("dd"), *o = h("00"), *a = h("aa"), *e = h("ee"), *t = h("77"), *m = h("11");
+	char outer[800], host[900], prog[1200], name[1400];
+
+	snprintf(outer, sizeof outer,
+	         "key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 0).PolicyKey([%s])", a, o, t,
+	         m, o);
+	snprintf(host, sizeof host, "%s.DatalogGuard(key([%s]))", outer, d);
+	snprintf(prog, sizeof prog, "%s.Measured([%s], [%s], 33)", host, e, m);
+	snprintf(name, sizeof name, "%s.PolicyKey([%s])", prog, d);
+	splits(prog, 4, e, 0, 0);
+	splits(name, 4, e, 1, 1);
+	splits(fmt("%s.Worker(1)", name), 4, e, 2, 0);
+	not_program(outer, "a program of the parent's domain is none of the inner one's");
+	not_program(host, "a stacked host is no program");
+	not_program(fmt("%s.X().Program([%s])", host, e), "nor is what stands further back");
+	/* What a program of this domain writes behind its name stays behind its name. */
+	splits(fmt("key([%s]).DatalogGuard(key([%s])).Program([%s]).PolicyKey([%s])"
+	           ".DatalogGuard(key([%s])).Program([%s]).PolicyKey([%s])", a, d, e, d, d, t, d),
+	       1, e, 4, 0);
+	means(fmt("key([%s]).Measured([%s], _, _)", d, e), name, 1, 1);
+	means(fmt("key([%s]).Measured([%s], _, _)", d, t), name, 0, 0);
+	means(name, name, 1, 1);
+	means(host, name, 0, 1);
+	means(outer, name, 0, 1);
+	means(fmt("key([%s])", a), name, 0, 1);
+}
+
 /* ---- the text of the rules ---- */
 
 static enum tao_err parse_text(const char *text)
@@ -1362,6 +1408,58 @@ static void test_attestations_refused(struct scene *s)
 	tao_buf_free(&b);
 }
 
+/* A host that is a program of another domain's: its key speaks by that host's delegation. */
+static void test_stacked_issue(struct scene *s)
+{
+	const char *taod = h("77"),
+		   *outer = fmt("key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 0)"
+	                        ".PolicyKey([%s])", s->host, h("00"), taod, h("11"), h("00")),
+		   *host = fmt("%s.DatalogGuard(key([%s]))", outer, s->id),
+		   *name = fmt("%s.Measured([%s], [%s], 33).PolicyKey([%s])", host, h("ee"), h("11"),
+	                       s->id),
+		   *said = fmt("SealedKey(%s, [%s], \"web\", \"tls\")", name, s->key_hash),
+		   *trust = fmt("TrustedHost(%s)", host), *revoke = fmt("Revoked([%s])", taod);
+	struct tao_buf a = TAO_BUF_INIT, b = TAO_BUF_INIT;
+	char mine[HEX + 1];
+	EVP_PKEY *own = new_key(mine);
+	int64_t now = tao_now_ns();
+
+	attest(s->host_key, host, fmt("key([%s]) speaksfor %s", mine, host), TAO_NOW, TAO_NOW, NULL,
+	       &b);
+	attest(own, host, said, TAO_NOW, TAO_NOW, &b, &a);
+	refused(issue_on(s, &a), TAO_EDENIED, "does not trust the host",
+	        "a stacked host that no rule names");
+	refused(issue_on(s, &a), TAO_EDENIED, trust, "the sentence has the whole rule");
+	ok_err(domain_add_fact(s->d, trust), TAO_OK, "a rule names it");
+	ok_err(issue_on(s, &a), TAO_OK, "certifies by the word of a stacked host");
+	ok_err(domain_add_fact(s->d, revoke), TAO_OK, "its taod is revoked");
+	refused(issue_on(s, &a), TAO_EDENIED, "stands on", "then nothing on it is certified");
+	ok_err(domain_remove_fact(s->d, revoke), TAO_OK, "not any more");
+
+	tao_buf_reset(&a);
+	attest(own, name, said, TAO_NOW, TAO_NOW, &b, &a);
+	refused(issue_on(s, &a), TAO_EDENIED, "only the host", "refuses the program's own word there");
+	tao_buf_reset(&a);
+	attest(own, host, said, TAO_NOW, TAO_NOW, NULL, &a);
+	ok_err(issue_on(s, &a), TAO_EDENIED, "and the host's own without its parent's");
+	tao_buf_reset(&b);
+	attest(s->host_key, name, fmt("key([%s]) speaksfor %s", mine, name), TAO_NOW, TAO_NOW, NULL,
+	       &b);
+	tao_buf_reset(&a);
+	attest(own, host, said, TAO_NOW, TAO_NOW, &b, &a);
+	ok_err(issue_on(s, &a), TAO_EDENIED, "and that of a key which speaks for the program");
+	tao_buf_reset(&b);
+	attest(s->host_key, outer, fmt("key([%s]) speaksfor %s", mine, outer), now - 20 * SECOND,
+	       now - 10 * SECOND, NULL, &b);
+	tao_buf_reset(&a);
+	attest(own, host, said, TAO_NOW, TAO_NOW, &b, &a);
+	ok_err(issue_on(s, &a), TAO_EEXPIRED, "and one by a delegation that has ended");
+	ok_err(domain_remove_fact(s->d, trust), TAO_OK, "the rule goes");
+	EVP_PKEY_free(own);
+	tao_buf_free(&a);
+	tao_buf_free(&b);
+}
+
 static void test_revoked_issue(struct scene *s)
 {
 	const char *facts[] = {
@@ -1510,6 +1608,7 @@ int main(void)
 	test_dns();
 	test_matching();
 	test_not_programs();
+	test_stacked_names();
 	test_rules_text();
 	test_limit();
 	test_create();
@@ -1532,6 +1631,7 @@ int main(void)
 	test_usage(&s);
 	test_statements_refused(&s);
 	test_attestations_refused(&s);
+	test_stacked_issue(&s);
 	test_revoked_issue(&s);
 	test_keys_refused(&s);
 	test_many_names(&s);
