@@ -87,6 +87,7 @@ my $s = status($inner);
 my $id = $s->{domain};
 my $host_name = $s->{principal};
 is($s->{root}, 'parent', 'tao status: the root');
+is($s->{development}, status($outer)->{development}, 'a development host on a development host, else a system\'s');
 like($s->{parent}, qr/^\Q$root\E\.DatalogGuard\(.*\)\.Measured\(\[[0-9a-f]{64}\], \[[0-9a-f]{64}\], $<\)\.PolicyKey\(\[[0-9a-f]{64}\]\)$/,
 	'the parent\'s name for it');
 is($host_name, "$s->{parent}.DatalogGuard(key([$id]))", 'its own has the guard behind');

@@ -1422,6 +1422,7 @@ static void test_stacked_issue(struct scene *s)
 	struct tao_buf a = TAO_BUF_INIT, b = TAO_BUF_INIT;
 	char mine[HEX + 1];
 	EVP_PKEY *own = new_key(mine);
+	struct tao_node *node;
 	int64_t now = tao_now_ns();
 
 	attest(s->host_key, host, fmt("key([%s]) speaksfor %s", mine, host), TAO_NOW, TAO_NOW, NULL,
@@ -1434,6 +1435,9 @@ static void test_stacked_issue(struct scene *s)
 	ok_err(issue_on(s, &a), TAO_OK, "certifies by the word of a stacked host");
 	ok_err(domain_add_fact(s->d, revoke), TAO_OK, "its taod is revoked");
 	refused(issue_on(s, &a), TAO_EDENIED, "stands on", "then nothing on it is certified");
+	node = prin(host);
+	refused(domain_trusts_host(s->d, node), TAO_EDENIED, "stands on", "nor is it trusted");
+	tao_node_free(node);
 	ok_err(domain_remove_fact(s->d, revoke), TAO_OK, "not any more");
 
 	tao_buf_reset(&a);
