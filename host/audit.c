@@ -619,6 +619,7 @@ static void *work(void *arg)
 			next += SUM_SECONDS;
 			registry_each(a->h->registry, tell_uses, a);
 			tell_sums(a);
+			log_tell(a->h->log, 0);
 			if (e == TAO_OK)
 				e = audit_file_checkpoint(a->file, "time");
 		}

@@ -278,7 +278,7 @@ static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
 
 	if (!is_held(h, name, f, path))
 		return put(path, der);
-	host_log("info", "%s stays that of the running program it names", path);
+	host_log_of(h, f->uid, "info", "%s stays that of the running program it names", path);
 	free(path);
 	return TAO_OK;
 }

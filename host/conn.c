@@ -95,8 +95,9 @@ static pid_t take_control(struct msghdr *m, int *fd)
 /* Without an answer: there is no whole request, or nobody reads. */
 static void refuse(struct host *h, struct conn *c)
 {
-	if (limit_may_log(h->limits, c->uid))
-		host_log("warning", "closed a connection of process %d: %s", (int)c->pid, tao_why());
+	host_log_of(h, c->uid, "warning", "closed a connection of process %d: %s", (int)c->pid,
+	            tao_why());
+	audit_event(h, "closed", c->inst, c->uid, TAO_EPROTO, NULL, NULL);
 }
 
 /* A program's connection is one process's: a fork makes its own, and who was
@@ -507,6 +508,8 @@ enum tao_err conn_add(struct host *h, int fd, struct instance *via)
 		e = limit_connect(h->limits, &h->conf, peer.uid, via == NULL, &user);
 	if (e == TAO_OK && via != NULL)
 		e = conn_count_in(h, via);
+	if (e == TAO_ELIMIT)
+		audit_event(h, "limit", via, peer.uid, e, NULL, NULL);
 	if (e != TAO_OK) {
 		limit_disconnect(h->limits, user, via == NULL);
 		free(c);

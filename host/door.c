@@ -42,12 +42,12 @@ static int door_take(struct host *h, struct door *d)
 	int fd = -1, r = conn_take_fd(d->source.fd, &fd);
 
 	if (fd >= 0 && !is_local_stream(fd)) {
-		host_log("warning", "%s sent something else than a connection through its door",
+		host_log_of(h, d->inst->uid, "warning",
+		            "%s sent something else than a connection through its door",
 		         d->inst->program);
 		conn_close_foreign(fd);
-	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK &&
-	           limit_may_log(h->limits, d->inst->uid)) {
-		host_log("error", "cannot serve a connection: %s", tao_why());
+	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK) {
+		host_log_of(h, d->inst->uid, "error", "cannot serve a connection: %s", tao_why());
 	}
 	return r;
 }

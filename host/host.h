@@ -70,6 +70,7 @@ struct counters;
 struct custody;
 struct epochs;
 struct registry;
+struct log;
 
 struct host {
 	struct host_conf conf;
@@ -95,6 +96,7 @@ struct host {
 	struct audit *audit;
 	struct epochs *epochs;       /* of the sealer */
 	struct counters *counters;
+	struct log *log;
 	struct loop *loop;
 };
 
@@ -572,5 +574,13 @@ enum tao_err renew_start(struct host *h);
 
 /* One line on stderr, which is the log: time, level, sentence. Thread-safe. */
 void host_log(const char *level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* The same about what one user did, LOG_NOBODY when it is not known who: of one kind (fmt, a literal)
+ * at most 20 lines in a minute, so that nobody fills the disk. A line tells how many were left out. */
+#define LOG_NOBODY ((uid_t)-1)
+void host_log_of(struct host *h, uid_t uid, const char *level, const char *fmt, ...)
+	__attribute__((format(printf, 4, 5)));
+struct log *log_new(void);      /* NULL: out of memory, nothing is limited then */
+void log_tell(struct log *l, int all); /* tells what was left out: where the minute is over */
+void log_free(struct log *l);
 
 #endif

@@ -200,8 +200,8 @@ static void accept_one(struct host *h, int fd)
 	socklen_t n = sizeof peer;
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n);
-	if (conn_add(h, fd, NULL) != TAO_OK && limit_may_log(h->limits, peer.uid))
-		host_log("error", "cannot serve a connection: %s", tao_why());
+	if (conn_add(h, fd, NULL) != TAO_OK)
+		host_log_of(h, peer.uid, "error", "cannot serve a connection: %s", tao_why());
 }
 
 static void accept_ready(struct host *h, struct source *s, uint32_t events)
@@ -211,7 +211,7 @@ static void accept_ready(struct host *h, struct source *s, uint32_t events)
 		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
-			host_log("error", "cannot accept a connection: %s: raise LimitNOFILE",
+			host_log_of(h, LOG_NOBODY, "error", "cannot accept a connection: %s: raise LimitNOFILE",
 			         strerror(errno));
 			usleep(ACCEPT_PAUSE_US);
 		}

@@ -93,8 +93,8 @@ static enum tao_err put_key(struct request *r, struct held_key *k, const struct 
 		rp.has_private_key = 1;
 		rp.private_key.data = private.p;
 		rp.private_key.len = private.n;
-		host_log("info", "program %s of user %u has key %s in its own memory", r->inst->program,
-		         (unsigned)r->inst->uid, f.name);
+		host_log_of(r->h, r->c->uid, "info", "program %s of user %u has key %s in its own memory",
+		            r->inst->program, (unsigned)r->inst->uid, f.name);
 	}
 	if (stub != NULL) {
 		rp.has_stub = 1;

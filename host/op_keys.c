@@ -110,8 +110,8 @@ static enum tao_err list_one(struct host *h, uid_t uid, const char *name, void *
 		e = custody_open(h, stub.p, stub.n, &k);
 	tao_buf_free(&stub);
 	if (e != TAO_OK) { /* one damaged stub does not hide the others */
-		host_log("warning", "key %s of user %u cannot be opened: %s", name, (unsigned)uid,
-		         tao_why());
+		host_log_of(h, uid, "warning", "key %s of user %u cannot be opened: %s", name,
+		            (unsigned)uid, tao_why());
 		return TAO_OK;
 	}
 	if (l->only_for == NULL || custody_allows(h, k, l->only_for) == TAO_OK) {

@@ -38,9 +38,9 @@ static enum tao_err make_key(struct request *r, const struct key_spec *s,
 		rp.stub_path = keystore_stub_path(r->h, s->uid, s->name);
 		rp.cert_path = keystore_cert_path(r->h, s->uid, s->name);
 		tao_pb_pack(&rp.base, r->body);
-		host_log("info", "user %u %s key %s for %s", (unsigned)r->c->uid,
-		         imported != NULL ? "imported" : "made", s->name,
-		         s->program != NULL ? s->program : "any program");
+		host_log_of(r->h, r->c->uid, "info", "user %u %s key %s for %s", (unsigned)r->c->uid,
+		            imported != NULL ? "imported" : "made", s->name,
+		            s->program != NULL ? s->program : "any program");
 	}
 	free(rp.stub_path);
 	free(rp.cert_path);
@@ -295,8 +295,8 @@ enum tao_err op_rotate_key(struct request *r)
 		e = put_next(r, uid, &f, &stub, &next);
 	}
 	if (e == TAO_OK) {
-		host_log("info", "user %u rotated key %s: generation %u", (unsigned)r->c->uid, f.name,
-		         f.generation + 1);
+		host_log_of(r->h, r->c->uid, "info", "user %u rotated key %s: generation %u",
+		            (unsigned)r->c->uid, f.name, f.generation + 1);
 		follow(r, uid, f.name, &next);
 	}
 	held_key_release(k);
@@ -385,8 +385,9 @@ enum tao_err op_delete_key(struct request *r)
 		custody_unlock_files(r->h->custody);
 	}
 	if (e == TAO_OK)
-		host_log("info", "user %u deleted %skey %s of user %u", (unsigned)r->c->uid,
-		         rq->old ? "the older generation of " : "", rq->name, (unsigned)uid);
+		host_log_of(r->h, r->c->uid, "info", "user %u deleted %skey %s of user %u",
+		            (unsigned)r->c->uid, rq->old ? "the older generation of " : "", rq->name,
+		            (unsigned)uid);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
 }

@@ -381,8 +381,8 @@ enum tao_err op_run(struct request *r)
 	if (e == TAO_OK)
 		e = do_run(&run);
 	if (e == TAO_OK)
-		host_log("info", "process %d of user %u runs %s as instance %llu", (int)r->c->pid,
-		         (unsigned)r->c->uid, rq->path, (unsigned long long)run.inst->id);
+		host_log_of(r->h, r->c->uid, "info", "process %d of user %u runs %s as instance %llu",
+		            (int)r->c->pid, (unsigned)r->c->uid, rq->path, (unsigned long long)run.inst->id);
 	else if (run.inst != NULL)
 		atomic_store(&run.inst->ended, 1); /* it stays the caller's process, without a name */
 	if (run.inst != NULL)

@@ -525,6 +525,7 @@ static enum tao_err recall_one(struct recall *r, const struct tao_buf *blob, uin
 	}
 	if (atomic_load(&i->watched) > 0) {
 		registry_restore(h->registry, i);
+		audit_event(h, "recalled", i, i->uid, TAO_OK, NULL, NULL);
 		r->recalled++;
 	} else {
 		recall_over(i);

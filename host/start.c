@@ -126,6 +126,7 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	h->limits = limits_new();
 	h->registry = registry_new(&h->conf);
 	h->custody = custody_new();
+	h->log = log_new();
 	h->inside = inside_new();
 	if (h->limits == NULL || h->registry == NULL || h->inside == NULL || h->custody == NULL)
 		return tao_fail_nomem();
@@ -172,6 +173,8 @@ void host_end(struct host *h)
 	custody_free(h->custody);
 	sealing_end(h);
 	inside_free(h->inside);
+	log_free(h->log);
+	h->log = NULL;
 	measurer_stop(h->measurer);
 	domain_free(h->domain);
 	tao_node_free(h->name);

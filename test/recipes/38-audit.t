@@ -353,4 +353,14 @@ my $status = $host->tao('status')->{out};
 like($status, qr/^host +running since \S+ \(\d+ .*\), process \d+, version/m, 'tao status');
 like($status, qr/^audit log +\d+ records, signed to record \d+, 0 lost$/m, 'tells of the log');
 $_->stop for @p;
+
+# --- taod.log
+
+my $raw = tool('rawclient');
+run($raw, $host->dir . '/run/tao.sock', { stdin => join '', map { "connect\nraw 00100000\nrecv\n" } 1 .. 50 });
+sub closed { return () = slurp($host->dir . '/taod.log') =~ /closed a connection of process/g }
+is(closed(), 20, 'lines of one kind about one user are limited');
+$host->tao('down');
+like(slurp($host->dir . '/taod.log'), qr/suppressed 30 lines about user $<, like: closed a connection of process/,
+	'and it says how many there were');
 done_testing();
