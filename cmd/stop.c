@@ -148,8 +148,8 @@ static enum tao_err wait_for_it(struct cmd_env *env, const Tao__InstanceInfo *in
 	}
 	if (left > 0 && ended(pidfd, left))
 		return TAO_OK;
-	return tao_fail(TAO_ETIMEOUT, "%s, process %d, still runs after %d seconds: 'tao kill pid:%d' ends "
-	                "it", cmd_instance_name(in), in->pid, seconds, in->pid);
+	return tao_fail(TAO_ETIMEOUT, "%s, process %d, still runs after %d seconds: 'tao kill pid:%d' "
+	                "ends it", cmd_instance_name(in), in->pid, seconds, in->pid);
 }
 
 /* ---- commands ---- */

@@ -405,8 +405,8 @@ enum tao_err audit_refuses(struct host *h, const struct op *op)
 	    op->audit == AUDIT_REFUSED || op->fn == op_shutdown ||
 	    !atomic_load_explicit(&a->refuse, memory_order_relaxed))
 		return TAO_OK;
-	return tao_fail(TAO_ESYS, "the audit log of the host cannot be written, and without it nothing is "
-	                "done here (audit = require in taod.conf): 'tao status' says why");
+	return tao_fail(TAO_ESYS, "the audit log of the host cannot be written, and without it "
+	                "nothing is done here (audit = require in taod.conf): 'tao status' says why");
 }
 
 /* ---- events ---- */

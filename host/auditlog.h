@@ -31,7 +31,7 @@
 #define AUDIT_LINE_MAX 32768                /* bytes of a record */
 #define AUDIT_MEMBERS_MAX 32
 #define AUDIT_TIME_LEN 24                   /* 2026-11-23T08:00:00.123Z */
-#define AUDIT_SIGNATURE ",\"signature\":\""    /* a checkpoint's signature is over what is before it */
+#define AUDIT_SIGNATURE ",\"signature\":\"" /* a checkpoint's is over what is before it */
 #define AUDIT_CURRENT "current.log"
 #define AUDIT_NAME_MAX 32                   /* bytes of a file's name, with its NUL */
 
