@@ -56,7 +56,7 @@ ok_run([ $host->cmd('trust', $keyuse, '--serves', 'localhost') ], 'trust');
 ok_run([ $host->cmd('policy', 'add', $fact) ], 'a fact');
 ok_run([ $host->cmd('policy', 'remove', $fact) ], 'that is taken back');
 fails_with([ $host->cmd('policy', 'add', 'Nonsense(') ], qr/./, 'no fact');
-is(in_sh("$tao extend 'More(1)' && $tao attest --out att 'P(\"said\")' && $tao seal --policy program --out blob data && " .
+is(in_sh("$tao extend 'More(1)' && $tao attest --out att 'P(\"said\")' && $tao seal --policy host --out blob data && " .
 	"$tao unseal --out clear blob && $tao seal --out exact data && ! $tao extend 'Program([00])'")->{status}, 0,
 	'a script');
 is($host->tao(qw(run --quiet /bin/sh -c), "! $tao unseal --out no exact", { dir => $dir })->{status}, 0, 'and another one');
@@ -83,9 +83,9 @@ like($extends[0]{program}, qr/\.More\(1\)$/, 'and who that is now');
 is($extends[1]{result}, 'denied', 'one that is refused');
 is((recorded('Tao.Attest'))[0]{says}, 'P("said")', 'the statement');
 my @seals = recorded('Tao.Seal', 2);
-is_deeply([ map { $_->{policy} } @seals ], [ 'program', 'exact' ], 'what was sealed, by policy');
+is_deeply([ map { $_->{policy} } @seals ], [ qw(host exact) ], 'what was sealed, by policy');
 my @unseals = recorded('Tao.Unseal', 2);
-is_deeply([ map { @$_{qw(policy result)} } @unseals ], [ qw(program ok exact wrong_program) ], 'and unsealed, or not');
+is_deeply([ map { @$_{qw(policy result)} } @unseals ], [ qw(host ok exact wrong_program) ], 'and unsealed, or not');
 is_deeply([ @{ (recorded('certificate'))[0] }{qw(key result)} ], [ 'web', 'ok' ], 'the certificate');
 my @used = recorded('used');
 my @first = recorded('Tao.Sign');
@@ -111,8 +111,8 @@ is($broken, 0, 'the chain is SHA-256 over lines');
 
 sub shown { return split /\n/, $host->tao('log', @_)->{out} }
 my $r = ok_run([ $host->cmd('log') ], 'tao log');
-like($r->{out}, qr/^\d{4}-\S+ script\[\d+\]: Tao\.Seal policy=program: ok$/m, 'is for people');
-like($r->{out}, qr/: Tao\.Unseal policy=exact: wrong_program: the data is sealed for another program/, 'with reasons');
+like($r->{out}, qr/^\d{4}-\S+ script\[\d+\]: Tao\.Seal policy=host: ok$/m, 'is for people');
+like($r->{out}, qr/: Tao\.Unseal policy=exact: wrong_program: ./, 'with reasons');
 unlike($r->{out}, qr/prev|signature/, 'without what only programs need');
 is(scalar(shown(3)), 3, 'the last three');
 is(scalar(shown('--since', '1d')), scalar(shown()), 'those of a day');
