@@ -72,10 +72,10 @@ enum tao_err seal_counter_owner(struct instance *i, struct counter_owner *out)
 	struct tao_buf name = TAO_BUF_INIT;
 	enum tao_err e;
 
-	out->kind = i->interpreter ? COUNTER_EXACT : COUNTER_PROGRAM;
+	out->kind = i->interpreter || instance_is_measured(i) != TAO_OK ? COUNTER_EXACT : COUNTER_PROGRAM;
 	out->uid = i->uid;
 	memcpy(out->hash, i->exe, sizeof out->hash);
-	if (!i->interpreter)
+	if (out->kind == COUNTER_PROGRAM)
 		return TAO_OK;
 	tao_node_encode(instance_name(i), &name);
 	e = tao_buf_err(&name);

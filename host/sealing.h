@@ -10,8 +10,12 @@
  * The second column is CloudProxy's word; self is the default. Unseal gives back the word that was used.
  *
  * Whoever may unseal a label may also seal under it, nobody else: a program could otherwise hand
- * its own data to those who trust the label. Policy program is not for interpreters, whose
- * executable is every script's: they use exact or policy. In rules, labels that begin with "key:" are those of keys.
+ * its own data to those who trust the label. In rules, labels that begin with "key:" are those of
+ * keys.
+ *
+ * Policy program is not for interpreters, whose executable is every script's, nor for what runs
+ * without `tao run`, whose executable is a hint: they use exact or policy, and their counters are
+ * those of their exact name.
  *
  * A label may be given with every policy. It is sealed with the data; who unseals may say which
  * label he expects, so that his other data cannot be put in its place.
@@ -32,7 +36,7 @@ enum tao_err seal_policy_find(const char *word, enum seal_policy *out);
 /* TAO_OK if i may seal or derive for that policy and label (NULL: none), TAO_EDENIED, TAO_EINVAL. */
 enum tao_err seal_policy_check(struct host *h, struct instance *i, enum seal_policy p,
                                const char *label);
-/* Of i's counters: its user and executable, or its exact name if it is an interpreter. */
+/* Of i's counters: its user and executable, or its exact name (above). */
 enum tao_err seal_counter_owner(struct instance *i, struct counter_owner *out);
 
 #endif

@@ -22,7 +22,7 @@ static struct domain *domain;
 
 static const struct counter_owner a = { COUNTER_PROGRAM, 10, { 0xaa } },
 	b = { COUNTER_PROGRAM, 10, { 0xbb } }, c = { COUNTER_PROGRAM, 10, { 0xcc } },
-	a_of_another = { COUNTER_PROGRAM, 11, { 0xaa } }, script = { COUNTER_EXACT, 10, { 0xaa } };
+	a_of_another = { COUNTER_PROGRAM, 11, { 0xaa } }, b_of_another = { COUNTER_PROGRAM, 11, { 0xbb } }, script = { COUNTER_EXACT, 10, { 0xaa } };
 
 static struct counters *open_table(void)
 {
@@ -141,6 +141,9 @@ static void upgrades(struct counters *cs)
 	ok_err(counter_check(cs, &b, &s), TAO_EWRONGPROG, "a stranger has no part in it");
 	add_successor(&b, &a);
 	ok_err(counter_check(cs, &b, &s), TAO_OK, "a successor opens the newest blob");
+	ok(value_of(cs, &b_of_another, "up") < 0 &&
+	           counter_check(cs, &b_of_another, &s) == TAO_EWRONGPROG,
+	   "not when another user runs it");
 	ok(value_of(cs, &b, "up") == 6 && value_of(cs, &a, "up") == 6, "and reads the counter, as the former does");
 	ok_err(counter_init(cs, &b, "up", 0), TAO_OK, "its own start");
 	ok(value_of(cs, &a, "up") == 6, "changes nothing");
