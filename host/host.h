@@ -109,7 +109,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass);
 void host_end(struct host *h);
 /* What shared secrets are derived from (op_secret.c). */
 enum tao_err shared_secrets_init(struct host *h, const struct tao_keyset *ks);
-/* Epochs and counters (op_state.c); needs keys and domain. */
+/* Epochs and counters (op_state.c); needs keys and domain. The second ends these and what shared
+ * secrets are derived from. */
 enum tao_err sealing_start(struct host *h);
 void sealing_end(struct host *h);
 

@@ -72,7 +72,9 @@ enum tao_err seal_counter_owner(struct instance *i, struct counter_owner *out)
 	struct tao_buf name = TAO_BUF_INIT;
 	enum tao_err e;
 
-	out->kind = i->interpreter || instance_is_measured(i) != TAO_OK ? COUNTER_EXACT : COUNTER_PROGRAM;
+	out->kind = COUNTER_PROGRAM;
+	if (i->interpreter || instance_is_measured(i) != TAO_OK)
+		out->kind = COUNTER_EXACT;
 	out->uid = i->uid;
 	memcpy(out->hash, i->exe, sizeof out->hash);
 	if (out->kind == COUNTER_PROGRAM)

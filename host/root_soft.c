@@ -25,6 +25,7 @@ static enum tao_err soft_create(const struct host_conf *c, const char *domain_na
 		e = root_trust_host(h.domain, h.name, 1);
 	domain_free(h.domain);
 	tao_node_free(h.name);
+	sealing_end(&h);
 	tao_sealer_clear(&h.sealer);
 	tao_signer_clear(&h.signer);
 	return e;

@@ -359,7 +359,7 @@ static void bytes(void)
 	ok_err(counter_table_decode(in.p, in.n, &t), TAO_EVERSION, "a newer format");
 	in.p[4] = 1;
 	in.p[8] = 2;
-	tao_buf_put(&in, in.p + 9, in.n - 9);
+	tao_buf_put(&in, out.p + 9, out.n - 9);
 	ok_err(counter_table_decode(in.p, in.n, &t), TAO_EFORMAT, "one counter twice");
 	tao_buf_free(&in);
 	tao_buf_free(&out);
