@@ -341,7 +341,8 @@ sub tao {
 
 sub down {
 	my ($self) = @_;
-	return if !$self->{up};
+	# The recipe may have stopped it and started it again by itself.
+	return if !$self->{up} && !-e "$self->{dir}/run/taod.pid";
 	$self->{up} = 0;
 	return $self->tao('down');
 }

@@ -139,7 +139,10 @@ static SSL_CTX *make_ctx(const struct ca *own, const struct ca *trusted, const c
 	X509_STORE *store = X509_STORE_new();
 	struct tao_buf urn = TAO_BUF_INIT;
 	struct tao_node *prin = NULL;
-	struct cert_program p = { .principal = name, .seconds = seconds };
+	struct cert_program p = {
+		.principal = name, .seconds = seconds, .usage = "critical,digitalSignature",
+		.extended_usage = "serverAuth,clientAuth"
+	};
 	X509 *cert = NULL;
 
 	tao_channel_rules(ctx);

@@ -1525,7 +1525,8 @@ static void test_many_names(struct scene *s)
 static void test_expired_policy(struct scene *s)
 {
 	struct cert_program p = {
-		.key = s->key, .principal = "key([aa])", .urn = "urn:tao:x", .seconds = 60
+		.key = s->key, .principal = "key([aa])", .urn = "urn:tao:x", .seconds = 60,
+		.usage = "critical,digitalSignature", .extended_usage = "clientAuth"
 	};
 	struct tao_keyset ks = { 0 };
 	X509 *policy = NULL, *c = NULL;
