@@ -4,7 +4,7 @@ package TaoRaw;
 # program may send and what comes back.
 #
 #   raw_use(HOST)            the host of start_host() that is talked to
-#   talk(COMMANDS)           commands of rawclient, outside `tao run`: its lines
+#   outside(COMMANDS)        commands of rawclient, outside `tao run`: its lines
 #   hosted(COMMANDS)         the same inside it
 #   run_as(PROGRAM, UID, COMMANDS)  ... as that copy of rawclient, and that user (undef: this one)
 #   field(N, BYTES) number(N, V)    fields of a protocol buffer; call(OP, FIELDS...) is a command
@@ -20,7 +20,7 @@ use Exporter 'import';
 use Test::More ();
 use TaoTest;
 
-our @EXPORT = qw(raw_use talk hosted run_as field number call parse code answers encoded name_of);
+our @EXPORT = qw(raw_use outside hosted run_as field number call parse code answers encoded name_of);
 
 my $host;
 
@@ -30,7 +30,7 @@ sub socket_path { return $host->dir . '/run/tao.sock' }
 
 sub lines { return split /\n/, $_[0]{out} }
 
-sub talk {
+sub outside {
 	return lines(run(tool('rawclient'), socket_path(), { stdin => join("\n", @_) . "\n", timeout => 120 }));
 }
 
