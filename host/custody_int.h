@@ -50,7 +50,4 @@ void held_key_done(struct held_key *k);
 EVP_PKEY_CTX *held_key_take_ctx(struct held_key *k, int *slot);
 void held_key_give_ctx(struct held_key *k, EVP_PKEY_CTX *ctx, int slot);
 
-/* The digest that a key signs whole messages with; NULL: none, it takes the message. */
-const char *held_key_digest(const struct held_key *k, EVP_PKEY *key, char room[KEY_PSS_NAME]);
-
 #endif

@@ -290,16 +290,22 @@ static enum tao_err sign_planned(struct held_key *k, EVP_PKEY *key, const struct
 	return sign_rsa(k, key, p, data, n, sig);
 }
 
-/* A restricted RSA-PSS key has the digest of its restriction. */
-const char *held_key_digest(const struct held_key *k, EVP_PKEY *key, char room[KEY_PSS_NAME])
+/* A restricted RSA-PSS key has the digest of its restriction, by whatever name. */
+static const char *own_digest(const struct held_key *k, EVP_PKEY *key)
 {
-	char mgf1[KEY_PSS_NAME];
+	char name[KEY_PSS_NAME], mgf1[KEY_PSS_NAME];
+	const char *own = k->type->digest;
 	struct key_pss pss;
+	EVP_MD *md;
 
-	if (strcmp(k->type->algorithm, "RSA-PSS") == 0 && key_type_pss(key, room, mgf1, &pss) &&
-	    digest_named(room) != NULL)
-		return room;
-	return k->type->digest;
+	if (strcmp(k->type->algorithm, "RSA-PSS") != 0 || !key_type_pss(key, name, mgf1, &pss))
+		return own;
+	md = EVP_MD_fetch(NULL, name, NULL);
+	for (size_t i = 0; md != NULL && i < sizeof digests / sizeof digests[0]; i++)
+		if (EVP_MD_is_a(md, digests[i].name))
+			own = digests[i].name;
+	EVP_MD_free(md);
+	return own;
 }
 
 static enum tao_err check_purpose(const struct held_key *k, unsigned want, const char *what)
@@ -314,7 +320,6 @@ enum tao_err custody_sign(struct host *h, struct held_key *k, const struct sign_
                           const void *data, size_t n, struct tao_buf *sig)
 {
 	struct plan p = { .padding = PAD_NONE };
-	char room[KEY_PSS_NAME];
 	const char *own;
 	EVP_PKEY *key;
 	enum tao_err e = check_purpose(k, KEY_SIGNS, "sign");
@@ -323,7 +328,7 @@ enum tao_err custody_sign(struct host *h, struct held_key *k, const struct sign_
 		e = held_key_use(h, k, &key);
 	if (e != TAO_OK)
 		return e;
-	own = held_key_digest(k, key, room);
+	own = own_digest(k, key);
 	e = plan_digest(k, how, own, &p);
 	if (e == TAO_OK)
 		e = plan_padding(k, how, &p);
