@@ -1,28 +1,30 @@
-#include "cmd.h"
+#include "key.h"
 
+#include <stdio.h>
+#include <stdlib.h>
 #include <time.h>
 
-#include "tao.pb-c.h"
-
-static void certificate(struct cmd_grid *g, const Tao__KeyInfo *k)
+char *key_certificate(const Tao__KeyInfo *k)
 {
-	char when[CMD_TIME_MAX];
+	char when[CMD_TIME_MAX], *text = NULL;
+	int n;
 
 	if (k->has_retired && k->retired)
-		cmd_cell(g, "no use: its epoch, %u, is retired", k->epoch);
+		n = asprintf(&text, "no use: its epoch, %u, is retired", k->epoch);
 	else if (k->has_cert_not_after)
-		cmd_cell(g, "%s %s", k->cert_not_after < time(NULL) ? "expired" : "until",
-		         cmd_time(k->cert_not_after, when));
+		n = asprintf(&text, "%s %s", k->cert_not_after < time(NULL) ? "expired" : "until",
+		             cmd_time(k->cert_not_after, when));
 	else if (k->cert_refusal != NULL)
-		cmd_cell(g, "refused: %s", k->cert_refusal);
+		n = asprintf(&text, "refused: %s", k->cert_refusal);
 	else
-		cmd_cell(g, "none yet");
+		n = asprintf(&text, "none yet");
+	return n < 0 ? NULL : text;
 }
 
 static void table(const ProtobufCMessage *m, const void *arg)
 {
-	static const char *const titles[] = { "NAME", "USER", "TYPE", "PURPOSE", "CUSTODY", "POLICY",
-	                                      "CREATED", "PROGRAM", "CERTIFICATE" };
+	static const char *const titles[] = { "NAME", "USER", "TYPE", "PURPOSE", "CUSTODY", "POLICY", "GEN",
+	                                      "ORIGIN", "CREATED", "PROGRAM", "CERTIFICATE" };
 	const Tao__KeyListResponse *list = (const Tao__KeyListResponse *)m;
 	struct cmd_grid g = { .cols = sizeof titles / sizeof titles[0] };
 	char user[CMD_USER_MAX], when[CMD_TIME_MAX];
@@ -32,6 +34,7 @@ static void table(const ProtobufCMessage *m, const void *arg)
 		cmd_cell(&g, "%s", titles[i]);
 	for (size_t i = 0; i < list->n_keys; i++) {
 		const Tao__KeyInfo *k = list->keys[i];
+		char *cert = key_certificate(k);
 
 		cmd_cell(&g, "%s", k->name);
 		cmd_cell(&g, "%s", cmd_user_name(k->uid, user));
@@ -39,16 +42,18 @@ static void table(const ProtobufCMessage *m, const void *arg)
 		cmd_cell(&g, "%s", k->purpose);
 		cmd_cell(&g, "%s", k->custody);
 		cmd_cell(&g, "%s", k->policy);
+		cmd_cell(&g, "%u", k->generation);
+		cmd_cell(&g, "%s", k->imported ? "imported" : "host");
 		cmd_cell(&g, "%s", cmd_time(k->created, when));
 		cmd_cell(&g, "%s", k->program != NULL ? k->program : "");
-		certificate(&g, k);
+		cmd_cell(&g, "%s", cert != NULL ? cert : "");
+		free(cert);
 	}
 	cmd_grid_print(&g);
 }
 
-static void json_one(struct tao_json *j, const Tao__KeyInfo *k)
+void key_json(struct tao_json *j, const Tao__KeyInfo *k)
 {
-	tao_json_begin(j, NULL, '{');
 	tao_json_str(j, "name", k->name);
 	tao_json_int(j, "uid", k->uid);
 	tao_json_str(j, "type", k->type);
@@ -67,15 +72,25 @@ static void json_one(struct tao_json *j, const Tao__KeyInfo *k)
 	tao_json_str(j, "cert_refusal", k->cert_refusal);
 	tao_json_str(j, "stub", k->stub_path);
 	tao_json_str(j, "certificate", k->cert_path);
-	tao_json_end(j, '}');
+	tao_json_int(j, "bits", k->bits);
+	tao_json_int(j, "generation", k->generation);
+	tao_json_bool(j, "imported", k->imported);
+	tao_json_bool(j, "old_generation_works", k->has_old && k->generation > 1);
+	if (k->has_key_id)
+		tao_json_hex(j, "key_id", k->key_id.data, k->key_id.len);
+	if (k->principal != NULL)
+		tao_json_str(j, "principal", k->principal);
 }
 
 static void json(struct tao_json *j, const ProtobufCMessage *m)
 {
 	const Tao__KeyListResponse *list = (const Tao__KeyListResponse *)m;
 
-	for (size_t i = 0; i < list->n_keys; i++)
-		json_one(j, list->keys[i]);
+	for (size_t i = 0; i < list->n_keys; i++) {
+		tao_json_begin(j, NULL, '{');
+		key_json(j, list->keys[i]);
+		tao_json_end(j, '}');
+	}
 }
 
 int cmd_key_list(struct cmd_env *env, int argc, char **argv)

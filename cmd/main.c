@@ -81,9 +81,30 @@ const struct cmd cmd_table[] = {
 	  "  --policy exact          only with the very same libraries and arguments (ARG...)\n"
 	  "  --policy host           any program of this host\n"
 	  "  --policy policy         whoever the domain's rules authorise\n"
-	  "  --type p256             ECDSA on P-256 (the default)\n"
-	  "  --purpose PURPOSE       any (the default), tls, sign\n"
-	  "  --custody host          the host signs (the default)\n" },
+	  "  --type TYPE             p256 (the default), p384, p521, rsa2048, rsa3072, rsa4096,\n"
+	  "                          rsa-pss-2048, rsa-pss-3072, rsa-pss-4096, ed25519, x25519\n"
+	  "  --purpose PURPOSE       any (the default), tls, tls13, sign, decrypt\n"
+	  "  --custody host          the host signs (the default)\n"
+	  "  --custody program       the program gets the private key into its memory\n"
+	  "  --pss-digest DIGEST     what rsa-pss keys are restricted to: SHA256, SHA384, SHA512\n"
+	  "  --pss-salt N            ... and to a salt of at least N bytes\n" },
+	{ "key", "import", "NAME FILE --for PROGRAM [OPTION]... [-- ARG...]",
+	  "seals a private key that exists, marked as imported for ever", cmd_key_import,
+	  "  --for, --user, --policy, --purpose, --custody   as with key new\n"
+	  PASS_DETAILS
+	  "FILE is PEM. Delete it when you are sure: whoever has a copy of it has the key.\n" },
+	{ "key", "show", "NAME [--pubkey] [--old] [--user USER]", "shows all about a key", cmd_key_show,
+	  "  --pubkey                its public half as PEM, and nothing else\n"
+	  "  --old                   the generation before\n"
+	  "  --user USER             a key of this user, for the host's owner [the caller's]\n" },
+	{ "key", "rotate", "NAME [--user USER]", "makes a key's next generation", cmd_key_rotate,
+	  "  --user USER             a key of this user, for the host's owner [the caller's]\n"
+	  "Programs that have loaded the key go on with the generation before.\n" },
+	{ "key", "delete", "NAME [--old] [--yes] [--user USER]", "deletes a key for ever",
+	  cmd_key_delete,
+	  "  --old                   only the generation before the newest\n"
+	  "  --yes                   without asking\n"
+	  "  --user USER             a key of this user, for the host's owner [the caller's]\n" },
 	{ "key", "list", "", "lists sealed keys", cmd_key_list, NULL },
 	{ "key", "pem", "NAME [--out FILE]", "prints a key's stub, to use as a key file", cmd_key_pem,
 	  "  --out FILE              writes it there\n" },
