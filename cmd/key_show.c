@@ -65,6 +65,8 @@ static void text(const Tao__KeyInfo *k)
 	cmd_field("principal", k->principal);
 	hex_field("key id", &k->key_id);
 	hex_field("SPKI SHA-256", &k->spki_hash);
+	if (k->has_retired)
+		cmd_fieldf("epoch", "%u%s", k->epoch, k->retired ? ", which is retired" : "");
 	cmd_field("stub", k->stub_path);
 	cmd_field("certificate", k->cert_path);
 	cmd_field("", cert);
