@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -147,13 +148,15 @@ static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts
 {
 	uint8_t hash[TAO_HASH_LEN];
 
+	/* Not yet valid: the clock was set back. */
 	return names(x, urn) && not_after_of(x) - time(NULL) > due(h, x) &&
+	       X509_cmp_current_time(X509_get0_notBefore(x)) < 0 &&
 	       tao_key_hash(X509_get0_pubkey(x), hash) == TAO_OK &&
 	       memcmp(hash, f->spki_hash, sizeof hash) == 0;
 }
 
 /* Takes over path. */
-static enum tao_err put(char *path, const struct tao_buf *der)
+static enum tao_err put(char *path, const struct tao_buf *der, int flags)
 {
 	const unsigned char *p = der->p;
 	X509 *x = d2i_X509(NULL, &p, (long)der->n);
@@ -166,7 +169,7 @@ static enum tao_err put(char *path, const struct tao_buf *der)
 		e = tao_fail_crypto("writing a certificate");
 	} else {
 		n = BIO_get_mem_data(bio, &text);
-		e = tao_file_write(path, text, (size_t)n, 0644, 0);
+		e = tao_file_write(path, text, (size_t)n, 0644, flags);
 	}
 	BIO_free(bio);
 	X509_free(x);
@@ -204,17 +207,26 @@ static enum tao_err issue(struct host *h, const struct tao_node *name, const str
 	return e;
 }
 
-/* 1 if the rules changed since: the program may have other DNS names by now, or no trust. */
-static int rules_are_newer(struct host *h, const char *path)
+/* When the rules were last written; a certificate's file has the same time, whatever the
+ * clock says: it may have been set back since. */
+static struct timespec rules_time(struct host *h)
 {
 	char *rules = host_path(&h->conf, "domain/rules");
-	struct stat r, c;
-	int newer = rules == NULL || stat(rules, &r) != 0 || stat(path, &c) != 0 ||
-	            r.st_mtim.tv_sec > c.st_mtim.tv_sec ||
-	            (r.st_mtim.tv_sec == c.st_mtim.tv_sec && r.st_mtim.tv_nsec >= c.st_mtim.tv_nsec);
+	struct stat st = { 0 };
 
+	if (rules == NULL || stat(rules, &st) != 0)
+		st.st_mtim.tv_sec = 0;
 	free(rules);
-	return newer;
+	return st.st_mtim;
+}
+
+/* 1 if the rules changed since: the program may have other DNS names by now, or no trust. */
+static int rules_changed(struct host *h, const char *path)
+{
+	struct timespec r = rules_time(h);
+	struct stat c;
+
+	return stat(path, &c) != 0 || r.tv_sec != c.st_mtim.tv_sec || r.tv_nsec != c.st_mtim.tv_nsec;
 }
 
 static enum tao_err reuse(struct host *h, const struct tao_node *name, const struct key_facts *f,
@@ -227,7 +239,7 @@ static enum tao_err reuse(struct host *h, const struct tao_node *name, const str
 
 	if (e == TAO_OK)
 		e = read_pem(path, &x);
-	if (e == TAO_OK && (rules_are_newer(h, path) || !fits(h, x, tao_buf_cstr(&urn), f)))
+	if (e == TAO_OK && (rules_changed(h, path) || !fits(h, x, tao_buf_cstr(&urn), f)))
 		e = TAO_ENOTFOUND;
 	if (e == TAO_OK)
 		e = to_der(x, der);
@@ -272,15 +284,22 @@ static int is_held(struct host *h, const struct tao_node *name, const struct key
 }
 
 static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
-                                    const struct key_facts *f, const struct tao_buf *der)
+                                    const struct key_facts *f, struct timespec rules,
+                                    const struct tao_buf *der)
 {
+	const struct timespec times[2] = { { 0, UTIME_OMIT }, rules };
 	char *path = keystore_cert_path(h, f->uid, f->name);
+	enum tao_err e = TAO_OK;
 
-	if (!is_held(h, name, f, path))
-		return put(path, der);
-	host_log_of(h, f->uid, "info", "%s stays that of the running program it names", path);
+	if (is_held(h, name, f, path)) {
+		host_log_of(h, f->uid, "info", "%s stays that of the running program it names", path);
+	} else {
+		e = put(path != NULL ? strdup(path) : NULL, der, 0);
+		if (e == TAO_OK)
+			utimensat(AT_FDCWD, path, times, 0); /* if not, it is made anew next time */
+	}
 	free(path);
-	return TAO_OK;
+	return e;
 }
 
 /* A renewal that is refused is tried again and again: told when the reason is a new one. */
@@ -302,6 +321,7 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
                          struct tao_buf *der)
 {
 	const struct tao_node *name = instance_name(i);
+	struct timespec rules = rules_time(h); /* before the domain looks at them */
 	struct key_facts f;
 	enum tao_err e;
 
@@ -314,8 +334,10 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
 		             "say whose it is: make one with --policy program or exact", f.name);
 	else
 		e = issue(h, name, &f, der);
+	if (e != TAO_OK)
+		der->n = 0;
 	if (e == TAO_OK)
-		e = put_unless_held(h, name, &f, der);
+		e = put_unless_held(h, name, &f, rules, der);
 	record(h, i, &f, e);
 	keep_refusal(h, f.uid, f.name, e == TAO_OK ? NULL : tao_why());
 	return e;
@@ -373,7 +395,7 @@ enum tao_err cert_publish_policy(struct host *h)
 	enum tao_err e = domain_policy_cert(h->domain, &der);
 
 	if (e == TAO_OK)
-		e = put(host_path(&h->conf, "policy.pem"), &der);
+		e = put(host_path(&h->conf, "policy.pem"), &der, TAO_FILE_KEEP);
 	tao_buf_free(&der);
 	return e;
 }

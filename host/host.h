@@ -551,6 +551,7 @@ char *keystore_old_path(struct host *h, uid_t uid, const char *name);
 
 /* The certificate of key k for instance i: the one on file if it is for this
  * principal and key and valid, else a new one, which is put on file. */
+/* der is filled also when it could not be put on file (a full disk). */
 enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
                          struct tao_buf *der);
 /* The one on file: TAO_ENOTFOUND with the domain's reason when there is none.

@@ -57,7 +57,7 @@ static void renew_all(struct host *h)
 		return;
 	registry_each(h->registry, take_one, &s);
 	for (size_t i = 0; i < s.n; i++) {
-		if (!atomic_load(&s.list[i]->ended) || atomic_load(&s.list[i]->door_open))
+		if (instance_runs(s.list[i]))
 			keystore_each(h, s.list[i]->uid, renew_key, s.list[i]);
 		instance_unref(s.list[i]);
 	}

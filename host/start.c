@@ -44,7 +44,7 @@ static enum tao_err write_public_files(struct host *h)
 	host_openssl_conf(&h->conf, &conf);
 	e = tao_buf_err(&conf);
 	if (e == TAO_OK)
-		e = tao_file_write(h->conf.openssl_conf, conf.p, conf.n, 0644, 0);
+		e = tao_file_write(h->conf.openssl_conf, conf.p, conf.n, 0644, TAO_FILE_KEEP);
 	if (e == TAO_OK)
 		e = cert_publish_policy(h);
 	tao_buf_free(&conf);
@@ -60,8 +60,12 @@ static enum tao_err write_pid(struct host *h)
 		return tao_fail_nomem();
 	e = tao_file_write(path, text, (size_t)snprintf(text, sizeof text, "%d\n", (int)getpid()),
 	                   0644, 0);
+	if (e != TAO_OK) { /* people's scripts read it; the host does not need it */
+		host_log("warning", "%s", tao_why());
+		unlink(path);
+	}
 	free(path);
-	return e;
+	return TAO_OK;
 }
 
 /* tao(1) beside this program, or where it is installed: only if nobody else

@@ -202,12 +202,27 @@ static int put_in_place(const struct target *t, int flags)
 	return 0;
 }
 
+static int is_so_already(const char *path, const void *p, size_t n, mode_t mode)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	struct stat st;
+	int same = lstat(path, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 07777) == mode &&
+	           (size_t)st.st_size == n && tao_file_read(path, n, &b) == TAO_OK && b.n == n &&
+	           memcmp(b.p, p, n) == 0;
+
+	tao_buf_free(&b);
+	return same;
+}
+
 enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mode, int flags)
 {
 	struct target t = { -1, NULL, "" };
-	enum tao_err e = open_dir(path, &t);
 	int fd = -1, placed = 0, filled;
+	enum tao_err e;
 
+	if ((flags & TAO_FILE_KEEP) != 0 && n > 0 && is_so_already(path, p, n, mode))
+		return TAO_OK;
+	e = open_dir(path, &t);
 	if (e != TAO_OK)
 		return e;
 	fd = open_temp(&t);

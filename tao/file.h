@@ -19,6 +19,7 @@ enum tao_err tao_fd_read(int fd, const char *what, size_t max, struct tao_buf *o
 
 #define TAO_FILE_NEW 1      /* TAO_EEXIST if the path exists */
 #define TAO_FILE_VOLATILE 2 /* no fsync: it need not survive the machine, only its writer */
+#define TAO_FILE_KEEP 4     /* a file that has these bytes and this mode is left as it is */
 /* write to a temporary beside it, fsync, rename, fsync of the directory. */
 enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mode, int flags);
 

@@ -212,6 +212,14 @@ static void sweeping(void)
 	                                     "sub/deep/.tao-0000000000000000" };
 	static const char *const others[] = { ".tao-0123456789abcde", ".tao-0123456789abcdeg", "tao-x",
 	                                      "sub/.tao-0123456789abcdef0", ".other" };
+	static const struct {
+		const char *text, *what;
+		mode_t mode;
+	} again[] = {
+		{ "same", "it is left as it was", 0600 }, { "same", "but for another mode", 0644 },
+		{ "some", "other bytes", 0644 }, { "longer", "or more of them", 0644 },
+	};
+	struct stat before, after;
 	int there = 0;
 
 	tao_dir_make(in_dir("swept"), 0755);
@@ -221,6 +229,16 @@ static void sweeping(void)
 	ok_err(tao_file_write(in_dir("outside/.tao-0123456789abcdef"), "x", 1, 0600, TAO_FILE_VOLATILE),
 	       TAO_OK, "a file that is not flushed");
 	ok(symlink("../outside", in_dir("swept/link")) == 0, "a link to another directory");
+	ok_err(tao_file_write(in_dir("swept/kept"), "same", 4, 0600, 0), TAO_OK, "a file");
+	ok(stat(in_dir("swept/kept"), &before) == 0, "is there");
+	for (size_t i = 0; i < sizeof again / sizeof again[0]; i++) {
+		ok_err(tao_file_write(in_dir("swept/kept"), again[i].text, strlen(again[i].text),
+		                      again[i].mode, TAO_FILE_KEEP), TAO_OK, "written again");
+		ok(stat(in_dir("swept/kept"), &after) == 0 &&
+		   (after.st_ino == before.st_ino) == (i == 0) && holds(in_dir("swept/kept"), again[i].text),
+		   "%s", again[i].what);
+		before = after;
+	}
 	for (size_t i = 0; i < 3 + 5; i++) {
 		char name[64];
 
