@@ -92,6 +92,17 @@ static enum tao_err spawn(struct measurer *m)
 	return TAO_OK;
 }
 
+/* With the lock: what was asked may be lost, and is asked again. */
+static void fail_calls(struct measurer *m)
+{
+	for (struct call *c = m->calls; c != NULL; c = c->next)
+		if (!c->done) {
+			c->done = 1;
+			c->err = TAO_ENOTFOUND;
+		}
+	pthread_cond_broadcast(&m->changed);
+}
+
 /* With the lock: nobody is to use this process again. A receiver wakes up. */
 static void give_up(struct measurer *m)
 {
@@ -100,12 +111,7 @@ static void give_up(struct measurer *m)
 	m->dead = 1;
 	shutdown(m->fd, SHUT_RDWR);
 	kill(m->pid, SIGKILL);
-	for (struct call *c = m->calls; c != NULL; c = c->next)
-		if (!c->done) {
-			c->done = 1;
-			c->err = TAO_ENOTFOUND;
-		}
-	pthread_cond_broadcast(&m->changed);
+	fail_calls(m);
 }
 
 /* With the lock, when nobody receives. */
@@ -140,9 +146,14 @@ static void delist(struct measurer *m, struct call *c)
 		*p = c->next;
 }
 
-/* With the lock: hands an answer to whom it belongs. An answer to nobody is a measurer gone mad. */
+/* With the lock: hands an answer to whom it belongs. One to what was given up is
+ * dropped; one to what was never asked is a measurer gone mad. */
 static int deliver(struct measurer *m, struct packet *p)
 {
+	if (p->op == WIRE_RESTARTED) {
+		fail_calls(m);
+		return 1;
+	}
 	for (struct call *c = m->calls; c != NULL; c = c->next)
 		if (c->seq == p->seq && c->op == p->op && !c->done) {
 			c->done = 1;
@@ -151,7 +162,7 @@ static int deliver(struct measurer *m, struct packet *p)
 			pthread_cond_broadcast(&m->changed);
 			return 1;
 		}
-	return 0;
+	return p->seq <= m->seq;
 }
 
 static long left_ms(const struct timespec *until)
@@ -189,7 +200,7 @@ static enum tao_err await(struct measurer *m, struct call *c, const struct times
 {
 	while (!c->done) {
 		if (left_ms(until) <= 0) {
-			give_up(m);
+			kill(m->pid, SIGUSR1); /* its supervisor starts another child */
 			return tao_fail(TAO_ETIMEOUT, "measuring took longer than %d seconds: does "
 			                "a file system hang?", MEASURER_SECONDS);
 		}
@@ -201,9 +212,25 @@ static enum tao_err await(struct measurer *m, struct call *c, const struct times
 	return c->err;
 }
 
+/* With the lock: what came while nobody asked, as that the child was started again. */
+static void drain(struct measurer *m)
+{
+	const struct timespec now = { 0, 0 };
+	struct pollfd p = { .fd = m->fd, .events = POLLIN };
+
+	while (!m->dead && !m->receiving && p.fd >= 0 && poll(&p, 1, 0) > 0) {
+		receive_one(m, &now);
+		p.fd = m->fd; /* others may have had it replaced meanwhile */
+	}
+}
+
 /* With the lock: a process that can be asked. */
 static enum tao_err ensure(struct measurer *m)
 {
+	while (m->dead && m->receiving)
+		pthread_cond_wait(&m->changed, &m->lock);
+	if (m->fd >= 0)
+		drain(m);
 	while (m->dead && m->receiving)
 		pthread_cond_wait(&m->changed, &m->lock);
 	if (m->dead)

@@ -7,14 +7,19 @@
  * pair as descriptor 3, /dev/null as 0, 1 and 2, and nothing else open. Any
  * threads of the keeper may ask at the same time; processes are answered at once, at most
  * MEASURER_JOBS programs are measured at a time, more wait. An answer takes at
- * most MEASURER_SECONDS, else TAO_ETIMEOUT, and the measurer is killed: what
+ * most MEASURER_SECONDS, else TAO_ETIMEOUT, and the child is killed: what
  * hangs it is a file system that does not answer.
  *
- * A measurer that died is started again by the call that finds it dead, once
- * in that call; if that fails, or it dies again, TAO_ESYS with a sentence. The new one has an empty
- * hash cache and only the capabilities that the keeper still has: a keeper
- * that dropped CAP_SYS_PTRACE then gets TAO_EPERM for other users' processes
- * until it is restarted itself.
+ * It is two processes. The one that was started is a small supervisor, which keeps the
+ * capability; it forks the child that serves the socket, and when that was killed
+ * forks another, RESTART_MS later, and tells the keeper in between: what was not answered yet is
+ * then asked once more. The new child has an empty hash cache. To an answer that takes
+ * longer than MEASURER_SECONDS the keeper sends the supervisor SIGUSR1, which kills the child.
+ *
+ * A supervisor that died is started again by the call that finds it dead, once
+ * in that call; if that fails, or it dies again, TAO_ESYS with a sentence. The new one has
+ * only the capabilities that the keeper still has: a keeper that dropped CAP_SYS_PTRACE then gets
+ * TAO_EPERM for other users' processes until it is restarted itself.
  *
  * It ends when the keeper does, by the end of the socket. (PR_SET_PDEATHSIG would end it with
  * the thread that happened to start it.) Nobody else may reap the keeper's children with wait(-1).
@@ -62,10 +67,10 @@ void measurer_unit(struct measurer *m, pid_t pid, char unit[UNIT_MAX + 1]);
 enum tao_err measurer_started(struct measurer *m, pid_t pid, const void *args, size_t n,
                               struct process_view *v);
 
-/* The process now running, for tests and status; -1 if there is none. */
+/* The supervisor now running, for tests and status; -1 if there is none. */
 pid_t measurer_pid(struct measurer *m);
 
-/* The child: serves fd until the keeper closes its end. Returns the exit status. */
+/* The supervisor, until the keeper closes its end of fd. Returns the exit status. */
 int measurer_main(int fd);
 
 #endif

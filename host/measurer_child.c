@@ -8,6 +8,8 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <linux/capability.h>
@@ -19,6 +21,8 @@
 
 /* The keeper counts a job as done a little before this side does. */
 #define JOBS_MAX (2 * MEASURER_JOBS)
+
+#define RESTART_MS 20 /* between a death and the next child: fifty a second at most */
 
 struct child {
 	int sock;
@@ -259,18 +263,19 @@ static int confine(void)
 	       prctl(PR_SET_NAME, "taod-measurer", 0, 0, 0) == 0 && drop_capabilities();
 }
 
-int measurer_main(int fd)
+/* 0: the keeper is gone. 1: it does not speak our language, or nothing can be done here. */
+static int serve_all(int fd)
 {
 	struct child c = { .sock = fd };
 	struct packet in = PACKET_INIT;
-	int going = confine();
+	int going;
 	enum tao_err e = TAO_OK;
 
 	/* A kernel without seccomp is told by the keeper. */
 	if (going)
 		seccomp_measurer();
 	c.cache = measure_cache_new();
-	going = going && c.cache != NULL;
+	going = c.cache != NULL;
 	while (going && (e = wire_receive(fd, &in)) == TAO_OK) {
 		going = serve(&c, &in);
 		packet_clear(&in);
@@ -280,4 +285,67 @@ int measurer_main(int fd)
 		_exit(0); /* their answers have no reader; the cache is theirs */
 	measure_cache_free(c.cache);
 	return going && e == TAO_ENOTFOUND ? 0 : 1;
+}
+
+/* ---- the supervisor ---- */
+
+static pid_t start_serving(int fd, const sigset_t *waited)
+{
+	pid_t supervisor = getpid(), pid = fork();
+
+	if (pid != 0)
+		return pid;
+	/* Without its supervisor nobody would start it again. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	if (getppid() != supervisor)
+		_exit(1);
+	signal(SIGUSR1, SIG_IGN);
+	sigprocmask(SIG_UNBLOCK, waited, NULL);
+	exit(serve_all(fd));
+}
+
+/* Until the child has ended; its status as of waitpid(2). */
+static int await_child(pid_t pid, const sigset_t *waited)
+{
+	int sig, status;
+
+	while (waitpid(pid, &status, WNOHANG) == 0)
+		if (sigwait(waited, &sig) == 0 && sig == SIGUSR1)
+			kill(pid, SIGKILL);
+	return status;
+}
+
+static void tell_keeper(int fd)
+{
+	struct packet p = PACKET_INIT;
+
+	p.op = WIRE_RESTARTED;
+	wire_send(fd, &p);
+	packet_clear(&p);
+}
+
+int measurer_main(int fd)
+{
+	const struct timespec pause = { 0, RESTART_MS * 1000000l };
+	sigset_t waited;
+	int status;
+
+	if (!confine())
+		return 1;
+	sigemptyset(&waited);
+	sigaddset(&waited, SIGCHLD);
+	sigaddset(&waited, SIGUSR1);
+	sigprocmask(SIG_BLOCK, &waited, NULL);
+	signal(SIGUSR1, SIG_DFL);
+	for (;;) {
+		pid_t pid = start_serving(fd, &waited);
+
+		if (pid < 0)
+			return 1;
+		status = await_child(pid, &waited);
+		if (WIFEXITED(status))
+			return WEXITSTATUS(status);
+		tell_keeper(fd);
+		nanosleep(&pause, NULL);
+	}
 }

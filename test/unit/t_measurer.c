@@ -5,8 +5,11 @@
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/capability.h>
 
 #include "../../host/measurer.h"
 #include "../../host/measurer_wire.h"
@@ -229,6 +232,46 @@ static void confined(void)
 	fclose(f);
 }
 
+static pid_t parent_of(const char *number)
+{
+	char path[300], text[512] = "";
+	FILE *f;
+	int ppid = 0;
+
+	snprintf(path, sizeof path, "/proc/%s/stat", number);
+	f = fopen(path, "r");
+	if (f != NULL && fread(text, 1, sizeof text - 1, f) > 0 && strrchr(text, ')') != NULL &&
+	    sscanf(strrchr(text, ')'), ") %*c %d", &ppid) != 1)
+		ppid = 0;
+	if (f != NULL)
+		fclose(f);
+	return ppid;
+}
+
+/* The process that answers: the supervisor's only child. 0 while there is none. */
+static pid_t serving(void)
+{
+	DIR *d = opendir("/proc");
+	struct dirent *e;
+	pid_t found = 0, parent = measurer_pid(m);
+
+	while (found == 0 && (e = readdir(d)) != NULL)
+		if (e->d_name[0] >= '1' && e->d_name[0] <= '9' && parent_of(e->d_name) == parent)
+			found = (pid_t)strtol(e->d_name, NULL, 10);
+	closedir(d);
+	return found;
+}
+
+/* Both: the supervisor, and by it the child, which takes a moment. */
+static void kill_all(void)
+{
+	pid_t child = serving();
+
+	signal_measurer(SIGKILL);
+	for (int i = 0; child > 1 && i < 500 && kill(child, 0) == 0; i++)
+		usleep(10000);
+}
+
 static void dies(void)
 {
 	struct process_view v;
@@ -237,16 +280,90 @@ static void dies(void)
 	signal_measurer(SIGTERM);
 	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "SIGTERM is the keeper's affair");
 	ok(measurer_pid(m) == first, "it goes on");
-	signal_measurer(SIGKILL);
+	kill_all();
 	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "killed: the next call starts it again");
 	second = measurer_pid(m);
 	ok(second != first && second > 0, "as another process");
 	ok(all_callers(1) == 0, "killed under many callers: all get their answers");
 	ok(measurer_pid(m) != second, "from a new one");
-	signal_measurer(SIGKILL);
+	kill_all();
 	usleep(20000);
 	ok_err(measurer_started(m, getpid(), "x", 2, &v), TAO_EDENIED, "so does another question");
 	confined();
+}
+
+static void kill_serving(void)
+{
+	pid_t pid = serving();
+
+	if (pid > 1)
+		kill(pid, SIGKILL);
+	for (int i = 0; i < 500 && (serving() == 0 || serving() == pid); i++)
+		usleep(10000);
+}
+
+static void *kill_often(void *arg)
+{
+	for (int i = 0; i < *(int *)arg; i++)
+		kill_serving();
+	return NULL;
+}
+
+/* Without any capability itself, as the keeper is, it still sees another user's process. */
+static void sees_others(pid_t other)
+{
+	struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+	struct __user_cap_data_struct none[2] = { { 0, 0, 0 } };
+	struct process_view v;
+
+	if (syscall(SYS_capset, &head, none) != 0)
+		exit(99);
+	ok_err(measure_process(other, &v), TAO_EPERM, "another user's process is not to be seen");
+	ok_err(measurer_process(m, other, &v), TAO_OK, "but by the measurer");
+	kill_serving();
+	ok_err(measurer_process(m, other, &v), TAO_OK, "also by the next child");
+}
+
+static void child_dies(void)
+{
+	struct process_view v;
+	pid_t supervisor = measurer_pid(m), other, now = 0;
+	pthread_t t;
+	int times = 1, go[2];
+
+	kill_serving();
+	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "a child that is killed is started again");
+	times = 6;
+	kill_often(&times);
+	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "also often, unnoticed");
+	times = 1;
+	pthread_create(&t, NULL, kill_often, &times);
+	ok(all_callers(0) == 0, "killed under many callers: all get their answers");
+	pthread_join(t, NULL);
+	other = serving();
+	signal_measurer(SIGUSR1);
+	for (int i = 0; i < 500 && (now == 0 || now == other); i++, now = serving())
+		usleep(10000);
+	ok(now != other && now > 0, "the keeper has it killed with a signal");
+	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "and is answered again");
+	ok(measurer_pid(m) == supervisor, "all by one supervisor");
+	if (geteuid() != 0) {
+		skip("another user's process", "only root can make one");
+		return;
+	}
+	if (pipe(go) != 0)
+		exit(99);
+	other = fork();
+	if (other == 0) {
+		close(go[1]);
+		_exit(setuid(65534) != 0 || read(go[0], go, 1) != 0);
+	}
+	while (measurer_process(m, other, &v) == TAO_OK && v.uid != 65534)
+		usleep(1000);
+	sees_others(other);
+	close(go[0]);
+	close(go[1]);
+	waitpid(other, NULL, 0);
 }
 
 static void cannot_start(void)
@@ -363,6 +480,7 @@ int main(int argc, char **argv)
 	confined();
 	dies();
 	cannot_start();
+	child_dies();
 	after = measurer_pid(m);
 	measurer_stop(m);
 	ok(after > 1 && kill(after, 0) != 0, "stopped, it is gone");
