@@ -272,8 +272,7 @@ static int serve_all(int fd)
 	enum tao_err e = TAO_OK;
 
 	/* A kernel without seccomp is told by the keeper. */
-	if (going)
-		seccomp_measurer();
+	seccomp_measurer();
 	c.cache = measure_cache_new();
 	going = c.cache != NULL;
 	while (going && (e = wire_receive(fd, &in)) == TAO_OK) {

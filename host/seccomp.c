@@ -100,6 +100,7 @@ static const struct rule keeper[] = {
 static const struct rule measurer[] = {
 	{ "open", "programs, libraries, /proc", READ_ONLY(2), 0 },
 	{ "openat", "programs, libraries, /proc", READ_ONLY(3), 0 },
+	{ "process_vm_readv", "another user's environment, with CAP_SYS_PTRACE", { 0 }, 0 },
 	{ "clone", "a thread for each measurement, no process",
 	  ARG(1, CLONE_VM | CLONE_THREAD, CLONE_VM | CLONE_THREAD), 0 },
 	{ NULL, NULL, { 0 }, 0 },
