@@ -223,7 +223,7 @@ static const struct attempt {
 	{ "a netlink socket", try_netlink, KILLED, KILLED },
 	{ "a Unix socket", try_unix, DID, KILLED },
 	{ "ptrace", try_ptrace, KILLED, KILLED },
-	{ "process_vm_readv", try_vm_readv, KILLED, KILLED },
+	{ "process_vm_readv", try_vm_readv, KILLED, DID },
 	{ "pidfd_getfd", try_pidfd_getfd, KILLED, KILLED },
 	{ "prctl(PR_SET_DUMPABLE)", try_dumpable, KILLED, KILLED },
 	{ "executable memory", try_mmap_exec, REFUSED, REFUSED },
