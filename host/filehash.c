@@ -63,6 +63,13 @@ void file_id_of(const struct stat *st, struct file_id *id)
 	id->ctime = st->st_ctim;
 }
 
+void file_id_of_exe(const struct stat *st, struct file_id *id)
+{
+	file_id_of(st, id);
+	if (st->st_uid == 0 && S_ISREG(st->st_mode) && (st->st_mode & (S_IWGRP | S_IWOTH)) == 0)
+		memset(&id->ctime, 0, sizeof id->ctime);
+}
+
 static int same_time(const struct timespec *a, const struct timespec *b)
 {
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;

@@ -293,7 +293,7 @@ static enum tao_err identify(struct work *w)
 		e = measure_file(w->cache, w->exe_fd, w->exe_path, w->m->exe);
 	if (e != TAO_OK)
 		return e;
-	file_id_of(&st, &w->m->id);
+	file_id_of_exe(&st, &w->m->id);
 	w->m->is_interpreter = w->m->is_script ||
 	                       measure_is_interpreter(w->m->copy_fd < 0 ? w->exe_path : w->rq->path);
 	return TAO_OK;

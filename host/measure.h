@@ -27,7 +27,7 @@
  *
  * What is measured is what runs: a file that root owns and nobody else may
  * write, in directories for which the same holds, is executed in place, and
- * recognised afterwards by device, inode, size and times of /proc/PID/exe. Anything else is copied
+ * recognised afterwards by device, inode, size and time of change of /proc/PID/exe. Anything else is copied
  * into a sealed memfd and executed from there; such a path inside the manifest (interpreter,
  * library, config, script) is refused. On a development host (an ordinary user's)
  * files that only that user can write count as stable as well.
@@ -62,6 +62,9 @@ struct file_id {
 	struct timespec mtime, ctime;
 };
 void file_id_of(const struct stat *st, struct file_id *id);
+/* Of an executable, to know it again in /proc/PID/exe: without ctime if only root can write it. A
+ * package's upgrade links and unlinks the file that still runs, which changes no byte of it. */
+void file_id_of_exe(const struct stat *st, struct file_id *id);
 int file_id_equal(const struct file_id *a, const struct file_id *b);
 
 struct measure_request {

@@ -146,7 +146,7 @@ static enum tao_err read_exe(int dir, pid_t pid, struct file_id *id)
 		return e;
 	}
 	close(fd);
-	file_id_of(&st, id);
+	file_id_of_exe(&st, id);
 	return TAO_OK;
 }
 

@@ -360,7 +360,7 @@ static enum tao_err measure_hint(struct look *l)
 	if (st.st_size > (off_t)RUNNING_MAX_HINT)
 		return tao_fail(TAO_ELIMIT, "%s is larger than %llu bytes: start it with 'tao run'", l->path,
 		                RUNNING_MAX_HINT);
-	file_id_of(&st, &l->m->id);
+	file_id_of_exe(&st, &l->m->id);
 	return measure_file(l->cache, l->fd, l->path, l->m->exe);
 }
 

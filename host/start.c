@@ -86,7 +86,7 @@ static void find_tao(struct host *h)
 			return;
 	h->has_tao = S_ISREG(st.st_mode) && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0 &&
 	             (st.st_uid == 0 || st.st_uid == h->owner);
-	file_id_of(&st, &h->tao);
+	file_id_of_exe(&st, &h->tao);
 }
 
 /* Before there are threads: they inherit it. */

@@ -103,7 +103,7 @@ static void copy_comes_along(void)
 	ok_err(measure(path, NULL, &out), TAO_OK, "a program that anybody can write");
 	if (ok(out.copy_fd >= 0, "comes back as a copy")) {
 		fstat(out.copy_fd, &st);
-		file_id_of(&st, &id);
+		file_id_of_exe(&st, &id);
 		ok(file_id_equal(&id, &out.id), "which is what was measured");
 		ok(fcntl(out.copy_fd, F_GETFD) & FD_CLOEXEC, "close-on-exec");
 	}
