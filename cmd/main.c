@@ -51,6 +51,7 @@ const struct cmd cmd_table[] = {
 	  "  --measure program       the executable alone, where a rule says SelfContained\n"
 	  "  --openssl-conf FILE     another openssl.cnf than the host's; it is measured\n"
 	  "  --name LABEL            a name for people, in tao ps\n"
+	  "  --prepare               gets it its certificates, and does not execute it\n"
 	  "  --quiet                 no notices of the host\n"
 	  "The exit status is the program's; 127: no such program, 126: it cannot be started.\n" },
 	{ "ps", NULL, "[--long]", "lists the programs that run under the host", cmd_ps,

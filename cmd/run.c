@@ -18,7 +18,7 @@
 #define EXIT_NOT_FOUND 127
 #define PASSWD_BUF 16384
 
-enum { OPT_ENV = 1, OPT_CONFIG, OPT_MEASURE, OPT_OPENSSL, OPT_NAME, OPT_QUIET };
+enum { OPT_ENV = 1, OPT_CONFIG, OPT_MEASURE, OPT_OPENSSL, OPT_NAME, OPT_PREPARE, OPT_QUIET };
 
 static const struct option options[] = {
 	{ "env", required_argument, NULL, OPT_ENV },
@@ -26,6 +26,7 @@ static const struct option options[] = {
 	{ "measure", required_argument, NULL, OPT_MEASURE },
 	{ "openssl-conf", required_argument, NULL, OPT_OPENSSL },
 	{ "name", required_argument, NULL, OPT_NAME },
+	{ "prepare", no_argument, NULL, OPT_PREPARE },
 	{ "quiet", no_argument, NULL, OPT_QUIET },
 	{ NULL, 0, NULL, 0 },
 };
@@ -59,7 +60,7 @@ struct run {
 	struct list vars;        /* the program's environment */
 	char *openssl_conf;
 	const char *measure, *label;
-	int quiet;
+	int quiet, prepare;
 	char **args;             /* PROGRAM ARG... */
 	char *path;
 	int fd;                  /* the executable */
@@ -176,6 +177,9 @@ static enum tao_err take(struct run *r, int c)
 		return TAO_OK;
 	case OPT_NAME:
 		r->label = optarg;
+		return TAO_OK;
+	case OPT_PREPARE:
+		r->prepare = 1;
 		return TAO_OK;
 	default:
 		r->quiet = 1;
@@ -347,6 +351,10 @@ static int run(struct cmd_env *env, struct run *r)
 		e = ask_host(env, r, &rs, fds, &n_fds);
 	for (size_t i = 0; e == TAO_OK && !r->quiet && i < rs->n_notices; i++)
 		cmd_notice(env, rs->notices[i]);
+	if (e == TAO_OK && r->prepare) {
+		status = rs->n_notices > 0;
+		goto out;
+	}
 	if (e == TAO_OK)
 		e = build_env(r, rs);
 	if (e == TAO_OK)
@@ -355,6 +363,7 @@ static int run(struct cmd_env *env, struct run *r)
 		status = become(env, r, fds[1]);
 	else
 		cmd_failed(env);
+out:
 	if (rs != NULL)
 		tao__run_response__free_unpacked(rs, NULL);
 	return status; /* the descriptors go with this process */

@@ -6,6 +6,8 @@
 
 #include "host.h"
 
+#define DOORS_MAX 256 /* of one instance: the processes of it that asked for one */
+
 struct door {
 	struct source source;
 	struct instance *inst;
@@ -17,9 +19,9 @@ static void door_destroy(struct host *h, struct source *s)
 
 	conn_drain(s->fd);
 	close(s->fd);
-	if (atomic_load(&d->inst->ended) && atomic_load(&d->inst->watched) == 0)
+	if (atomic_fetch_sub(&d->inst->door_open, 1) == 1 && atomic_load(&d->inst->ended) &&
+	    atomic_load(&d->inst->watched) == 0)
 		recall_watch(h, d->inst);
-	atomic_store(&d->inst->door_open, 0);
 	registry_settle(h->registry, d->inst);
 	instance_unref(d->inst);
 	free(d);
@@ -84,12 +86,29 @@ enum tao_err door_add(struct host *h, struct instance *i, int *program_end)
 	d->source.flow = FLOW_INSTANCE(i);
 	d->inst = instance_ref(i);
 	i->door = fstat(pair[1], &st) == 0 ? st.st_ino : 0;
-	atomic_store(&i->door_open, 1);
+	atomic_fetch_add(&i->door_open, 1);
 	e = loop_add(h, &d->source, EPOLLIN);
 	if (e != TAO_OK)
 		close(pair[1]);
 	else
 		*program_end = pair[1];
+	return e;
+}
+
+enum tao_err op_door(struct request *r)
+{
+	struct conn *c = r->c;
+	int end;
+	enum tao_err e;
+
+	if (c->n_send_fds > 0)
+		return tao_fail(TAO_EPROTO, "one Tao.Door at a time");
+	if (atomic_load(&r->inst->door_open) >= DOORS_MAX)
+		return tao_fail(TAO_ELIMIT, "%s has %d doors open: end some of its processes",
+		                r->inst->program, DOORS_MAX);
+	e = door_add(r->h, r->inst, &end);
+	if (e == TAO_OK)
+		c->send_fds[c->n_send_fds++] = end;
 	return e;
 }
 

@@ -148,7 +148,8 @@ struct instance {
 	atomic_uint conns;
 	atomic_uint keys;         /* made by it */
 	struct limit_rate costly;
-	atomic_int door_open, ended;
+	atomic_int door_open;     /* how many are */
+	atomic_int ended;
 	atomic_int watched;       /* until its process ends: how many watch */
 	int interpreter;          /* a key for the executable alone would be every script's */
 	enum instance_kind kind;
@@ -160,7 +161,7 @@ struct instance {
 	                           * learned is the start with these; else NULL */
 	size_t args_n;
 	char *unit;               /* system unit that it was registered in; "" if in none */
-	ino_t door;               /* inode of the program's end: who has it belongs here */
+	_Atomic ino_t door;       /* inode of the newest program's end: who has it belongs here */
 	atomic_int last_pid;      /* of the process that identified itself last */
 	atomic_int by_member;     /* its door is dead, but a member of it lives (recall.h) */
 	struct kept *kept;        /* recall's: what is in its file; NULL: none */
@@ -326,7 +327,7 @@ int conn_take_fd(int door, int *fd);
 
 /* ---- doors (door.c), who is calling (identify.c) ---- */
 
-/* Opens an instance's door: the program's end is the result. */
+/* Opens a door of an instance: the program's end is the result. */
 enum tao_err door_add(struct host *h, struct instance *i, int *program_end);
 /* Notices the end of the registered process. Takes over pidfd. */
 enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
@@ -391,7 +392,7 @@ void op_put_data(struct request *r, void *p, size_t n, const char *policy);
 enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_buf *store,
                         char ***out);
 
-op_fn op_hello, op_prove;
+op_fn op_hello, op_prove, op_door;
 op_fn op_get_name, op_extend_name, op_random, op_attest, op_seal, op_unseal, op_rollback_seal,
 	op_rollback_unseal, op_shared_secret, op_init_counter, op_get_counter;
 op_fn op_epoch, op_counters;

@@ -21,6 +21,7 @@ static const struct op ops[] = {
 	{ "Tao.GetPolicyCertificate", ANY, SMALL, op_policy_certificate, OP_QUICK, AUDIT_NONE },
 	{ "Tao.Hello", CONN_NEW, 0, op_hello, OP_QUICK, AUDIT_REFUSED },
 	{ "Tao.Prove", CONN_HELLO, SMALL, op_prove, OP_WAITS, AUDIT_REFUSED },
+	{ "Tao.Door", CONN_PROGRAM, 0, op_door, OP_QUICK | OP_COSTLY, AUDIT_REFUSED },
 	{ "Tao.GetTaoName", CONN_PROGRAM, SMALL, op_get_name, OP_QUICK, AUDIT_NONE },
 	{ "Tao.ExtendTaoName", CONN_PROGRAM, SMALL, op_extend_name, OP_SLOW, AUDIT_EACH },
 	{ "Tao.GetRandomBytes", CONN_PROGRAM, SMALL, op_random, OP_QUICK, AUDIT_NONE },

@@ -132,6 +132,8 @@ enum tao_err opaque_from_stub(struct prov *p, const void *der, size_t n, struct 
 	memcpy(k->name, k->stub.name, k->stub.name_n);
 	if (k->stub.sealed != NULL)
 		e = publish_own_id(k);
+	if (e == TAO_OK)
+		prov_keep_door(p);
 out:
 	if (e == TAO_OK)
 		*out = k;

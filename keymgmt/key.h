@@ -6,7 +6,8 @@
  * holds a private half only if the key was made for that (custody "program"). It is counted by reference and does not change
  * once OpenSSL has it, so threads share it freely.
  *
- * Making one from a stub asks nobody: the host may be down. The host is asked
+ * Making one from a stub needs nobody: the host may be down. (A process without a door then asks
+ * for one, tao/client.h.) The host is asked
  * when the key is used, with the stub's SHA-256 as key id, and gets the
  * stub itself (Tao.OpenKey) when it answers that it does not know the id. A
  * stub without sealed part is looked up by name (Tao.GetKey); a host that then

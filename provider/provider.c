@@ -179,7 +179,7 @@ static void guard(struct prov *p)
 {
 	int me;
 
-	if (!p->undumpable)
+	if (!p->undumpable || !tao_client_has_door(p->client))
 		return;
 	me = getpid();
 	if (atomic_load(&p->guarded) != me && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
@@ -202,6 +202,14 @@ enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *r
 		e = tao_client_call(p->client, op, body.p, body.n, reply);
 	tao_buf_free(&body);
 	return e;
+}
+
+void prov_keep_door(struct prov *p)
+{
+	if (p->setup != TAO_OK)
+		return;
+	tao_client_keep_door(p->client);
+	guard(p);
 }
 
 const char *prov_digest_word(struct prov *p, const char *name)
@@ -308,7 +316,6 @@ static int read_settings(struct prov *p)
 	p->client = tao_client_new(path, ms);
 	if (p->client == NULL)
 		return 0;
-	p->undumpable = p->undumpable && tao_client_has_door(p->client);
 	guard(p);
 	return 1;
 }

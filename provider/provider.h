@@ -64,7 +64,7 @@ struct prov {
 	OSSL_LIB_CTX *libctx;
 	OSSL_PROVIDER *inner;
 	struct tao_client *client;
-	int undumpable;      /* the setting, in a process with a door */
+	int undumpable;      /* the setting, for a process with a door */
 	atomic_int guarded;  /* the process that it was done in last */
 	enum tao_err setup; /* what is wrong with the settings, and the sentence */
 	char setup_why[TAO_WHY_MAX];
@@ -96,6 +96,10 @@ int prov_reason(const struct prov *p, enum tao_err e);
  * tao_client_call(). */
 enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
                        struct tao_buf *reply);
+
+/* A key was loaded: the process should have a door by the time it uses it, see
+ * tao_client_keep_door(). */
+void prov_keep_door(struct prov *p);
 
 /* A digest as the host calls it ("SHA256" for "SHA2-256"); the given name if it is none of those
  * that have several. */

@@ -21,6 +21,8 @@
 #define READ_CHUNK   8192
 #define QUICK_MS     50     /* an answer this quick costs no poll */
 #define KEEP_MAX     65536  /* bytes that an idle connection's buffer may keep */
+#define DOOR_MS      1000   /* for asking for a door, and until it is asked for again */
+#define DOOR_FIRST   100    /* its descriptor, if there may be so many */
 #define BUSY_WAIT_NS 500000 /* between looks for a free connection */
 
 /* ---- deadlines ---- */
@@ -448,14 +450,46 @@ struct pool {
 	struct slot slots[TAO_CLIENT_CONNS];
 };
 
+/* Those before it stay: another thread may be reading one. */
+struct door {
+	int fd;
+	dev_t dev;
+	ino_t ino;
+	struct door *before;
+};
+
 struct tao_client {
 	char *path;
 	int timeout_ms;
-	int door; /* -1: none */
-	dev_t door_dev;
-	ino_t door_ino;
+	_Atomic(struct door *) door; /* the newest; NULL: none */
+	_Atomic int64_t door_asked;  /* when one was asked for, last */
 	_Atomic(struct pool *) pool;
 };
+
+static int set_door(struct tao_client *cl, int fd)
+{
+	struct door *d = calloc(1, sizeof *d);
+	struct stat st;
+
+	if (d == NULL || fstat(fd, &st) != 0) {
+		free(d);
+		return 0;
+	}
+	*d = (struct door){ fd, st.st_dev, st.st_ino, atomic_load(&cl->door) };
+	while (!atomic_compare_exchange_weak(&cl->door, &d->before, d))
+		;
+	return 1;
+}
+
+/* The descriptor of the door, if it is still that; else -1. */
+static int door_of(const struct tao_client *cl)
+{
+	const struct door *d = atomic_load(&cl->door);
+	struct stat st;
+
+	return d != NULL && fstat(d->fd, &st) == 0 && st.st_dev == d->dev && st.st_ino == d->ino
+	       ? d->fd : -1;
+}
 
 /* TAO_DOOR=FD:INODE, as tao run sets it. */
 static void find_door(struct tao_client *cl)
@@ -465,15 +499,12 @@ static void find_door(struct tao_client *cl)
 	struct stat st;
 	int fd, used = 0;
 
-	cl->door = -1;
 	if (text == NULL || sscanf(text, "%d:%llu%n", &fd, &ino, &used) != 2 || text[used] != 0)
 		return;
 	if (fd < 0 || fstat(fd, &st) != 0 || !S_ISSOCK(st.st_mode) || st.st_ino != ino)
 		return;
 	fcntl(fd, F_SETFD, FD_CLOEXEC);
-	cl->door = fd;
-	cl->door_dev = st.st_dev;
-	cl->door_ino = st.st_ino;
+	set_door(cl, fd);
 }
 
 struct tao_client *tao_client_new(const char *path, int timeout_ms)
@@ -519,6 +550,10 @@ void tao_client_free(struct tao_client *cl)
 	if (cl == NULL)
 		return;
 	pool_free(atomic_load(&cl->pool));
+	for (struct door *d = atomic_load(&cl->door), *before; d != NULL; d = before) {
+		before = d->before;
+		free(d);
+	}
 	free(cl->path);
 	free(cl);
 }
@@ -574,23 +609,20 @@ static struct slot *slot_get(struct pool *p, int64_t deadline)
 
 int tao_client_has_door(const struct tao_client *cl)
 {
-	struct stat st;
-
-	return cl->door >= 0 && fstat(cl->door, &st) == 0 && st.st_dev == cl->door_dev &&
-	       st.st_ino == cl->door_ino;
+	return door_of(cl) >= 0;
 }
 
 /* A new connection through the door: the host gets one end of a pair. */
 static enum tao_err open_door(struct tao_client *cl, struct tao_conn *c, int64_t deadline)
 {
-	int pair[2];
+	int pair[2], door = door_of(cl);
 	enum tao_err e;
 
-	if (!tao_client_has_door(cl))
+	if (door < 0)
 		return tao_fail(TAO_ENOHOST, "this process has no door to a Tao host");
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
 		return tao_fail_sys("socketpair");
-	e = send_all(cl->door, (const uint8_t *)"", 1, pair[1], deadline);
+	e = send_all(door, (const uint8_t *)"", 1, pair[1], deadline);
 	close(pair[1]);
 	if (e != TAO_OK) {
 		close(pair[0]);
@@ -624,6 +656,53 @@ static enum tao_err connect_slot(struct tao_client *cl, struct slot *s, int64_t 
 	if (e != TAO_OK)
 		return e;
 	return tao_conn_identify(&s->conn, left_ms(deadline), NULL);
+}
+
+/* In the place of a dead door, so that no thread finds another descriptor under its number; else
+ * above those that programs use. */
+static void take_door(struct tao_client *cl, int fd)
+{
+	int old = door_of(cl), at;
+
+	if (old >= 0)
+		at = dup3(fd, old, O_CLOEXEC);
+	else
+		at = fcntl(fd, F_DUPFD_CLOEXEC, DOOR_FIRST);
+	if (at >= 0)
+		close(fd);
+	else
+		at = fd; /* the limit of open files is that low */
+	if (!set_door(cl, at))
+		close(at);
+}
+
+static int door_leads_somewhere(const struct tao_client *cl)
+{
+	struct pollfd p = { door_of(cl), POLLOUT, 0 };
+
+	return p.fd >= 0 && poll(&p, 1, 0) >= 0 && (p.revents & (POLLHUP | POLLERR)) == 0;
+}
+
+void tao_client_keep_door(struct tao_client *cl)
+{
+	int64_t now = now_ms(), asked = atomic_load(&cl->door_asked);
+	int ms = cl->timeout_ms < DOOR_MS ? cl->timeout_ms : DOOR_MS;
+	struct tao_conn c;
+	int fds[TAO_CALL_MAX_FDS];
+	size_t n = 0;
+
+	if (door_leads_somewhere(cl) || (asked != 0 && now - asked < DOOR_MS) ||
+	    !atomic_compare_exchange_strong(&cl->door_asked, &asked, now))
+		return;
+	tao_conn_init(&c);
+	if (tao_conn_open(&c, cl->path, ms) == TAO_OK &&
+	    tao_conn_identify(&c, left_ms(now + ms), NULL) == TAO_OK)
+		tao_conn_call(&c, "Tao.Door", NULL, 0, -1, left_ms(now + ms), NULL, fds, &n);
+	tao_conn_close(&c);
+	if (n > 0)
+		take_door(cl, fds[0]);
+	while (n > 1)
+		close(fds[--n]);
 }
 
 /* What is not the same when it is done twice. */

@@ -10,7 +10,7 @@
  * nothing until its first call.
  *
  * How a program reaches its host: through its door, the descriptor that `tao run` leaves open and names in
- * TAO_DOOR=FD:INODE; else by connecting to the socket path. Descriptors are close-on-exec; before each
+ * TAO_DOOR=FD:INODE, or one that it asked for since; else by connecting to the socket path. Descriptors are close-on-exec; before each
  * use their identity is checked with fstat, since daemons close and reuse numbers.
  *
  * Every call has a deadline (milliseconds), over all of its steps.
@@ -70,7 +70,15 @@ void tao_client_free(struct tao_client *cl);
  * host may have carried out before it ended, is not made twice: TAO_ENOHOST says so. */
 enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
                              struct tao_buf *reply);
-/* 1 if the process got a door: it was started by tao run. */
+/*
+ * For a program that has read a key, and may be about to give up its rights or root directory: if
+ * its door is gone (it closed it, it executed itself anew, the host ended since), asks the
+ * host for another by way of the socket path. Where there is one, that costs two system calls.
+ * Where the host does not know the process, or does not answer within a second,
+ * it stays without; it is not asked again within a second. Leaves tao_why() as it likes.
+ */
+void tao_client_keep_door(struct tao_client *cl);
+/* 1 if the process has a door: it was started by tao run. */
 int tao_client_has_door(const struct tao_client *cl);
 /* The socket path, for sentences. */
 const char *tao_client_path(const struct tao_client *cl);

@@ -184,7 +184,7 @@ is((hosted('door', 'identify', 'burst 40 Tao.GetRandomBytes 10808040'))[-1], '40
 # States: n new, by the socket; h Hello sent; p a program. d: new, through a door.
 my %states = ('Tao.Sign' => 'p', 'Tao.Decrypt' => 'p', 'Tao.Derive' => 'p', 'Tao.OpenKey' => 'p', 'Tao.GetKey' => 'p', 'Tao.GetCertificate' => 'p',
 	'Tao.ListKeys' => 'p', 'Tao.GenerateKey' => 'p', 'Tao.GetPolicyCertificate' => 'ndhp', 'Tao.Hello' => 'nd',
-	'Tao.Prove' => 'h', 'Tao.GetTaoName' => 'p', 'Tao.ExtendTaoName' => 'p', 'Tao.GetRandomBytes' => 'p',
+	'Tao.Prove' => 'h', 'Tao.Door' => 'p', 'Tao.GetTaoName' => 'p', 'Tao.ExtendTaoName' => 'p', 'Tao.GetRandomBytes' => 'p',
 	'Tao.Attest' => 'p', 'Tao.Seal' => 'p', 'Tao.Unseal' => 'p', map({ ("Tao.$_" => 'p') } qw(GetSharedSecret
 	InitCounter GetCounter RollbackProtectedSeal RollbackProtectedUnseal)), map { ("Host.$_" => 'n') } qw(Run NewKey
 	ImportKey RotateKey DeleteKey Keys Key Cert Status Ps Doctor Trust Policy AddFact RemoveFact Epoch Counters Log Shutdown));
