@@ -153,9 +153,14 @@ static enum tao_err find_for_use(struct request *r, const ProtobufCBinaryData *i
                                  struct held_key **k)
 {
 	enum tao_err e = custody_find(r->h, id->data, id->len, k);
+	struct key_facts f;
 
 	if (e != TAO_OK)
 		return e;
+	held_key_facts(*k, &f);
+	/* The answer to Tao.OpenKey brings the key: who asks for that uses it by itself. */
+	if (strcmp(f.custody, "program") == 0)
+		return tao_fail(TAO_EUNKNOWNKEY, "key %s is used in its program: open it", f.name);
 	if (custody_is_slow(*k) && !r->may_be_slow)
 		return OP_LATER;
 	note_key(r, *k);

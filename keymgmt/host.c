@@ -47,8 +47,7 @@ static enum tao_err with_name(const struct opaque *k, enum tao_err e)
 	return tao_fail(e, "key %s: %s", k->name, tao_why());
 }
 
-/* Of custody "program": from here on the key is in this process, which asks no more. */
-static enum tao_err take_private(struct opaque *k, const Tao__KeyResponse *m)
+enum tao_err opaque_take_private(struct opaque *k, const Tao__KeyResponse *m)
 {
 	const uint8_t *at = m->private_key.data;
 	EVP_PKEY *priv, *none = NULL;
@@ -85,7 +84,7 @@ static enum tao_err open_sealed(struct opaque *k)
 	if (e == TAO_OK && memcmp(r.key->key_id.data, atomic_load(&k->id)->id, REPLY_ID_LEN) != 0)
 		e = tao_fail(TAO_EPROTO, "the Tao host opened another key: see 'tao status'");
 	if (e == TAO_OK)
-		e = take_private(k, r.key);
+		e = opaque_take_private(k, r.key);
 	reply_free(&r);
 	tao_buf_free(&body);
 	return e;
@@ -104,7 +103,7 @@ static enum tao_err open_named(struct opaque *k)
 		e = tao_fail(TAO_EALTERED, "the Tao host has another key of this name than the "
 		             "file: write the file again with 'tao key pem %s'", k->name);
 	if (e == TAO_OK)
-		e = take_private(k, r.key);
+		e = opaque_take_private(k, r.key);
 	if (e == TAO_OK)
 		e = opaque_publish_id(k, r.key->key_id.data);
 	reply_free(&r);

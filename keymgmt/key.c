@@ -156,6 +156,12 @@ enum tao_err opaque_from_host(struct prov *p, const char *name, struct opaque **
 		e = tao_fail(TAO_EPROTO, "the Tao host gave another key than %s: see 'tao status'",
 		             name);
 	}
+	if (e == TAO_OK)
+		e = opaque_take_private(*out, r.key);
+	if (e != TAO_OK) {
+		opaque_free(*out);
+		*out = NULL;
+	}
 	reply_free(&r);
 	return e;
 }

@@ -113,6 +113,8 @@ enum tao_err opaque_decrypt(struct opaque *k, const struct opaque_unpad *how, co
 enum tao_err opaque_derive(struct opaque *k, const uint8_t *peer, size_t n, struct tao_buf *secret);
 size_t opaque_secret_size(const struct opaque *k);
 
+/* Of custody "program": from here on the key is in this process, which asks no more. */
+enum tao_err opaque_take_private(struct opaque *k, const Tao__KeyResponse *m);
 /* Has the host open the key, which recomputes the public half. */
 enum tao_err opaque_open(struct opaque *k);
 /* Threads may publish at once; what one of them reads stays valid. */

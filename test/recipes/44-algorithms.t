@@ -152,6 +152,28 @@ for my $key (qw(drsa2048 ap256)) {
 		qr/to be signed/, "$key: the message");
 }
 
+# --- custody program: used in the application, by URI and by stub, without a request for each use
+
+for my $t (@types, { type => 'rsa-pss-2048' }) {
+	my $key = "c$t->{type}";
+	ok_run([$host->cmd('key', 'new', $key, '--type', $t->{type}, qw(--custody program --for), $openssl)], "$key: for use in the program");
+	spew("$dir/$key.pub", ok_run([tao_openssl('pkey', '-pubout', '-in', "tao:$key")], 'its public half')->{out});
+	tls($key, '1_3');
+	my $log = sub { scalar(() = run($host->cmd('log', '10000'))->{out} =~ /Tao.Sign key=\Q$key\E/g) };
+	for my $from ("tao:$key", $host->dir . "/keys/$>/$key.pem") {
+		my @sign = $t->{type} eq 'ed25519' ? (qw(pkeyutl -sign -rawin -inkey), $from, '-in', "$dir/msg", '-out', "$dir/sig")
+		    : (qw(dgst -sha256 -sign), $from, '-out', "$dir/sig", "$dir/msg");
+		ok_run([tao_openssl(@sign)], "$key: signs, from $from");
+		my @verify = $t->{type} eq 'ed25519'
+		    ? (qw(pkeyutl -verify -rawin -pubin -inkey), "$dir/$key.pub", '-in', "$dir/msg", '-sigfile', "$dir/sig")
+		    : (qw(dgst -sha256 -verify), "$dir/$key.pub", '-signature', "$dir/sig", "$dir/msg");
+		ok_run([$openssl, @verify], 'verifies');
+	}
+	is($log->(), 0, "$key: the host made no signature");
+	fails_with([tao_openssl('pkey', '-in', "tao:$key", '-outform', 'DER', '-traditional', '-out', '/dev/null')], qr/private|stub/i,
+		"$key: is not exported");
+}
+
 # --- made through OpenSSL
 
 for my $t (@types, { type => 'x25519', gen => ['X25519'] }, { type => 'rsa-pss-2048', gen => [qw(RSA-PSS)] }) {
