@@ -90,7 +90,9 @@ is(name((hosted("exec $other $socket", @whoami, "exec $raw $socket", @whoami))[-
 sub env_exec { return ("exec /usr/bin/env @_ $other $socket", @whoami) }
 refused((hosted(env_exec("$_=/x")))[-1], qr/^15 .*\b$_\b/, "started with $_ it gets no name")
     for qw(LD_LIBRARY_PATH LD_AUDIT GLIBC_TUNABLES OPENSSL_MODULES OPENSSL_ENGINES);
-refused((hosted(env_exec('LD_PRELOAD=libz.so.1')))[-1], qr/^15 .*LD_PRELOAD/, 'nor with LD_PRELOAD');
+# A build with sanitizers starts only with its runtime in front.
+my $preload = 'LD_PRELOAD=' . join ':', map { $_ // () } preload_env()->{LD_PRELOAD}, 'libz.so.1';
+refused((hosted(env_exec($preload)))[-1], qr/^15 .*LD_PRELOAD/, 'nor with LD_PRELOAD');
 is(name((hosted(env_exec('GREETING=hello')))[-1]), $want, 'what else is in its environment does not matter');
 is(name((hosted(env_exec('-u', 'OPENSSL_CONF')))[-1]), $want, 'without OPENSSL_CONF it is the host\'s');
 spew("$dir/conf", "openssl_conf = x\n");
@@ -235,7 +237,7 @@ like((beside(@whoami, call('Tao.GetCertificate', field(1, 'kexact'))))[-1], qr/^
 my ($domain) = name((beside(@whoami))[-1]) =~ $process;
 ok_run([ $open_host->cmd('policy', 'add', "TrustedProgram(key([$domain]).Process(_, $<, _))") ], 'a rule that names it');
 like((beside(@whoami, call('Tao.GetCertificate', field(1, 'kexact'))))[-1], qr/^ok/, 'does');
-like(name((hosted("exec /usr/bin/env LD_PRELOAD=libz.so.1 $other $there", @whoami, { by => $open_host }))[-1]),
+like(name((hosted("exec /usr/bin/env $preload $other $there", @whoami, { by => $open_host }))[-1]),
 	qr/\.Process\(/, 'what cannot be measured inside a program is a Process');
 like(name((hosted("exec $other $there", @whoami, { by => $open_host }))[-1]), qr/\.Measured\(/, 'what can is not');
 

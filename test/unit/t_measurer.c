@@ -423,6 +423,7 @@ static int child_says(const void *p, size_t n, int with_fd)
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
 		exit(99);
+	fflush(stdout); /* the measurer's own child leaves with exit(3) */
 	pid = fork();
 	if (pid == 0) {
 		close(pair[0]);
