@@ -15,6 +15,7 @@
 #include <openssl/err.h>
 
 #include "../tao/file.h"
+#include "../tls/tls.h"
 #include "config.h"
 
 #define CONF_MAX (1u << 20)         /* bytes of an openssl.cnf */
@@ -423,6 +424,61 @@ static void check_ssl(struct check *c)
 	          section, section, all == NULL ? "missing" : "empty");
 }
 
+/* The entry of [init] whose section loads tao_tls.so; its place. NULL: there is none. */
+static const CONF_VALUE *find_tls(struct check *c, int *place)
+{
+	STACK_OF(CONF_VALUE) *all = NCONF_get_section(c->conf, c->init);
+
+	for (int i = 0; all != NULL && i < sk_CONF_VALUE_num(all); i++) {
+		const CONF_VALUE *v = sk_CONF_VALUE_value(all, i);
+		const char *path = value(c, v->value, "path");
+		const char *base = path != NULL ? strrchr(path, '/') : NULL;
+
+		if (base != NULL && strcmp(base, "/tao_tls.so") == 0) {
+			*place = i;
+			return v;
+		}
+	}
+	return NULL;
+}
+
+static int place_of(const struct check *c, const char *name)
+{
+	STACK_OF(CONF_VALUE) *all = NCONF_get_section(c->conf, c->init);
+
+	for (int i = 0; all != NULL && i < sk_CONF_VALUE_num(all); i++)
+		if (strcmp(sk_CONF_VALUE_value(all, i)->name, name) == 0)
+			return i;
+	return -1;
+}
+
+/* Without the TLS module all works, but a renewed certificate needs a reload. */
+static void check_tls(struct check *c)
+{
+	int place;
+	const CONF_VALUE *v = find_tls(c, &place);
+	const char *path, *renew;
+	char *end;
+
+	if (v == NULL)
+		return;
+	path = value(c, v->value, "path");
+	renew = value(c, v->value, "renew");
+	if (access(path, R_OK) != 0)
+		cmd_found(c->f, CMD_BAD, line_of(c, v->value, "path"), "path = %s: %s; OpenSSL then skips "
+		          "all that comes after %s in [%s]", path, strerror(errno), v->name, c->init);
+	else if (place < place_of(c, "providers"))
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name), "%s comes before providers in [%s]: "
+		          "put it behind", v->name, c->init);
+	else if (renew != NULL && (strtoul(renew, &end, 10) > TLS_RENEW_MAX || *end != 0 || *renew < '0' ||
+	                           *renew > '9'))
+		cmd_found(c->f, CMD_BAD, line_of(c, v->value, "renew"), "renew = %s: give a number of "
+		          "seconds, at most %d, or 0", renew, TLS_RENEW_MAX);
+	else
+		cmd_found(c->f, CMD_GOOD, line_of(c, c->init, v->name), "the TLS module is loaded behind the "
+		          "providers: renewed certificates need no reload");
+}
+
 static void check_permissions(struct check *c, const char *path)
 {
 	struct stat st;
@@ -482,6 +538,7 @@ void cmd_examine_conf(const char *path, struct cmd_findings *f)
 		check_providers(&c);
 		check_properties(&c);
 		check_ssl(&c);
+		check_tls(&c);
 	}
 out:
 	ERR_clear_error();

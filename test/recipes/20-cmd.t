@@ -153,6 +153,7 @@ my %fill = (SCRIPT => srctop() . '/Configure', LIBRARY => library(), SOCKET => "
 # A module that is never loaded here: it only needs the right name in it.
 my $module = module_dir() . '/tao.so';
 $fill{MODULE} = $module;
+$fill{TLS} = module_dir() . '/tao_tls.so';
 
 for my $path (sort glob srctop() . '/test/data/conf/*.cnf') {
 	my $name = basename($path, '.cnf');
