@@ -58,8 +58,56 @@ for my $version (qw(1_3 1_2)) {
 	ok_run([$host->cmd('trust', $openssl, '--remove', '--serves', 'two.test')], 'the name is taken back');
 	shows($port, sub { ($_[0]{names} // '') eq 'one.test' }, 'and gone from the certificate');
 
-	# The host goes: the last good one stays, and the sealed key is asked for in vain.
 	$server->stop;
 }
+
+# --- nginx: three renewals and one rotation of its key, under load, without one reload
+
+my ($nginx) = grep { -x } qw(/usr/sbin/nginx /usr/bin/nginx);
+my $port = free_port();
+my $logs = "$dir/nginx";
+mkdir $logs;
+ok_run([$host->cmd(qw(key new site --for), $nginx)], 'a key for nginx');
+ok_run([$host->cmd('trust', $nginx, '--serves', 'one.test')], 'which serves one.test');
+my $stub = $host->dir . "/keys/$>/site.pem";
+my $cert = $host->dir . "/certs/$>/site.pem";
+my $user = $> == 0 ? 'user www-data;' : '';
+spew("$dir/nginx.conf", <<"END");
+daemon off; $user worker_processes 2; pid $logs/pid; error_log stderr info;
+events { worker_connections 256; }
+http {
+	access_log off; client_body_temp_path $logs/b; proxy_temp_path $logs/p; fastcgi_temp_path $logs/f;
+	uwsgi_temp_path $logs/u; scgi_temp_path $logs/s;
+	server { listen 127.0.0.1:$port ssl; ssl_certificate $cert; ssl_certificate_key $stub; return 200 "hello\n"; }
+}
+END
+my $server = spawn($host->cmd('run', '--openssl-conf', $quick, '--', $nginx, '-c', "$dir/nginx.conf"));
+wait_for(sub { shown($port)->{serial} }, 30) or diag($server->log);
+
+# Two clients, each handshake a new process, which verifies.
+my $client = "while test ! -e $dir/stop; do $openssl s_client -connect 127.0.0.1:$port -CAfile $policy -verify_return_error"
+    . " </dev/null >$dir/last.\$\$ 2>&1 && echo good || { echo failed; cat $dir/last.\$\$; }; done";
+my @load = map { spawn('/bin/sh', '-c', $client) } 1, 2;
+my $before = shown($port);
+my %serials = ($before->{serial} => 1);
+for my $name (qw(two.test three.test four.test)) {
+	ok_run([$host->cmd('trust', $nginx, '--serves', $name)], "nginx serves $name, too");
+	my $now = shows($port, sub { ($_[0]{names} // '') =~ /\b\Q$name\E/ }, 'its certificate is renewed');
+	is($now->{key}, $before->{key}, 'the key is the same');
+	$serials{ $now->{serial} // '' } = 1;
+}
+is(scalar keys %serials, 4, 'each certificate is another one');
+ok_run([$host->cmd(qw(key rotate site))], 'the key is rotated');
+my $after = shows($port, sub { $_[0]{key} && $_[0]{key} ne $before->{key} }, 'nginx shows the new key');
+is($after->{names}, 'four.test one.test three.test two.test', 'with a certificate for the same names');
+shows($port, sub { $_[0]{key} && $_[0]{key} eq $after->{key} }, 'again') for 1 .. 3;
+ok(wait_for(sub { $load[0]->log =~ /(?:good\n){5}\z/ }, 30), 'clients go on');
+spew("$dir/stop", '');
+$_->wait(30) for @load;
+my $said = join '', map { $_->log } @load;
+cmp_ok(scalar(() = $said =~ /^good$/mg), '>=', 20, 'there was load');
+unlike($said, qr/failed/, 'and no handshake failed') or diag(substr $said =~ s/^good\n//mgr, 0, 4000);
+is(scalar(() = $server->log =~ /reconfiguring/g), 0, 'nginx was never reloaded');
+$server->stop('QUIT');
 
 done_testing();
