@@ -5,6 +5,7 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <openssl/crypto.h>
@@ -18,6 +19,8 @@
 #define KEEP_MAX 65536        /* bytes that a buffer of an idle connection may keep */
 #define LATER 2               /* answer_some(): see there */
 #define UNCOUNTED 16384       /* bytes of a connection's buffers that are not worth counting */
+#define START_TRIES 50        /* to see what a process executes ... */
+#define START_PAUSE 1000000   /* ... nanoseconds apart */
 #define MAX_FDS 253           /* descriptors with one message: Linux's SCM_MAX_FD */
 
 #ifndef SCM_PIDFD
@@ -414,6 +417,22 @@ static enum tao_err count_memory(struct host *h, struct conn *c)
 	return limit_memory(&h->conf, c->source.user, was, now);
 }
 
+/* tao run's end closes at its execve(): nothing else has been started since, and the kernel may not
+ * be through with it. 0: this is for a thread that may wait. */
+static int learn_start(struct host *h, struct conn *c, int may_wait)
+{
+	static const struct timespec pause = { 0, START_PAUSE };
+	int known = c->ran == NULL || instance_learn(h, c->ran);
+
+	if (!may_wait)
+		return known;
+	for (int i = 0; i < START_TRIES && !known && !atomic_load(&c->ran->ended); i++) {
+		nanosleep(&pause, NULL);
+		known = instance_learn(h, c->ran);
+	}
+	return 1;
+}
+
 static void conn_ready(struct host *h, struct source *s, uint32_t events)
 {
 	struct conn *c = (struct conn *)s;
@@ -431,7 +450,10 @@ static void conn_ready(struct host *h, struct source *s, uint32_t events)
 		did = -1;
 	}
 	if (did < 0 || sent < 0) {
-		loop_remove(h, s);
+		if (learn_start(h, c, events == 0))
+			loop_remove(h, s);
+		else
+			loop_defer(h, s, POOL_WAITS);
 		return;
 	}
 	if (did == LATER && sent == 1) {
@@ -459,9 +481,6 @@ static void conn_destroy(struct host *h, struct source *s)
 	if (c->passed_fd >= 0)
 		conn_close_foreign(c->passed_fd);
 	drop_send_fds(c);
-	/* tao run's end closes at its execve(): nothing else has been started since. */
-	if (c->ran != NULL)
-		instance_learn(h, c->ran);
 	instance_unref(c->ran);
 	limit_memory(&h->conf, s->user, c->memory, 0);
 	limit_disconnect(h->limits, s->user, counted == NULL);

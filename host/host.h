@@ -154,7 +154,8 @@ struct instance {
 	int interpreter;          /* a key for the executable alone would be every script's */
 	enum instance_kind kind;
 	atomic_ullong exec;       /* struct process_view's, of the registered start; 0: not learned.
-	                           * Who runs an interpreter belongs here only by the same exec. */
+	                           * Who runs an interpreter, or is not uid, belongs here only by the same
+	                           * exec. */
 	uint64_t before;          /* the exec of the registering process until it executes the program:
 	                           * who is still that is no part of it */
 	char *args;               /* end of an interpreter's arguments, each ended by NUL: what is
@@ -205,8 +206,8 @@ void registry_restore(struct registry *r, struct instance *i);
  * Whose process this is, by descent and by system unit; v is what it is now, or
  * NULL to have it looked up. *out: the instance that it is of, since it or its
  * nearest such ancestor is the registered process or a member (recall.h), or it
- * is in the same system unit, and it runs as that one does. *around: if there is no *out, the
- * instance inside which it runs another executable. Each is NULL or a
+ * is in the same system unit, and it runs as that one does and is its own. *around: if there is no
+ * *out, the instance inside which it runs something else. Each is NULL or a
  * reference of the caller's; with neither, TAO_ENOTRUN.
  */
 enum tao_err registry_find(struct host *h, pid_t pid, const struct process_view *v,
@@ -216,6 +217,11 @@ enum tao_err registry_find(struct host *h, pid_t pid, const struct process_view 
 enum tao_err instance_is_measured(const struct instance *i);
 /* 1 if a process of i may look like this: the same file, and of an interpreter the same start. */
 int instance_runs_as(const struct instance *i, const struct process_view *v);
+/* 1 if it was the instance's user that executed what this process is: it is still his, or is the
+ * registered start, or descends from such a process with no execve() in between. Whoever else
+ * executes the instance's file decides what is in its environment, and is himself. May ask the
+ * measurer. */
+int instance_is_own(struct host *h, const struct instance *i, const struct process_view *v);
 /* The instance whose door has one of these inodes, or NULL: for people's questions only. */
 struct instance *registry_by_door(struct registry *r, const uint64_t *inodes, size_t n);
 /* Its first process lives, or who has its door, or a member. */
@@ -303,7 +309,7 @@ struct conn {
 	uint8_t challenge[TAO_CHALLENGE_LEN];
 	struct instance *via;     /* whose door it came through */
 	struct instance *inst;    /* set in CONN_PROGRAM */
-	struct instance *ran;     /* an interpreter that was registered here; starts when this closes */
+	struct instance *ran;     /* what was registered here; starts when this closes */
 	enum pool later;          /* which pool its next request is for */
 	int charged;              /* that request was counted as a costly one */
 	size_t memory;            /* bytes of its buffers that are counted for its user */
@@ -331,9 +337,9 @@ int conn_take_fd(int door, int *fd);
 enum tao_err door_add(struct host *h, struct instance *i, int *program_end);
 /* Notices the end of the registered process. Takes over pidfd. */
 enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
-/* Learns which exec is the start of i, an interpreter, if the registered process runs it, with its
- * arguments, by now. */
-void instance_learn(struct host *h, struct instance *i);
+/* Learns which exec is the start of i, if the registered process runs it by now, as its user, and an
+ * interpreter with its arguments. 0: not yet. */
+int instance_learn(struct host *h, struct instance *i);
 enum tao_err conn_hello(struct host *h, struct conn *c);
 /* Also refuses when more than Tao.Prove has arrived: clients wait for its answer. */
 /* OP_LATER, with nothing done, if the process has to be measured and !may_be_slow. */

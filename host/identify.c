@@ -46,17 +46,26 @@ static enum tao_err nothing_behind(const struct conn *c)
 	return tao_fail(TAO_EPROTO, "a request came before Tao.Prove was answered");
 }
 
-void instance_learn(struct host *h, struct instance *i)
+int instance_learn(struct host *h, struct instance *i)
 {
 	struct process_view v;
+	enum tao_err e;
 
-	if (!i->interpreter || i->args_n == 0 || atomic_load(&i->exec) != 0)
-		return;
-	if (measurer_started(h->measurer, i->pid, i->args, i->args_n, &v) == TAO_OK &&
-	    v.start == i->start && file_id_equal(&v.exe, &i->file)) {
-		atomic_store(&i->exec, v.exec);
-		recall_changed(i);
-	}
+	if ((i->interpreter && i->args_n == 0) || atomic_load(&i->exec) != 0)
+		return 1;
+	e = i->interpreter ? measurer_started(h->measurer, i->pid, i->args, i->args_n, &v)
+	                   : measurer_process(h->measurer, i->pid, &v);
+	if (e != TAO_OK || v.start != i->start || v.uid != i->uid || v.exec == 0 ||
+	    v.exec == i->before || !file_id_equal(&v.exe, &i->file))
+		return 0;
+	atomic_store(&i->exec, v.exec);
+	recall_changed(i);
+	return 1;
+}
+
+static int is_of(struct host *h, const struct instance *i, const struct process_view *v)
+{
+	return instance_runs_as(i, v) && instance_is_own(h, i, v);
 }
 
 /* The instance that this process belongs to, or is inside of, or neither. */
@@ -66,7 +75,7 @@ static enum tao_err find(struct host *h, struct conn *c, const struct process_vi
 	enum tao_err e;
 
 	*out = *around = NULL;
-	if (c->via != NULL && instance_runs_as(c->via, v)) {
+	if (c->via != NULL && is_of(h, c->via, v)) {
 		*out = instance_ref(c->via);
 		return TAO_OK;
 	}
@@ -81,16 +90,18 @@ static enum tao_err find(struct host *h, struct conn *c, const struct process_vi
 }
 
 /* The installed tao, started by a program itself, speaks for that program:
- * scripts have no other voice. */
+ * scripts have no other voice. An orphan's parent did not start it, but whoever
+ * did could not have done so as another user. */
 static struct instance *spoken_for(struct host *h, struct conn *c, const struct process_view *v)
 {
 	struct process_view parent;
 	struct instance *i, *around;
 
 	if (!h->has_tao || !file_id_equal(&v->exe, &h->tao) ||
-	    measurer_process(h->measurer, v->ppid, &parent) != TAO_OK || parent.start > v->start)
+	    measurer_process(h->measurer, v->ppid, &parent) != TAO_OK || parent.start > v->start ||
+	    parent.uid != v->uid)
 		return NULL;
-	if (c->via != NULL && instance_runs_as(c->via, &parent))
+	if (c->via != NULL && is_of(h, c->via, &parent))
 		return instance_ref(c->via);
 	registry_find(h, parent.pid, &parent, &i, &around);
 	instance_unref(around);
@@ -106,13 +117,14 @@ static enum tao_err whose(struct host *h, struct conn *c, const struct process_v
 
 	if (e == TAO_OK && around != NULL) {
 		instance_learn(h, around);
-		i = instance_runs_as(around, v) ? instance_ref(around) : spoken_for(h, c, v);
+		i = is_of(h, around, v) ? instance_ref(around) : spoken_for(h, c, v);
 		e = TAO_OK;
 	}
 	if (i == NULL && h->has_tao && file_id_equal(&v->exe, &h->tao))
 		/* Named for itself it would seal and sign for whoever calls it. */
 		e = tao_fail(TAO_ENOTRUN, "tao speaks here for the program that starts it, if that is one "
-		             "that 'tao run' started: this one's parent is not, or is another executable");
+		             "that 'tao run' started: this one's parent is not, or is another executable, or "
+		             "another user's");
 	else if (i == NULL && inside_may(h, around))
 		e = may_be_slow ? inside_name(h, c, v, around, &i) : OP_LATER;
 	instance_unref(around);

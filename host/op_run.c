@@ -361,7 +361,7 @@ static enum tao_err do_run(struct run *run)
 	if (e == TAO_OK)
 		e = settings(run);
 	copy = run->m.copy_fd >= 0;
-	if (e == TAO_OK && run->inst->interpreter)
+	if (e == TAO_OK)
 		run->r->c->ran = instance_ref(run->inst);
 	if (e == TAO_OK)
 		e = open_door(run);

@@ -251,6 +251,22 @@ int instance_runs_as(const struct instance *i, const struct process_view *v)
 	return i->kind != INSTANCE_PROCESS || i->uid == v->uid;
 }
 
+int instance_is_own(struct host *h, const struct instance *i, const struct process_view *v)
+{
+	uint64_t exec = atomic_load(&i->exec), start = v->start;
+	struct process_view at = *v;
+
+	for (int n = 0; n < MAX_ANCESTORS && at.exec == v->exec && at.start <= start; n++) {
+		if (at.uid == i->uid || (exec != 0 && at.exec == exec))
+			return 1;
+		start = at.start;
+		if (at.exec == 0 || at.ppid <= 1 ||
+		    measurer_process(h->measurer, at.ppid, &at) != TAO_OK)
+			break;
+	}
+	return 0;
+}
+
 enum tao_err instance_is_measured(const struct instance *i)
 {
 	if (i->kind != INSTANCE_PROCESS)
@@ -359,6 +375,11 @@ enum tao_err registry_find(struct host *h, pid_t pid, const struct process_view 
 		look_up_descent(h, v, out, around);
 	if (v != NULL && *out == NULL)
 		look_up_unit(h, v, out, around);
+	if (*out != NULL && !instance_is_own(h, *out, v)) {
+		instance_unref(*around);
+		*around = *out;
+		*out = NULL;
+	}
 	if (*out != NULL) {
 		instance_unref(*around);
 		*around = NULL;

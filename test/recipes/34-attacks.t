@@ -181,14 +181,27 @@ SKIP: {
 # --- another user
 
 SKIP: {
-	skip 'another user: only root can be one', 3 if $<;
-	skip 'another user: setpriv is not there', 3 if !-x '/usr/bin/setpriv';
-	skip 'another user: it cannot reach the build tree', 3
+	skip 'another user: only root can be one', 11 if $<;
+	skip 'another user: setpriv is not there', 11 if !-x '/usr/bin/setpriv';
+	skip 'another user: it cannot reach the build tree', 11
 	    if run('setpriv', "--reuid=$NOBODY", '--clear-groups', 'test', '-x', $raw)->{status} != 0;
 	my $as = "/usr/bin/setpriv --reuid=$NOBODY --clear-groups";
 	is(name((hosted("exec $as $other $socket", @whoami))[-1]), $want =~ s/, 0\)\.Policy/, $NOBODY).Policy/r,
 		'executed as another user, it is that user\'s');
-	is(name((hosted("exec $as $raw $socket", @whoami))[-1]), $own, 'the same program stays the instance');
+	# Who executes a file with what he likes in its environment is not its instance.
+	my $theirs = $own =~ s/, 0\)\.Policy/, $NOBODY).Policy/r;
+	is(name((hosted("exec $as $raw $socket", @whoami))[-1]), $theirs, 'so is the same program');
+	is(name((hosted("exec $as $raw $socket", 'door', 'identify'))[-1]), $theirs, 'through the door, too');
+	is(name((hosted("fork exec $as $raw $socket connect identify"))[-1]),
+		name((hosted({ cmd => [ $raw, $socket, @whoami ] }))[-1]) =~ s/, 0\)\.Policy/, $NOBODY).Policy/r,
+		'and as a child');
+	refused((hosted("exec $as /usr/bin/env LD_PRELOAD=libz.so.1 $raw $socket", @whoami))[-1],
+		qr/^15 .*LD_PRELOAD/, 'which with LD_PRELOAD is nobody');
+	is(name((hosted("setuid $NOBODY", @whoami))[-1]), $own, 'one that gives up its rights itself stays the instance');
+	is(name((hosted("fork setuid $NOBODY; connect; identify"))[-1]), $own, 'so does its child');
+	# That an orphan became the child of a process of the instance says nothing.
+	like(told($raw, $socket, "orphan 0 $tao name"), qr/\.Measured\(/, 'tao of the same user speaks for its parent');
+	like(told($raw, $socket, "orphan $NOBODY $tao name"), qr/another user's/, 'of another user it does not');
 	is(run('setpriv', "--reuid=$NOBODY", '--clear-groups', $raw, $socket, @whoami)->{out} =~ /Prove (\d+)/ && $1,
 		ENOTRUN, 'another user\'s beside it is nobody');
 }

@@ -34,6 +34,8 @@
  *   child COMMAND...    a forked child does that, on its parent's connection
  *   fork COMMAND...     the same, but first closes its copy of the current connection
  *   daemon              goes on in a grandchild, the process itself ends
+ *   setuid UID          gives up its rights
+ *   orphan UID PROGRAM ARG...  an orphan that this process has adopted executes it, as that user
  *   exec PROGRAM ARG... executes it; connections stay open; it reads the rest of a file of commands
  *   mapcode PATH        maps that file as code
  *   traced              from here on a child traces this process
@@ -734,6 +736,35 @@ static void cmd_daemon(struct client *cl, char *args)
 	puts("ok");
 }
 
+static void cmd_setuid(struct client *cl, char *args)
+{
+	(void)cl;
+	puts(setuid((uid_t)strtoul(args, NULL, 10)) == 0 ? "ok" : "no");
+}
+
+static void cmd_exec(struct client *cl, char *args);
+
+static void cmd_orphan(struct client *cl, char *args)
+{
+	const char *uid = strsep(&args, " ");
+	pid_t me = getpid();
+
+	fflush(stdout);
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0)
+		die("prctl");
+	if (fork() == 0) {
+		if (fork() != 0)
+			_exit(0);
+		while (getppid() != me)
+			sched_yield();
+		if (setuid((uid_t)strtoul(uid, NULL, 10)) == 0)
+			cmd_exec(cl, args);
+		_exit(1);
+	}
+	while (wait(NULL) > 0)
+		;
+}
+
 static void cmd_exec(struct client *cl, char *args)
 {
 	char *argv[32];
@@ -981,6 +1012,7 @@ static const struct {
 	{ "burst", cmd_burst }, { "fd", cmd_fd }, { "fds", cmd_fds }, { "doorsend", cmd_doorsend },
 	{ "half", cmd_half }, { "shut", cmd_shut }, { "open", cmd_open }, { "opendoor", cmd_opendoor },
 	{ "child", cmd_child }, { "fork", cmd_fork }, { "daemon", cmd_daemon }, { "exec", cmd_exec },
+	{ "setuid", cmd_setuid }, { "orphan", cmd_orphan },
 	{ "mapcode", cmd_mapcode }, { "traced", cmd_traced }, { "unlink", cmd_unlink },
 	{ "rename", cmd_rename }, { "reuse", cmd_reuse },
 	{ "adopt", cmd_adopt }, { "descriptor", cmd_descriptor }, { "nodoor", cmd_nodoor },

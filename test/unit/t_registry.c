@@ -288,7 +288,13 @@ static void check_descent(void)
 	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "a child of a registered process, running another");
 	measurer_process(h.measurer, getpid(), &i_am);
 	i->file = i_am.exe;
-	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "running the same, it is of that instance");
+	i->uid = getuid() + 1;
+	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "running the same as another user, too");
+	atomic_store(&i->exec, i_am.exec);
+	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "unless it is the start itself");
+	atomic_store(&i->exec, 0);
+	i->uid = getuid();
+	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "running the same as the same user, it is of that instance");
 	i->interpreter = 1;
 	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "but not of an interpreter whose start is unknown");
 	atomic_store(&i->exec, i_am.exec + 1);
@@ -296,8 +302,9 @@ static void check_descent(void)
 	atomic_store(&i->exec, i_am.exec);
 	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "but of this one");
 	i->kind = INSTANCE_PROCESS;
-	ok_err(find(&h, getpid(), getuid() == 1000 ? i : NULL, getuid() == 1000 ? NULL : i), TAO_OK,
-	       "a Process is of one user");
+	i->uid = getuid() + 1;
+	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "a Process is of one user");
+	i->uid = getuid();
 	i->kind = INSTANCE_RUN;
 	atomic_store(&i->ended, 1);
 	ok_err(find(&h, getpid(), NULL, NULL), TAO_ENOTRUN, "not when that has ended");
