@@ -8,6 +8,7 @@
 #include <openssl/params.h>
 #include <openssl/store.h>
 
+#include "search.h"
 #include "uri.h"
 
 #define DESCRIPTION_MAX 256 /* bytes of what is said about a name */
@@ -26,6 +27,7 @@ struct store {
 	struct uri uri;
 	unsigned left;
 	int expect;        /* OSSL_STORE_INFO_*, 0: anything */
+	struct search search;
 	struct reply reply;
 	size_t at;         /* next element of the reply */
 	int failed;
@@ -39,6 +41,7 @@ static void *store_open(void *provctx, const char *text)
 	if (s == NULL)
 		return NULL;
 	s->prov = provctx;
+	search_init(&s->search);
 	e = uri_parse(text, &s->uri);
 	if (e != TAO_OK) {
 		prov_raise_text(s->prov, PROV_RURI, "%s", tao_why());
@@ -53,22 +56,40 @@ static int store_close(void *vctx)
 {
 	struct store *s = vctx;
 
-	if (s != NULL)
+	if (s != NULL) {
 		reply_free(&s->reply);
+		search_clear(&s->search);
+	}
 	free(s);
 	return 1;
 }
 
 static const OSSL_PARAM *store_settable_ctx_params(void *provctx)
 {
-	static const OSSL_PARAM table[] = {
-		OSSL_PARAM_int(OSSL_STORE_PARAM_EXPECT, NULL),
-		OSSL_PARAM_utf8_string(OSSL_STORE_PARAM_PROPERTIES, NULL, 0),
-		OSSL_PARAM_END
-	};
-
 	(void)provctx;
-	return table;
+	return search_settable;
+}
+
+/* A key's name is its alias; one that no key can have is nobody's. */
+static void look_for_alias(struct store *s)
+{
+	const char *alias = s->search.alias;
+
+	if (alias[0] == 0)
+		return;
+	if ((s->uri.parts & URI_LIST) && strlen(alias) <= TAO_KEY_NAME_MAX &&
+	    tao_key_name_check(alias, strlen(alias)) == TAO_OK) {
+		strcpy(s->uri.name, alias);
+		s->uri.parts = s->left = URI_KEY | URI_CERT | URI_CHAIN;
+	} else if (strcmp(s->uri.name, alias) != 0) {
+		s->left = 0;
+	}
+}
+
+/* Among certificates: keys have no such properties. */
+static int looks_at_certificates(const struct store *s)
+{
+	return s->search.wanted && s->search.alias[0] == 0;
 }
 
 /* What OpenSSL would throw away is not asked for. Names always pass. */
@@ -87,6 +108,11 @@ static int store_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 	struct store *s = vctx;
 	const OSSL_PARAM *q = OSSL_PARAM_locate_const(params, OSSL_STORE_PARAM_EXPECT);
 
+	if (!search_set(&s->search, params))
+		return 0;
+	look_for_alias(s);
+	if (looks_at_certificates(s))
+		s->left &= ~(unsigned)URI_KEY;
 	if (q == NULL)
 		return 1;
 	if (!OSSL_PARAM_get_int(q, &s->expect))
@@ -96,6 +122,8 @@ static int store_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 		if (wanted[i].expect == s->expect)
 			s->left = wanted[i].parts & s->uri.parts;
 	}
+	if (looks_at_certificates(s))
+		s->left &= ~(unsigned)URI_KEY;
 	return 1;
 }
 
@@ -214,7 +242,17 @@ static int absence_is_fine(const struct store *s, enum tao_err e)
 	       (e == TAO_ENOTFOUND || e == TAO_EDENIED || e == TAO_EEXPIRED);
 }
 
-static enum tao_err load_certificate(struct store *s, OSSL_CALLBACK *cb, void *cbarg, int *given)
+/* One element of the chain is done with. */
+static void next_certificate(struct store *s)
+{
+	s->at++;
+	s->left &= ~(unsigned)(URI_CERT | URI_CA);
+	if (s->at >= s->reply.key->n_chain)
+		s->left &= ~(unsigned)URI_CHAIN;
+}
+
+/* Fills the reply, and goes on to the first element that is looked for. */
+static enum tao_err seek_certificate(struct store *s)
 {
 	const Tao__KeyResponse *m;
 	enum tao_err e = s->left & URI_CA ? get_certificates(s, "Tao.GetPolicyCertificate", NULL)
@@ -229,25 +267,77 @@ static enum tao_err load_certificate(struct store *s, OSSL_CALLBACK *cb, void *c
 	m = s->reply.key;
 	if (s->at == 0 && !(s->left & (URI_CERT | URI_CA)))
 		s->at = 1; /* only what is above the leaf */
-	*given = s->at < m->n_chain && give_certificate(&m->chain[s->at], cb, cbarg);
-	s->at++;
-	s->left &= ~(unsigned)(URI_CERT | URI_CA);
 	if (s->at >= m->n_chain)
-		s->left &= ~(unsigned)URI_CHAIN;
+		s->left = 0;
+	while (s->left != 0 && !search_matches(s->prov, &s->search, m->chain[s->at].data,
+	                                       m->chain[s->at].len))
+		next_certificate(s);
 	return TAO_OK;
 }
 
-static enum tao_err load_name(struct store *s, OSSL_CALLBACK *cb, void *cbarg, int *given)
+static enum tao_err load_certificate(struct store *s, OSSL_CALLBACK *cb, void *cbarg, int *given)
+{
+	enum tao_err e = seek_certificate(s);
+
+	if (e != TAO_OK || s->left == 0)
+		return e;
+	*given = give_certificate(&s->reply.key->chain[s->at], cb, cbarg);
+	next_certificate(s);
+	return TAO_OK;
+}
+
+/* The leaf of one listed key, if it is one that is looked for: given, or, without cb, said to be
+ * there. A key without certificate is none. */
+static int find_leaf(struct store *s, const char *name, OSSL_CALLBACK *cb, void *cbarg)
+{
+	Tao__KeyRequest req = TAO__KEY_REQUEST__INIT;
+	struct tao_buf body = TAO_BUF_INIT;
+	struct reply r = { .m = NULL };
+	int found;
+
+	req.name = (char *)name;
+	found = prov_call(s->prov, "Tao.GetCertificate", &req.base, &body) == TAO_OK &&
+	        reply_key(&r, &body, REPLY_CHAIN) == TAO_OK &&
+	        search_matches(s->prov, &s->search, r.key->chain[0].data, r.key->chain[0].len);
+	if (found && cb != NULL)
+		found = give_certificate(&r.key->chain[0], cb, cbarg);
+	reply_free(&r);
+	tao_buf_free(&body);
+	return found;
+}
+
+static void next_name(struct store *s)
+{
+	s->at++;
+	if (s->at >= s->reply.list->n_keys)
+		s->left = 0;
+}
+
+static enum tao_err seek_name(struct store *s)
 {
 	enum tao_err e = get_list(s);
 
 	if (e != TAO_OK)
 		return e;
-	*given = s->at < s->reply.list->n_keys &&
-	         give_name(s->reply.list->keys[s->at], cb, cbarg);
-	s->at++;
 	if (s->at >= s->reply.list->n_keys)
 		s->left = 0;
+	while (s->left != 0 && looks_at_certificates(s) &&
+	       !find_leaf(s, s->reply.list->keys[s->at]->name, NULL, NULL))
+		next_name(s);
+	return TAO_OK;
+}
+
+static enum tao_err load_name(struct store *s, OSSL_CALLBACK *cb, void *cbarg, int *given)
+{
+	const Tao__KeyInfo *key;
+	enum tao_err e = seek_name(s);
+
+	if (e != TAO_OK || s->left == 0)
+		return e;
+	key = s->reply.list->keys[s->at];
+	*given = looks_at_certificates(s) ? find_leaf(s, key->name, cb, cbarg)
+	                                  : give_name(key, cb, cbarg);
+	next_name(s);
 	return TAO_OK;
 }
 
@@ -285,9 +375,19 @@ static int store_load(void *vctx, OSSL_CALLBACK *cb, void *cbarg, OSSL_PASSPHRAS
 	return 0;
 }
 
+/* OpenSSL counts a load that gives nothing as an error: the end has to be told before. What
+ * goes wrong here is told by the load. */
 static int store_eof(void *vctx)
 {
-	return ((struct store *)vctx)->left == 0;
+	struct store *s = vctx;
+
+	if (!s->failed && looks_at_certificates(s) && s->left != 0) {
+		if (s->left & URI_LIST)
+			seek_name(s);
+		else
+			seek_certificate(s);
+	}
+	return s->left == 0;
 }
 
 const OSSL_DISPATCH prov_store[] = {

@@ -72,6 +72,24 @@ like(ok_run([tao_openssl(qw(storeutl -noout tao:web))], 'storeutl tao:web')->{ou
 like(ok_run([tao_openssl(qw(x509 -noout -subject -in tao:ca))], 'x509 -in tao:ca')->{out},
 	qr/Tao policy key/, 'tao:ca is the policy certificate');
 
+# What storeutl and OSSL_STORE_find() look for: alias, subject, issuer and serial number, fingerprints.
+# The policy key's name is too long for storeutl's own options.
+sub found { return ok_run([tao_openssl('storeutl', @_)], "storeutl @_")->{out} }
+for my $uri ('tao:web', 'tao:') {
+	like(found('-noout', '-certs', '-alias', 'web', $uri), qr/Total found: 2/, "$uri: the alias' certificates");
+	like(found('-keys', '-alias', 'web', $uri), qr/Total found: 1/, "$uri: the alias' key");
+	like(found('-noout', '-certs', '-subject', '/CN=nobody', $uri), qr/Total found: 0/, "$uri: by subject: nobody");
+}
+like(found('-noout', '-alias', 'other', 'tao:web'), qr/Total found: 0/, 'an alias that is not the URI\'s');
+
+my $finder = tool('storefind');
+ok_run([$host->cmd('trust', $finder)], 'a program that searches');
+ok_run([$host->cmd('key', 'new', $_, '--for', $finder)], "its key $_") for qw(here there);
+is(ok_run([$host->cmd('run', '--quiet', '--', $finder, qw(tao:here tao:here tao:there tao: tao:ca))], 'searches')->{out},
+	"tao:here 1 1 1 1\ntao:there 1 0 0 0\ntao: 2 1 1 1\ntao:ca 0 0 0 0\n", 'finds by subject, by issuer and serial number, by fingerprints');
+is(ok_run([$host->cmd('run', '--quiet', '--', $finder, qw(tao:ca tao:ca tao:here))], 'searches for the policy certificate')->{out},
+	"tao:ca 1 1 1 1\ntao:here 1 1 1 1\n", 'which ends every chain');
+
 # TLS, both sides with sealed keys, data both ways.
 for my $version (qw(1_2 1_3)) {
 	my $port = free_port();
