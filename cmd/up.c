@@ -118,15 +118,19 @@ static int start(const struct cmd_env *env, const char *dir, int foreground,
 	return status;
 }
 
-static int report(struct cmd_env *env, const char *socket, const char *how)
+static enum tao_err ask(struct cmd_env *env, Tao__StatusResponse **s)
 {
-	Tao__StatusResponse *s = NULL;
+	*s = NULL;
+	return cmd_ask(env, "Host.Status", NULL, -1, &tao__status_response__descriptor,
+	               (ProtobufCMessage **)s);
+}
+
+/* Frees the answer. */
+static int report(struct cmd_env *env, const char *socket, const char *how, Tao__StatusResponse *s)
+{
 	struct tao_buf b = TAO_BUF_INIT;
 	struct tao_json j;
 
-	if (cmd_ask(env, "Host.Status", NULL, -1, &tao__status_response__descriptor,
-	            (ProtobufCMessage **)&s) != TAO_OK)
-		return cmd_failed(env);
 	if (env->json) {
 		tao_json_open(&j, &b);
 		tao_json_begin(&j, NULL, '{');
@@ -148,6 +152,7 @@ static int bring_up(struct cmd_env *env, const struct host_conf *conf, struct cm
                     int foreground)
 {
 	struct tao_buf secret = TAO_BUF_INIT;
+	Tao__StatusResponse *s;
 	int status;
 
 	pass->prompt = "passphrase of the host";
@@ -159,7 +164,9 @@ static int bring_up(struct cmd_env *env, const struct host_conf *conf, struct cm
 	else
 		status = start(env, conf->dir, foreground, &secret);
 	tao_buf_free(&secret);
-	return status != 0 ? status : report(env, conf->socket, "answers");
+	if (status != 0)
+		return status;
+	return ask(env, &s) == TAO_OK ? report(env, conf->socket, "answers", s) : cmd_failed(env);
 }
 
 int cmd_up(struct cmd_env *env, int argc, char **argv)
@@ -167,6 +174,7 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
 	struct cmd_pass pass = { 0 };
 	struct host_conf conf;
 	struct tao_conn conn;
+	Tao__StatusResponse *s = NULL;
 	int c, status, foreground = 0;
 	enum tao_err e;
 
@@ -182,6 +190,9 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
 		return cmd_usage(env, "'%s' is too much", argv[optind]);
 	e = cmd_connect(env, &conf, &conn);
 	tao_conn_close(&conn);
+	/* A taod that was killed a moment ago takes connections and answers none. */
+	if (e == TAO_OK && !foreground)
+		e = ask(env, &s);
 	if (e == TAO_ENOHOST) {
 		status = bring_up(env, &conf, &pass, foreground);
 	} else if (e == TAO_OK && foreground) {
@@ -190,7 +201,7 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
 		         conf.dir);
 		status = cmd_failed(env);
 	} else {
-		status = e == TAO_OK ? report(env, conf.socket, "is running already,") : cmd_failed(env);
+		status = e == TAO_OK ? report(env, conf.socket, "is running already,", s) : cmd_failed(env);
 	}
 	host_conf_clear(&conf);
 	return status;

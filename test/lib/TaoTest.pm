@@ -20,6 +20,7 @@ package TaoTest;
 #                            wait_for_line(QR, SECONDS), wait(SECONDS), stop(SIGNAL). Options:
 #                            stdin (a file), log (a file), env, dir
 #   wait_for(SUB, SECONDS)   polls until SUB returns true, and returns that
+#   ended(PID, SECONDS)      waits until no thread of the process is left; a zombie counts as none
 #   vectors(NAME)            that directory of the external vectors, or skips the recipe
 #   need_programs(NAME...)   skips the recipe unless they are there
 #   only_with_all()          skips the recipe unless runtests --all asked for it
@@ -42,7 +43,7 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(srctop bldtop bin tool module_dir config tmpdir slurp spew free_port run ok_run
-    fails_with spawn talk wait_for vectors need_programs only_with_all preload_env start_host);
+    fails_with spawn talk wait_for ended vectors need_programs only_with_all preload_env start_host);
 
 my $main_pid = $$;
 my ($tmpdir, %config, %port_taken, @processes, @hosts);
@@ -114,6 +115,16 @@ sub wait_for {
 		return $got if time >= $end;
 		sleep 0.02;
 	}
+}
+
+# Its first thread may be a zombie while others still hold its descriptors.
+sub ended {
+	my ($pid, $seconds) = @_;
+	return wait_for(sub {
+		my @threads = glob "/proc/$pid/task/*";
+		my $stat = eval { slurp("/proc/$pid/stat") } // return 1;
+		return @threads <= 1 && $stat =~ /\) Z /;
+	}, $seconds // 20);
 }
 
 sub options {

@@ -43,7 +43,7 @@ sub measured { return "key([$domain]).Measured([$_[0]], _, _)" }
 sub restart {
 	my $pid = decode_json($host->tao(qw(--json status))->{out})->{pid};
 	kill 'KILL', $pid;
-	wait_for(sub { return !-e "/proc/$pid" || slurp("/proc/$pid/stat") =~ /\) Z / }, 20);
+	ended($pid);
 	ok_run([ $host->cmd('up', '--passphrase-file', $host->passfile) ], 'the host is killed and starts again');
 }
 

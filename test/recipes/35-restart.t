@@ -34,7 +34,7 @@ sub ended { my ($pid) = @_; return wait_for(sub { return !-d "/proc/$pid/fd" || 
 sub kill_host {
 	my $pid = slurp($host->dir . '/run/taod.pid') + 0;
 	kill 'KILL', $pid;
-	return wait_for(sub { return !-e "/proc/$pid" || slurp("/proc/$pid/stat") =~ /\) Z / }, 20);
+	return ended($pid);
 }
 sub up {
 	my ($name) = @_;

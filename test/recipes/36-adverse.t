@@ -29,7 +29,7 @@ sub journal { return slurp(seen("$state/taod.log")) }
 sub kill_host {
 	my $pid = decode_json(tao(qw(--json status))->{out})->{pid};
 	kill 'KILL', $pid;
-	return wait_for(sub { return !-e "/proc/$pid" || slurp("/proc/$pid/stat") =~ /\) Z / }, 20);
+	return ended($pid);
 }
 
 sub program {
