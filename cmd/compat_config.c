@@ -136,7 +136,8 @@ static enum tao_err item(struct text *t, struct compat_config *c)
 
 enum tao_err compat_config(const struct tao_buf *text, struct compat_config *out)
 {
-	struct text t = { (const char *)text->p, (const char *)text->p + text->n, 1, 0 };
+	const char *p = text->n > 0 ? (const char *)text->p : "";
+	struct text t = { p, p + text->n, 1, 0 };
 	enum tao_err e = TAO_OK;
 
 	memset(out, 0, sizeof *out);

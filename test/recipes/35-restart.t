@@ -29,7 +29,6 @@ sub status { return decode_json($host->tao(qw(--json status))->{out}) }
 sub taod { return status()->{pid} }
 sub ps { return @{ decode_json($host->tao(qw(--json ps))->{out}) } }
 sub journal { return slurp($host->dir . '/taod.log') }
-sub ended { my ($pid) = @_; return wait_for(sub { return !-d "/proc/$pid/fd" || !kill 0, $pid }, 20) }
 
 sub kill_host {
 	my $pid = slurp($host->dir . '/run/taod.pid') + 0;

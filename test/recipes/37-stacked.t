@@ -189,9 +189,9 @@ sub same_again {
 $inner->tao('down');
 is(up($inner)->{status}, 0, 'tao down, tao up') or diag slurp($inner->dir . '/taod.log');
 same_again('started again');
-$r = $inner->tao('status', '--json');
-kill 'KILL', decode_json($r->{out})->{pid};
-wait_for(sub { return $inner->tao('status')->{status} != 0 }, 10);
+my $killed = status($inner)->{pid};
+kill 'KILL', $killed;
+ended($killed);
 my $front = spawn($inner->cmd('up', '--foreground'), { env => { TAO_DIR => $outer->dir } });
 ok($front->wait_for_line(qr/serves/, 20), 'killed, and started in the foreground') or diag $front->log;
 is(status($inner)->{pid}, $front->pid, 'where it stays the process that was started');

@@ -165,8 +165,7 @@ my $mark = "$head->{last}:$head->{head}";
 spew($host->dir . '/taod.conf', "audit_size = $MAX\n");
 sub up { return ok_run([ $host->cmd('up', @pass) ], 'up') }
 sub pid { return decode_json($host->tao(qw(--json status))->{out})->{pid} }
-sub gone { my ($pid) = @_; wait_for(sub { return !-e "/proc/$pid" || slurp("/proc/$pid/stat") =~ /\) Z/ }, 10) }
-sub crash { my $pid = pid(); kill 'KILL', $pid; gone($pid) }
+sub crash { my $pid = pid(); kill 'KILL', $pid; ended($pid) }
 up();
 is((recorded('start', 2))[1]{after}, 'stop', 'the chain goes on after a stop');
 ok_run([ $host->cmd('log', 'verify', '--has', $mark) ], 'with the head that was noted');
