@@ -386,8 +386,6 @@ static void prov_teardown(void *provctx)
 	if (p == NULL)
 		return;
 	tao_client_free(p->client);
-	if (p->inner != NULL)
-		OSSL_PROVIDER_unload(p->inner);
 	OSSL_LIB_CTX_free(p->libctx);
 	free(p);
 }
@@ -442,9 +440,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
 	take_core(p, in);
 	fill_reasons(p->reasons);
 	p->libctx = OSSL_LIB_CTX_new_from_dispatch(handle, in);
-	if (p->libctx != NULL)
-		p->inner = OSSL_PROVIDER_load(p->libctx, "default");
-	if (p->inner == NULL || !read_settings(p)) {
+	if (p->libctx == NULL || !read_settings(p)) {
 		prov_teardown(p);
 		return 0;
 	}

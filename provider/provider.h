@@ -18,7 +18,9 @@
  *
  * Cryptography that is not the host's (hashing, verifying, encoding public
  * keys) is done in an inner library context that has the default provider and
- * nothing of the application's configuration. Inner failures leave nothing on
+ * nothing of the application's configuration. Nobody loads that provider: libcrypto
+ * activates it when a context without any is first asked for an algorithm, so that
+ * applications that never use a Tao key do not pay for it. Inner failures leave nothing on
  * the error queue: wrap them in ERR_set_mark() and ERR_pop_to_mark().
  *
  * Errors go to the application's queue with prov_raise(): the reason is the
@@ -62,7 +64,6 @@ enum prov_reason {
 struct prov {
 	const OSSL_CORE_HANDLE *handle;
 	OSSL_LIB_CTX *libctx;
-	OSSL_PROVIDER *inner;
 	struct tao_client *client;
 	int undumpable;      /* the setting, for a process with a door */
 	atomic_int guarded;  /* the process that it was done in last */

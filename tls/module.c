@@ -1,4 +1,5 @@
-#include <dlfcn.h>
+#include <link.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include <openssl/conf.h>
@@ -49,14 +50,38 @@ static int number(const CONF *cnf, const char *section, const char *name, unsign
 	return 1;
 }
 
+struct place {
+	const void *address;
+	uintptr_t file; /* tells the file that it belongs to from others */
+};
+
+static int find_base(struct dl_phdr_info *file, size_t size, void *arg)
+{
+	struct place *p = arg;
+
+	(void)size;
+	for (int i = 0; i < file->dlpi_phnum; i++) {
+		uintptr_t at = file->dlpi_addr + file->dlpi_phdr[i].p_vaddr;
+
+		if (file->dlpi_phdr[i].p_type == PT_LOAD &&
+		    (uintptr_t)p->address - at < file->dlpi_phdr[i].p_memsz) {
+			p->file = (uintptr_t)file->dlpi_phdr;
+			return 1;
+		}
+	}
+	return 0;
+}
+
 /* A bundled OpenSSL that reads the system's openssl.cnf loads this file, which
- * brings the system's libcrypto: its objects are not ours to touch. */
+ * brings the system's libcrypto: its objects are not ours to touch. dladdr() would look for
+ * the nearest symbol, through all of libcrypto's. */
 static int is_own_libcrypto(const void *caller)
 {
-	Dl_info c, own;
+	struct place c = { .address = caller };
+	struct place own = { .address = (const void *)(uintptr_t)&CRYPTO_get_ex_new_index };
 
-	return dladdr(caller, &c) != 0 && dladdr((void *)(size_t)&CRYPTO_get_ex_new_index, &own) != 0 &&
-	       c.dli_fbase == own.dli_fbase;
+	return dl_iterate_phdr(find_base, &c) == 1 && dl_iterate_phdr(find_base, &own) == 1 &&
+	       c.file == own.file;
 }
 
 int module_init(CONF_IMODULE *md, const CONF *cnf)
