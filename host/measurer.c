@@ -472,6 +472,31 @@ enum tao_err measurer_started(struct measurer *m, pid_t pid, const void *args, s
 	return ask_view(m, WIRE_STARTED, &q, v);
 }
 
+enum tao_err measurer_caller(struct measurer *m, pid_t pid, struct process_view *v,
+                             char unit[UNIT_MAX + 1])
+{
+	struct packet q = PACKET_INIT;
+	char *text = NULL;
+	struct call c;
+	struct tao_rd r;
+	enum tao_err e;
+
+	memset(v, 0, sizeof *v);
+	tao_buf_u32(&q.body, (uint32_t)pid);
+	e = ask(m, WIRE_CALLER, &q, &c);
+	if (e == TAO_OK)
+		e = payload(&c, &r);
+	if (e == TAO_OK && (text = wire_get_string(&r, UNIT_MAX)) == NULL)
+		e = tao_fail(TAO_EPROTO, "the measurer sent no unit: restart the Tao host");
+	if (e == TAO_OK)
+		e = wire_get_view(&r, v);
+	snprintf(unit, UNIT_MAX + 1, "%s", text != NULL ? text : "");
+	free(text);
+	packet_clear(&q);
+	packet_clear(&c.reply);
+	return e;
+}
+
 void measurer_unit(struct measurer *m, pid_t pid, char unit[UNIT_MAX + 1])
 {
 	struct packet q = PACKET_INIT;

@@ -61,6 +61,9 @@ enum tao_err measurer_program(struct measurer *m, const struct measure_request *
 enum tao_err measurer_running(struct measurer *m, const struct running_request *rq,
                               struct measurement *out, char **path);
 enum tao_err measurer_process(struct measurer *m, pid_t pid, struct process_view *v);
+/* Both that and the system unit, "" if it is in none, with one question. */
+enum tao_err measurer_caller(struct measurer *m, pid_t pid, struct process_view *v,
+                             char unit[UNIT_MAX + 1]);
 /* Its system unit; "" if it is in none, or the measurer cannot be asked. */
 void measurer_unit(struct measurer *m, pid_t pid, char unit[UNIT_MAX + 1]);
 /* As measure_started(); n > 0. */

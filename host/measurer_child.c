@@ -27,12 +27,8 @@
 struct child {
 	int sock;
 	struct measure_cache *cache;
-	atomic_int jobs;
-};
-
-struct job {
-	struct child *child;
-	struct packet in;
+	atomic_int threads;
+	atomic_int receiving; /* or about to */
 };
 
 /* Answers in; body holds result and payload. */
@@ -116,6 +112,27 @@ static enum tao_err answer_unit(struct child *c, struct packet *in, struct packe
 	return e;
 }
 
+/* A process of no unit, or of one that cannot be told, is one of none. */
+static enum tao_err answer_caller(struct child *c, struct packet *in, struct packet *out)
+{
+	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
+	pid_t pid = (pid_t)tao_rd_u32(&r);
+	char unit[UNIT_MAX + 1];
+	struct process_view v;
+	enum tao_err e;
+
+	(void)c;
+	if (!tao_rd_done(&r))
+		return tao_fail(TAO_EPROTO, "the measurer got a malformed request");
+	e = measure_process(pid, &v);
+	if (e == TAO_OK) {
+		wire_put_result(&out->body, e);
+		wire_put_string(&out->body, proc_unit(pid, unit) == TAO_OK ? unit : "");
+		wire_put_view(&out->body, &v);
+	}
+	return e;
+}
+
 static enum tao_err answer_running(struct child *c, struct packet *in, struct packet *out)
 {
 	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
@@ -141,12 +158,13 @@ static enum tao_err answer_running(struct child *c, struct packet *in, struct pa
 static const struct {
 	answer_fn *answer;
 	int with_fd;
-	int is_job; /* may take long: in a thread of its own */
+	int is_job; /* may take long: another thread receives meanwhile */
 } ops[] = {
 	[WIRE_PROGRAM] = { answer_program, 1, 1 },
 	[WIRE_PROCESS] = { answer_process, 0, 0 },
 	[WIRE_RUNNING] = { answer_running, 0, 1 },
 	[WIRE_UNIT] = { answer_unit, 0, 0 },
+	[WIRE_CALLER] = { answer_caller, 0, 0 },
 	[WIRE_STARTED] = { answer_started, 0, 0 },
 };
 
@@ -182,38 +200,26 @@ static enum tao_err answer_busy(struct child *c, struct packet *in, struct packe
 	return tao_fail(TAO_EBUSY, "the Tao host measures too many programs at once: try again");
 }
 
-static void *run_job(void *arg)
-{
-	struct job *j = arg;
+static void *receive_all(void *arg);
 
-	respond(j->child, &j->in, ops[j->in.op].answer);
-	packet_clear(&j->in);
-	atomic_fetch_sub(&j->child->jobs, 1);
-	free(j);
-	return NULL;
-}
-
-/* Takes the packet; 0 if no thread could be had. */
-static int start_job(struct child *c, struct packet *in)
+/* Sees to it that somebody receives while this thread is busy for long; 0 if nobody can. */
+static int leave_receiving(struct child *c)
 {
-	struct job *j;
 	pthread_t thread;
 
-	if (atomic_load(&c->jobs) >= JOBS_MAX)
+	if (atomic_load(&c->receiving) > 0)
+		return 1;
+	if (atomic_load(&c->threads) > JOBS_MAX)
 		return 0;
-	j = malloc(sizeof *j);
-	if (j == NULL)
-		return 0;
-	*j = (struct job){ c, *in };
-	atomic_fetch_add(&c->jobs, 1);
-	if (pthread_create(&thread, NULL, run_job, j) != 0) {
-		atomic_fetch_sub(&c->jobs, 1);
-		free(j);
-		return 0;
+	atomic_fetch_add(&c->threads, 1);
+	atomic_fetch_add(&c->receiving, 1);
+	if (pthread_create(&thread, NULL, receive_all, c) == 0) {
+		pthread_detach(thread);
+		return 1;
 	}
-	pthread_detach(thread);
-	*in = (struct packet)PACKET_INIT;
-	return 1;
+	atomic_fetch_sub(&c->threads, 1);
+	atomic_fetch_sub(&c->receiving, 1);
+	return 0;
 }
 
 /* 0: the keeper does not speak our language. */
@@ -222,11 +228,35 @@ static int serve(struct child *c, struct packet *in)
 	if (in->op >= sizeof ops / sizeof *ops || ops[in->op].answer == NULL ||
 	    (in->fd >= 0) != ops[in->op].with_fd)
 		return 0;
-	if (!ops[in->op].is_job)
-		respond(c, in, ops[in->op].answer);
-	else if (!start_job(c, in))
+	if (ops[in->op].is_job && !leave_receiving(c)) {
 		respond(c, in, answer_busy);
+		return 1;
+	}
+	respond(c, in, ops[in->op].answer);
 	return 1;
+}
+
+/* Each thread receives for itself, so that a question costs no hand-over. Counted as receiving
+ * already when it begins. NULL: the keeper is gone; else it is not to be talked to. */
+static void *receive_all(void *arg)
+{
+	struct child *c = arg;
+	struct packet in = PACKET_INIT;
+	enum tao_err e = TAO_OK;
+	int going = 1;
+
+	while (going && (e = wire_receive(c->sock, &in)) == TAO_OK) {
+		atomic_fetch_sub(&c->receiving, 1);
+		going = serve(c, &in);
+		packet_clear(&in);
+		atomic_fetch_add(&c->receiving, 1);
+	}
+	packet_clear(&in);
+	if (!going || e != TAO_ENOTFOUND)
+		_exit(1);
+	if (atomic_load(&c->receiving) < atomic_load(&c->threads))
+		_exit(0); /* answers of the others have no reader; the cache is theirs */
+	return NULL;
 }
 
 /* Keeps CAP_SYS_PTRACE if it is there. Threads inherit what their maker has. */
@@ -266,24 +296,16 @@ static int confine(void)
 /* 0: the keeper is gone. 1: it does not speak our language, or nothing can be done here. */
 static int serve_all(int fd)
 {
-	struct child c = { .sock = fd };
-	struct packet in = PACKET_INIT;
-	int going;
-	enum tao_err e = TAO_OK;
+	struct child c = { .sock = fd, .threads = 1, .receiving = 1 };
 
 	/* A kernel without seccomp is told by the keeper. */
 	seccomp_measurer();
 	c.cache = measure_cache_new();
-	going = c.cache != NULL;
-	while (going && (e = wire_receive(fd, &in)) == TAO_OK) {
-		going = serve(&c, &in);
-		packet_clear(&in);
-	}
-	packet_clear(&in);
-	if (atomic_load(&c.jobs) > 0)
-		_exit(0); /* their answers have no reader; the cache is theirs */
+	if (c.cache == NULL)
+		return 1;
+	receive_all(&c);
 	measure_cache_free(c.cache);
-	return going && e == TAO_ENOTFOUND ? 0 : 1;
+	return 0;
 }
 
 /* ---- the supervisor ---- */

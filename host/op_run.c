@@ -49,6 +49,7 @@ struct run {
 	struct instance *inst;
 	int pidfd;
 	uint64_t start, before;
+	char unit[UNIT_MAX + 1];
 	char *notices[MAX_NOTICES];
 	size_t n_notices;
 	char *settings[MAX_SETTINGS];
@@ -175,7 +176,7 @@ static enum tao_err hold_caller(struct run *run)
 	run->pidfd = (int)syscall(SYS_pidfd_open, c->pid, 0);
 	if (run->pidfd < 0)
 		return tao_fail_sys("the process that registers has ended");
-	e = measurer_process(run->r->h->measurer, c->pid, &v);
+	e = measurer_caller(run->r->h->measurer, c->pid, &v, run->unit);
 	if (e == TAO_OK && v.uid != c->uid)
 		e = tao_fail(TAO_EDENIED, "process %d runs for user %u, and user %u registers it: register as "
 		             "the user that runs it", (int)c->pid, (unsigned)v.uid, (unsigned)c->uid);
@@ -214,14 +215,12 @@ static enum tao_err add_instance(struct run *run)
 	struct registration g = {
 		.m = &run->m, .kind = INSTANCE_RUN, .uid = r->c->uid, .pid = r->c->pid,
 		.start = run->start, .before = run->before, .program = run->rq->path, .label = run->rq->label,
+		.unit = run->unit,
 	};
 	struct tao_buf args = TAO_BUF_INIT;
 	struct tao_node *name;
-	char unit[UNIT_MAX + 1];
 	enum tao_err e = TAO_OK;
 
-	measurer_unit(r->h->measurer, r->c->pid, unit);
-	g.unit = unit;
 	if (run->m.is_interpreter)
 		e = start_args(run, &args);
 	g.args = (char *)args.p;

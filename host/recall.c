@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +15,8 @@
 
 #define FILE_MAX (64u << 10)
 #define FIRST_MEMBERS 4 /* room for, at first */
+#define SPARES 128      /* files of ended instances kept for new ones */
+#define SPARE_PREFIX ".ended-"
 
 /* What is kept of one instance. In the list from recall_add() to recall_over(),
  * and longer while it is in the queue; holds a reference to the instance. */
@@ -39,6 +42,8 @@ struct recall {
 	pthread_cond_t changed;
 	struct kept *first;
 	struct kept *queue, **queue_end;
+	uint64_t spare[SPARES];   /* removed files, to be written again: by instance */
+	size_t n_spare;
 	int closing;              /* files stay */
 	int ending;               /* the thread ends */
 	int has_thread;
@@ -52,13 +57,73 @@ static char *file_path(const struct recall *r, uint64_t id)
 	return host_path(&r->h->conf, "host/instances/%llu", (unsigned long long)id);
 }
 
-static int remove_file(const struct recall *r, uint64_t id)
+static char *spare_path(const struct recall *r, uint64_t id)
+{
+	return host_path(&r->h->conf, "host/instances/" SPARE_PREFIX "%llu", (unsigned long long)id);
+}
+
+/* Makes path a spare file; 0 if there are enough of them. */
+static int make_spare(struct recall *r, uint64_t id, const char *path)
+{
+	char *spare = spare_path(r, id);
+	int good;
+
+	pthread_mutex_lock(&r->lock);
+	good = spare != NULL && r->n_spare < SPARES && !r->ending && rename(path, spare) == 0;
+	if (good)
+		r->spare[r->n_spare++] = id;
+	pthread_mutex_unlock(&r->lock);
+	free(spare);
+	return good;
+}
+
+static char *take_spare(struct recall *r)
+{
+	char *spare = NULL;
+
+	pthread_mutex_lock(&r->lock);
+	if (r->n_spare > 0)
+		spare = spare_path(r, r->spare[--r->n_spare]);
+	pthread_mutex_unlock(&r->lock);
+	return spare;
+}
+
+static int remove_file(struct recall *r, uint64_t id)
 {
 	char *path = file_path(r, id);
-	int gone = path != NULL && (unlink(path) == 0 || errno == ENOENT);
+	int gone = path != NULL &&
+	           (make_spare(r, id, path) || unlink(path) == 0 || errno == ENOENT);
 
 	free(path);
 	return gone;
+}
+
+/* A new file costs the file system more than all else that a start does, the more so where
+ * many end. So one that was removed is written again; 0 if that did not do. */
+static int write_spare(struct recall *r, const char *path, const struct tao_buf *blob)
+{
+	char *spare = take_spare(r);
+	int fd, good;
+
+	if (spare == NULL)
+		return 0;
+	fd = open(spare, O_WRONLY | O_NOFOLLOW | O_CLOEXEC);
+	good = fd >= 0 && pwrite(fd, blob->p, blob->n, 0) == (ssize_t)blob->n &&
+	       ftruncate(fd, (off_t)blob->n) == 0 && rename(spare, path) == 0;
+	if (fd >= 0)
+		close(fd);
+	if (!good)
+		unlink(spare);
+	free(spare);
+	return good;
+}
+
+static void remove_spares(struct recall *r)
+{
+	for (char *spare = take_spare(r); spare != NULL; spare = take_spare(r)) {
+		unlink(spare);
+		free(spare);
+	}
 }
 
 /* k->io held. name: as for recall_pack(). */
@@ -84,7 +149,7 @@ static enum tao_err write_file(struct kept *k, const struct tao_node *name)
 		goto out;
 	if (e == TAO_OK)
 		e = recall_pack(&r->h->sealer, r->boot, k->inst, name, members, n, &blob);
-	if (e == TAO_OK)
+	if (e == TAO_OK && !write_spare(r, path, &blob))
 		e = tao_file_write(path, blob.p, blob.n, 0600, TAO_FILE_VOLATILE);
 out:
 	tao_buf_free(&blob);
@@ -567,8 +632,11 @@ static void recall_all(struct recall *r)
 	DIR *d = opendir(r->dir);
 	struct dirent *de;
 
-	while (d != NULL && (de = readdir(d)) != NULL)
+	while (d != NULL && (de = readdir(d)) != NULL) {
 		recall_file(r, de->d_name);
+		if (strncmp(de->d_name, SPARE_PREFIX, strlen(SPARE_PREFIX)) == 0)
+			unlinkat(dirfd(d), de->d_name, 0);
+	}
 	if (d != NULL)
 		closedir(d);
 	if (r->recalled > 0)
@@ -646,6 +714,7 @@ void recall_free(struct recall *r)
 	}
 	pthread_cond_destroy(&r->changed);
 	pthread_mutex_destroy(&r->lock);
+	remove_spares(r);
 	free(r->dir);
 	free(r);
 }

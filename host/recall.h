@@ -14,7 +14,9 @@
  *     time, by a thread of its own, each file at most once in RECALL_PAUSE
  *     seconds, however fast a program forks; and now and then for the count of operations
  *
- * and removed when the instance is over. It has to survive taod, not the
+ * and removed when the instance is over, or kept under another name (.ended-ID) to be
+ * written again for the next one, as making a file costs much: such files are removed when
+ * taod ends or starts. It has to survive taod, not the
  * machine, so it is renamed into place but not flushed to the disk: it names
  * the boot (and the namespace of process numbers) in which it means something.
  *

@@ -106,22 +106,31 @@ static enum tao_err judge_mode(const struct stat *st, const char *path)
 	                st->st_mode & S_IWOTH ? "everybody" : "its group", path);
 }
 
-static enum tao_err judge_dir(struct walk *w, int fd, const char *path)
+static enum tao_err judge_dir(struct walk *w, int fd, const struct stat *st, const char *path)
 {
-	struct stat st;
-	enum tao_err e;
+	enum tao_err e = judge_fs(w, fd, st, path);
 
-	if (fstat(fd, &st) != 0)
-		return tao_fail_sys("cannot examine %s", path);
-	e = judge_fs(w, fd, &st, path);
 	if (e == TAO_OK)
-		e = judge_owner(w, &st, path);
+		e = judge_owner(w, st, path);
 	w->sticky = 0;
-	if (e == TAO_OK && (st.st_mode & S_ISVTX) && (st.st_mode & (S_IWGRP | S_IWOTH)))
+	if (e == TAO_OK && (st->st_mode & S_ISVTX) && (st->st_mode & (S_IWGRP | S_IWOTH)))
 		w->sticky = 1;
 	else if (e == TAO_OK)
-		e = judge_mode(&st, path);
+		e = judge_mode(st, path);
 	return e;
+}
+
+/* The directory fd, which w->dir is from here on. */
+static enum tao_err enter(struct walk *w, int fd, const char *path)
+{
+	struct stat st;
+
+	if (w->dir >= 0)
+		close(w->dir);
+	w->dir = fd;
+	if (fstat(fd, &st) != 0)
+		return tao_fail_sys("cannot examine %s", path);
+	return judge_dir(w, fd, &st, path);
 }
 
 /* Puts path before what is left to walk. */
@@ -141,11 +150,8 @@ static enum tao_err to_root(struct walk *w)
 
 	if (fd < 0)
 		return tao_fail_sys("cannot open /");
-	if (w->dir >= 0)
-		close(w->dir);
-	w->dir = fd;
 	w->real[0] = 0;
-	return judge_dir(w, fd, "/");
+	return enter(w, fd, "/");
 }
 
 static enum tao_err walk_begin(struct walk *w, const char *path, uid_t dev_uid)
@@ -188,11 +194,9 @@ static enum tao_err up(struct walk *w)
 
 	if (fd < 0)
 		return tao_fail_sys("cannot go up from %s/", w->real);
-	close(w->dir);
-	w->dir = fd;
 	if (slash != NULL)
 		*slash = 0;
-	return judge_dir(w, fd, w->real[0] != 0 ? w->real : "/");
+	return enter(w, fd, w->real[0] != 0 ? w->real : "/");
 }
 
 static enum tao_err follow(struct walk *w, int fd, const char *path)
@@ -254,7 +258,7 @@ static enum tao_err step(struct walk *w, const char *name, int *fd, struct stat 
 		if (w->real[0] != 0)
 			w->real[n] = 0;
 	} else if (e == TAO_OK && S_ISDIR(st->st_mode)) {
-		e = judge_dir(w, found, w->real);
+		e = judge_dir(w, found, st, w->real);
 		close(w->dir);
 		w->dir = found;
 		return e;
