@@ -282,7 +282,7 @@ static enum tao_err charge(struct host *h, struct conn *c)
 		return TAO_OK;
 	c->charged = 1;
 	return limit_costly(&h->conf, c->source.user, i != NULL ? &i->costly : NULL,
-	                    i != NULL ? i->program : NULL);
+	                    i != NULL ? i->program : NULL, limit_now());
 }
 
 static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,

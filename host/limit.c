@@ -73,7 +73,7 @@ enum tao_err limit_size(const struct host_conf *c, const char *op, size_t n, siz
 
 /* ---- rates ---- */
 
-static int64_t now_ns(void)
+int64_t limit_now(void)
 {
 	struct timespec t;
 
@@ -94,10 +94,8 @@ int limit_rate_take(struct limit_rate *r, uint32_t per_second, int64_t now)
 }
 
 enum tao_err limit_costly(const struct host_conf *c, struct limit_user *u, struct limit_rate *program,
-                          const char *whose)
+                          const char *whose, int64_t now)
 {
-	int64_t now = now_ns();
-
 	if (program != NULL && !limit_rate_take(program, c->max_rate_per_program, now))
 		return tao_fail(TAO_ELIMIT, "%s asks for more than %u costly operations a second: slow it "
 		                "down, or raise max_rate_per_program in taod.conf", whose,
@@ -185,10 +183,9 @@ static struct limit_user *get(struct limits *l, uid_t uid)
 static void forget_idle(struct limits *l, uid_t uid)
 {
 	struct limit_user **at = find(l, uid), *u = *at;
-	int64_t now = now_ns();
+	int64_t now = limit_now();
 
-	if (u->conns > 0 || atomic_load(&u->holds) > 0 || atomic_load(&u->costly.due) > now ||
-	    atomic_load(&u->logs.due) > now)
+	if (u->conns > 0 || atomic_load(&u->holds) > 0 || atomic_load(&u->costly.due) > now)
 		return;
 	*at = u->next;
 	free(u);
@@ -229,16 +226,4 @@ void limit_disconnect(struct limits *l, struct limit_user *u, int unnamed)
 	u->conns--;
 	forget_idle(l, u->uid);
 	pthread_mutex_unlock(&l->lock);
-}
-
-int limit_may_log(struct limits *l, uid_t uid)
-{
-	struct limit_user *u;
-	int may;
-
-	pthread_mutex_lock(&l->lock);
-	u = get(l, uid);
-	may = u != NULL && limit_rate_take(&u->logs, LIMIT_LOGS, now_ns());
-	pthread_mutex_unlock(&l->lock);
-	return may;
 }

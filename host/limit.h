@@ -27,7 +27,6 @@
 
 #include "conf.h"
 
-#define LIMIT_LOGS 10 /* refusals of one user that are logged a second */
 
 enum limit {
 	LIMIT_INSTANCES,
@@ -65,7 +64,7 @@ struct limit_user {
 	uint32_t running[LIMIT_POOLS];   /* under the pool's lock */
 	atomic_uint holds;               /* threads that use it beyond the life of a connection */
 	_Atomic int64_t memory;
-	struct limit_rate costly, logs;
+	struct limit_rate costly;
 	struct limit_user *next;
 };
 
@@ -79,12 +78,12 @@ enum tao_err limit_connect(struct limits *l, const struct host_conf *c, uid_t ui
 void limit_named(struct limits *l, struct limit_user *u); /* it is one now */
 void limit_disconnect(struct limits *l, struct limit_user *u, int unnamed); /* u may be NULL */
 
-/* A costly operation of this user, and of the program with that rate (NULL: of none). */
+/* A costly operation of this user, and of the program with that rate (NULL: of none), now:
+ * limit_now(), in nanoseconds. */
 enum tao_err limit_costly(const struct host_conf *c, struct limit_user *u, struct limit_rate *program,
-                          const char *whose);
+                          const char *whose, int64_t now);
+int64_t limit_now(void);
 /* A connection's buffers take now instead of was bytes. Counted also when refused. */
 enum tao_err limit_memory(const struct host_conf *c, struct limit_user *u, size_t was, size_t now);
-/* Whether a refusal may go into the log: a user who is refused a lot must not fill it. */
-int limit_may_log(struct limits *l, uid_t uid);
 
 #endif

@@ -110,9 +110,11 @@ wait_for(sub { $host->tao('status')->{status} == 0 });
 @l = hosted($host, 'door', 'identify', 'call Tao.GetRandomBytes ff*4096', 'call Tao.Seal ff*5000', 'call Tao.Seal ff*5001');
 unlike($l[-2], qr/max_request/, 'max_request = 5000: a request of that size is looked at');
 refused($l[-1], 'max_request', 'one byte more is not');
-@l = hosted($host, 'door', 'identify', ('call Tao.Attest -') x 6, 'call Tao.GetTaoName -');
-is(scalar(grep { /max_rate_per_program/ } @l), 1, 'max_rate_per_program = 5: the sixth costly operation is too many')
+# Exact boundaries are test/unit/t_limit.c's: a slow machine gets a few more of so many.
+@l = hosted($host, 'door', 'identify', ('call Tao.Attest -') x 60, 'call Tao.GetTaoName -');
+is(scalar(grep { /max_rate_per_program/ } @l[0 .. $#l - 56]), 0, 'max_rate_per_program = 5: five costly operations')
     or diag(@l);
+ok((grep { /max_rate_per_program/ } @l) >= 1, 'more at once are too many') or diag(@l);
 like($l[-1], qr/^ok/, 'a cheap one is not counted');
 $host->down;
 
@@ -128,7 +130,7 @@ like(slurp($host->dir . '/taod.log'), qr/raise max_memory_per_user in taod\.conf
 my @runs = map { $host->tao(qw(run /bin/true)) } 1 .. 12;
 my @too_many = grep { $_->{err} =~ /raise max_rate_per_user in taod\.conf/ } @runs;
 ok(@too_many < 12, 'max_rate_per_user = 3: programs start');
-@l = plain($host, 'connect', ('send Host.Trust -') x 8, ('recv') x 8);
+@l = plain($host, 'connect', ('send Host.Trust -') x 60, ('recv') x 60);
 ok((grep { /max_rate_per_user/ } @l) >= 1, 'more of them at once than that are refused') or diag(@l);
 @l = split / /, (plain($host, 'open 60'))[-1];
 ok($l[0] <= 40 && $l[0] >= 36, 'max_connections_per_user = 40') or diag(@l);
