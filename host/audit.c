@@ -148,22 +148,30 @@ static void sum_up(struct audit *a, const char *event, uint64_t instance, uid_t 
 	s->n++;
 }
 
-/* Whether this user may have one more record of its own. Else it is summed up. */
-static int admits(struct audit *a, const char *event, uint64_t instance, uid_t uid, enum tao_err e)
+/* One of the records that this user may have. Lock held. */
+static int take_token(struct audit *a, uid_t uid)
 {
 	struct bucket *b = &a->buckets[uid % BUCKETS];
 	int64_t now = now_ns(CLOCK_MONOTONIC) / 1000000;
-	int may;
 
-	pthread_mutex_lock(&a->lock);
 	b->tokens += (now - b->at_ms) * AUDIT_RATE;
 	b->at_ms = now;
 	if (b->tokens > (int64_t)AUDIT_BURST * MILLI)
 		b->tokens = (int64_t)AUDIT_BURST * MILLI;
-	may = b->tokens >= MILLI;
-	if (may)
-		b->tokens -= MILLI;
-	else
+	if (b->tokens < MILLI)
+		return 0;
+	b->tokens -= MILLI;
+	return 1;
+}
+
+/* Whether this user may have one more record of its own. Else it is summed up. */
+static int admits(struct audit *a, const char *event, uint64_t instance, uid_t uid, enum tao_err e)
+{
+	int may;
+
+	pthread_mutex_lock(&a->lock);
+	may = take_token(a, uid);
+	if (!may)
 		sum_up(a, event, instance, uid, e);
 	pthread_mutex_unlock(&a->lock);
 	return may;
@@ -434,17 +442,32 @@ void audit_event(struct host *h, const char *event, struct instance *i, uid_t ui
 		tao_fail(e, "%s", why);
 }
 
-/* What an instance did with its keys since it was told last. */
+/* Half of the queue is for what happens. */
+static int has_room(struct audit *a, uid_t uid)
+{
+	int has;
+
+	pthread_mutex_lock(&a->lock);
+	has = a->n < AUDIT_QUEUE / 2 && a->bytes < AUDIT_QUEUE_BYTES / 2 && take_token(a, uid);
+	pthread_mutex_unlock(&a->lock);
+	return has;
+}
+
+/* What an instance did with its keys since it was told last. For what there is no room now is told a
+ * minute later, with what comes then. */
 static void tell_uses(struct instance *i, void *arg)
 {
 	struct audit *a = arg;
 
 	for (struct key_use *u = atomic_load(&i->uses); u != NULL; u = u->next) {
-		unsigned long long n = atomic_load(&u->n), told = atomic_exchange(&u->told, n);
+		unsigned long long n = atomic_load(&u->n), told = atomic_load(&u->told);
 		struct tao_buf body = TAO_BUF_INIT;
 		struct tao_json j;
 
-		if (n <= told)
+		if (n <= told || !has_room(a, i->uid))
+			continue;
+		told = atomic_exchange(&u->told, n);
+		if (n <= told) /* told by another thread meanwhile */
 			continue;
 		tao_json_open(&j, &body);
 		put_who(&j, "used", i, i->pid, i->uid);
@@ -455,11 +478,24 @@ static void tell_uses(struct instance *i, void *arg)
 	}
 }
 
+/* The uses that there is no room for are summed up like other records. */
+static void sum_uses(struct instance *i, void *arg)
+{
+	struct audit *a = arg;
+
+	pthread_mutex_lock(&a->lock);
+	for (struct key_use *u = atomic_load(&i->uses); u != NULL; u = u->next)
+		if (atomic_load(&u->n) > atomic_exchange(&u->told, atomic_load(&u->n)))
+			sum_up(a, "used", i->id, i->uid, TAO_OK);
+	pthread_mutex_unlock(&a->lock);
+}
+
 void audit_instance_end(struct host *h, struct instance *i)
 {
 	if (h->audit == NULL)
 		return;
 	tell_uses(i, h->audit);
+	sum_uses(i, h->audit);
 	audit_event(h, "end", i, i->uid, TAO_OK, NULL, NULL);
 }
 
@@ -717,6 +753,7 @@ void audit_stop(struct host *h)
 		return;
 	if (a->started) {
 		registry_each(h->registry, tell_uses, a);
+		registry_each(h->registry, sum_uses, a);
 		tell_sums(a);
 		pthread_mutex_lock(&a->lock);
 		a->stopping = 1;

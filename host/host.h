@@ -88,6 +88,7 @@ struct host {
 	int has_tao;
 	struct domain *domain;
 	struct measurer *measurer;
+	atomic_int lost_measurer;    /* taod ends for it */
 	struct limits *limits;
 	struct registry *registry;
 	struct recall *recall;

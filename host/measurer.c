@@ -45,6 +45,9 @@ struct measurer {
 	unsigned programs; /* under way */
 	uint32_t seq;
 	struct call *calls;
+	void (*lost)(void *arg); /* instead of another start */
+	void *lost_arg;
+	int is_lost;
 };
 
 extern char **environ;
@@ -224,6 +227,16 @@ static void drain(struct measurer *m)
 	}
 }
 
+static enum tao_err start_again(struct measurer *m)
+{
+	if (m->lost == NULL)
+		return spawn(m);
+	if (!m->is_lost)
+		m->lost(m->lost_arg);
+	m->is_lost = 1;
+	return tao_fail(TAO_ESYS, "the measurer was killed, and the Tao host ends: start it again");
+}
+
 /* With the lock: a process that can be asked. */
 static enum tao_err ensure(struct measurer *m)
 {
@@ -235,7 +248,7 @@ static enum tao_err ensure(struct measurer *m)
 		pthread_cond_wait(&m->changed, &m->lock);
 	if (m->dead)
 		reap(m);
-	return m->fd >= 0 ? TAO_OK : spawn(m);
+	return m->fd >= 0 ? TAO_OK : start_again(m);
 }
 
 /* With the lock. */
@@ -511,6 +524,14 @@ void measurer_unit(struct measurer *m, pid_t pid, char unit[UNIT_MAX + 1])
 	free(text);
 	packet_clear(&q);
 	packet_clear(&c.reply);
+}
+
+void measurer_is_last(struct measurer *m, void (*lost)(void *arg), void *arg)
+{
+	pthread_mutex_lock(&m->lock);
+	m->lost = lost;
+	m->lost_arg = arg;
+	pthread_mutex_unlock(&m->lock);
 }
 
 pid_t measurer_pid(struct measurer *m)

@@ -1,4 +1,5 @@
 #include <limits.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,6 +111,17 @@ static void filter_calls(struct host *h)
 		host_log("notice", "%s", tao_why());
 }
 
+/* Nothing is executed in the sandbox; without one, a new measurer would lack the capability. */
+static void lost_measurer(void *arg)
+{
+	struct host *h = arg;
+
+	host_log("error", "the measurer was killed, so nobody can be told from anybody: taod ends, start "
+	         "it again");
+	atomic_store(&h->lost_measurer, 1);
+	kill(getpid(), SIGTERM);
+}
+
 enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 {
 	unsigned stale = tao_dir_sweep(h->conf.dir); /* DIR/lock is ours */
@@ -125,6 +137,7 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 		e = measurer_start("/proc/self/exe", (int)h->owner, &h->measurer);
 	if (e != TAO_OK)
 		return e;
+	measurer_is_last(h->measurer, lost_measurer, h);
 	h->guards.capabilities = process_drop_capabilities();
 	restrict_files(h);
 	h->limits = limits_new();

@@ -186,7 +186,7 @@ static int wait_signal(struct host *h, const sigset_t *set)
 			host_log("info", "nothing to reload: restart taod for a changed taod.conf");
 	} while (sig == SIGHUP);
 	host_log("info", "taod ends");
-	return 0;
+	return atomic_load(&h->lost_measurer);
 }
 
 static int serve(struct host *h, struct tao_buf *pass, int ready)

@@ -94,4 +94,18 @@ SKIP: {
 $host->down;
 like(slurp("$dir/taod.log"), qr/taod ends\n\z/, 'it ends by itself when it is told to');
 
+# --- the measurer's supervisor is killed
+
+{
+	my $h = start_host(dir => tmpdir() . '/lost');
+	my ($pid) = slurp($h->dir . '/run/taod.pid') =~ /(\d+)/;
+	my ($supervisor) = split ' ', slurp("/proc/$pid/task/$pid/children") =~ s/^$/0/r;
+	kill 'KILL', $supervisor if $supervisor;
+	fails_with([ $h->cmd('run', '--', '/bin/true') ], qr/measurer was killed/, 'without a measurer nothing runs');
+	ok(wait_for(sub { return !kill 0, $pid }), 'and taod ends');
+	like(slurp($h->dir . '/taod.log'), qr/error: the measurer was killed.*start it again/, 'and says why');
+	ok_run([ $h->cmd('up', '--passphrase-file', $h->passfile) ], 'it is started again');
+	ok_run([ $h->cmd('run', '--', '/bin/true') ], 'and runs programs');
+}
+
 done_testing();
