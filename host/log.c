@@ -36,6 +36,14 @@ struct log *log_new(void)
 	return l;
 }
 
+/* C0, DEL, and C1, in UTF-8 or alone: a terminal acts upon all of them. */
+static int is_control(const unsigned char *s, size_t i)
+{
+	int of_longer = i > 0 && s[i - 1] >= 0x80 && s[i - 1] != 0xc2;
+
+	return s[i] < 0x20 || s[i] == 0x7f || (s[i] >= 0x80 && s[i] < 0xa0 && !of_longer);
+}
+
 static void write_line(const char *level, const char *fmt, va_list ap)
 {
 	char line[MAX_LINE];
@@ -52,7 +60,7 @@ static void write_line(const char *level, const char *fmt, va_list ap)
 	n = more < 0 ? n : n + (size_t)more < sizeof line - 1 ? n + (size_t)more : sizeof line - 2;
 	/* One record is one line, whatever a program put into its name. */
 	for (size_t i = 0; i < n; i++)
-		if ((unsigned char)line[i] < 0x20 || line[i] == 0x7f)
+		if (is_control((const unsigned char *)line, i))
 			line[i] = '?';
 	line[n++] = '\n';
 	if (write(STDERR_FILENO, line, n) < 0)

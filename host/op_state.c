@@ -166,7 +166,13 @@ enum tao_err op_counters(struct request *r)
 			host_log("warning", "user %u made a new table of counters", (unsigned)r->c->uid);
 	}
 	if (e == TAO_OK && rq->has_remove) {
+		struct tao_buf id = TAO_BUF_INIT;
+
+		tao_buf_hex(&id, rq->remove.data, rq->remove.len < COUNTER_ID_LEN ? rq->remove.len
+		                                                                  : COUNTER_ID_LEN);
 		audit_note(r, "do", "remove");
+		audit_note(r, "id", tao_buf_cstr(&id));
+		tao_buf_free(&id);
 		e = counters_remove(r->h->counters, rq->remove.data, rq->remove.len);
 		if (e == TAO_OK)
 			host_log("info", "user %u removed a counter", (unsigned)r->c->uid);

@@ -359,6 +359,11 @@ my $raw = tool('rawclient');
 run($raw, $host->dir . '/run/tao.sock', { stdin => join '', map { "connect\nraw 00100000\nrecv\n" } 1 .. 50 });
 sub closed { return () = slurp($host->dir . '/taod.log') =~ /closed a connection of process/g }
 is(closed(), 20, 'lines of one kind about one user are limited');
+my $odd = tmpdir() . "/odd\e\n\xc2\x9b\xe2\x9c\x93";
+copy('/bin/true', $odd);
+chmod 0755, $odd;
+run($host->cmd('run', '--', $odd));
+like(slurp($host->dir . '/taod.log'), qr{runs \S*/odd\?\?\xc2\?\xe2\x9c\x93 as}, 'what a terminal would act upon is not in it');
 $host->tao('down');
 like(slurp($host->dir . '/taod.log'), qr/suppressed 30 lines about user $<, like: closed a connection of process/,
 	'and it says how many there were');
