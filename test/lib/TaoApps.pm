@@ -1,0 +1,396 @@
+package TaoApps;
+
+# Programs that use the system's OpenSSL, as an administrator configures them. Each is a table entry:
+#
+#   name       what tests call it; package: the Debian package which has it
+#   program    what runs: its key belongs to it
+#   account    the account that root starts it as; without it, root
+#   owner      whose its directory is, where that is another one, to whom it changes by itself
+#   modules    other files without which it cannot be tested
+#   args       arguments as `tao key new --policy exact` wants them: for interpreters
+#   heavy      reason why only --all runs it
+#   server     sub: writes its configuration and returns its command line, for the foreground
+#   starttls   what s_client -starttls calls its protocol
+#   say, hear  what s_client sends, and what then comes back
+#   reload     the signal that makes it read its files again
+#   gap        it reloads, but nobody listens for a moment
+#   private    the key's file has to be its user's alone
+#   stays      why a running server does not show a renewed certificate
+#   client     {program, run, hear, seen, account, args, private}: the same as a client, of the server above or, where there is no
+#              `server` or `to` is 'rev' or 'www', of s_server. run: sub, returns its command line or calls it;
+#              `seen`: what then stands in the server's log
+#
+# A sub gets a hash: dir (scratch), port, port2 (another free one), version ('1_3' or '1_2'), cert,
+# key (files), ca (whom clients trust), clients (whom servers trust), user ('' unless root).
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use TaoTest;
+
+our @EXPORT = qw(applications);
+
+my $openssl_minor = { '1_3' => '1.3', '1_2' => '1.2' };
+
+sub conf {
+	my ($s, $name, $text) = @_;
+	return spew("$s->{dir}/$name", $text =~ s/^\t+//mgr);
+}
+
+# The scripts of interpreters: an echo server that wants client certificates, and its client.
+my $python_server = <<'PY';
+import socket, ssl, sys, threading
+port, cert, key, ca = sys.argv[1:]
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain(cert, key)
+context.load_verify_locations(ca)
+context.verify_mode = ssl.CERT_REQUIRED
+def serve(plain):
+    try:
+        with context.wrap_socket(plain, server_side=True) as c:
+            print("from", c.getpeercert()["subject"], c.version(), flush=True)
+            while data := c.recv(1000):
+                c.sendall(data.upper())
+    except OSError as e:
+        print(e, flush=True)
+listener = socket.create_server(("127.0.0.1", int(port)))
+while True:
+    threading.Thread(target=serve, args=(listener.accept()[0],), daemon=True).start()
+PY
+
+my $python_client = <<'PY';
+import socket, ssl, sys
+port, cert, key, ca, version = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca)
+context.load_cert_chain(cert, key)
+context.maximum_version = ssl.TLSVersion["TLSv" + version]
+with context.wrap_socket(socket.create_connection(("127.0.0.1", int(port))), server_hostname="localhost") as c:
+    c.sendall(b"hello\n")
+    print(c.version(), c.recv(1000))
+PY
+
+my $php_client = <<'PHP';
+<?php
+[, $port, $cert, $key, $ca, $version] = $argv;
+$ssl = ["local_cert" => $cert, "local_pk" => $key, "cafile" => $ca, "verify_peer" => true,
+    "peer_name" => "localhost"];
+$c = stream_socket_client("tls://127.0.0.1:$port", $code, $text, 20, STREAM_CLIENT_CONNECT,
+    stream_context_create(["ssl" => $ssl]));
+if (!$c) { fwrite(STDERR, "$text\n"); exit(1); }
+fwrite($c, "hello\n");
+echo fgets($c);
+PHP
+
+# A sub that runs a script with the arguments of `args`.
+sub script {
+	my ($program, $file, $text) = @_;
+	return sub {
+		my ($s) = @_;
+		spew("$s->{dir}/$file", $text);
+		return ($program, interpreted($file)->($s));
+	};
+}
+
+sub interpreted {
+	my ($file) = @_;
+	return sub {
+		my ($s) = @_;
+		my @version = $s->{version} ? $openssl_minor->{ $s->{version} } =~ s/\./_/r : ();
+		@version = $openssl_minor->{ $s->{version} } if $s->{version} && $file !~ /py$/;
+		return ("$s->{dir}/$file", $s->{port}, $s->{cert}, $s->{key}, $s->{ca}, @version);
+	};
+}
+
+my @table = (
+	{
+		name => 'apache', package => 'apache2', program => '/usr/sbin/apache2', reload => 'USR1',
+		modules => [ map { "/usr/lib/apache2/modules/mod_$_.so" } qw(ssl headers mpm_event) ],
+		server => sub {
+			my ($s) = @_;
+			mkdir "$s->{dir}/www";
+			spew("$s->{dir}/www/hello", "hello from apache\n");
+			my $user = $s->{user} ? "User www-data\nGroup www-data" : '';
+			my $load = join '', map { "LoadModule ${_}_module /usr/lib/apache2/modules/mod_$_.so\n" }
+			    qw(mpm_event authz_core headers ssl);
+			conf($s, 'apache.conf', $load . <<"CONF");
+			$user
+			ServerName localhost
+			PidFile $s->{dir}/apache.pid
+			ErrorLog $s->{dir}/apache.log
+			Mutex file:$s->{dir} default
+			StartServers 2
+			DocumentRoot $s->{dir}/www
+			Listen 127.0.0.1:$s->{port}
+			SSLEngine on
+			SSLProtocol -all +TLSv1.2 +TLSv1.3
+			SSLCertificateFile $s->{cert}
+			SSLCertificateKeyFile $s->{key}
+			SSLCACertificateFile $s->{clients}
+			SSLVerifyClient require
+			SSLVerifyDepth 3
+			Header always set X-Client "%{SSL_CLIENT_S_DN}s"
+CONF
+			return ('/usr/sbin/apache2', '-d', $s->{dir}, '-f', "$s->{dir}/apache.conf", '-DFOREGROUND');
+		},
+		say => "GET /hello HTTP/1.0\r\n\r\n", hear => qr/^X-Client: .*CN=client.*^hello from apache/ms,
+	},
+	{
+		name => 'stunnel', package => 'stunnel4', program => '/usr/bin/stunnel4', reload => 'HUP',
+		server => sub {
+			my ($s) = @_;
+			my $user = $s->{user} ? "setuid = stunnel4\nsetgid = stunnel4" : '';
+			return ('/usr/bin/stunnel4', conf($s, 'stunnel.conf', <<"CONF"));
+			foreground = yes
+			pid =
+			$user
+			[echo]
+			accept = 127.0.0.1:$s->{port}
+			exec = /bin/cat
+			cert = $s->{cert}
+			key = $s->{key}
+			CAfile = $s->{clients}
+			verifyChain = yes
+CONF
+		},
+		say => "hello\n", hear => qr/^hello$/m,
+		client => {
+			to => 'rev', relay => 1, run => sub {
+				my ($s) = @_;
+				return ('/usr/bin/stunnel4', conf($s, 'stunnel-client.conf', <<"CONF"));
+				foreground = yes
+				pid =
+				[rev]
+				client = yes
+				accept = 127.0.0.1:$s->{port2}
+				connect = 127.0.0.1:$s->{port}
+				cert = $s->{cert}
+				key = $s->{key}
+				CAfile = $s->{ca}
+				verifyChain = yes
+				checkHost = localhost
+CONF
+			},
+		},
+	},
+	{
+		name => 'postgres', package => 'postgresql-15', program => '/usr/lib/postgresql/15/bin/postgres',
+		account => 'postgres', private => 1, reload => 'HUP', starttls => 'postgres',
+		server => sub {
+			my ($s) = @_;
+			my $bin = '/usr/lib/postgresql/15/bin';
+			my $data = "$s->{dir}/data";
+			my $r = run(@{ $s->{as} }, "$bin/initdb", qw(-A trust -U postgres --no-sync -D), $data);
+			die "initdb: $r->{err}" if $r->{status} != 0;
+			conf($s, 'data/pg_hba.conf', "hostssl all all 127.0.0.1/32 trust clientcert=verify-ca\n");
+			conf($s, 'data/postgresql.auto.conf', <<"CONF");
+			listen_addresses = '127.0.0.1'
+			port = $s->{port}
+			unix_socket_directories = ''
+			fsync = off
+			shared_buffers = 1MB
+			ssl = on
+			ssl_cert_file = '$s->{cert}'
+			ssl_key_file = '$s->{key}'
+			ssl_ca_file = '$s->{clients}'
+CONF
+			return ("$bin/postgres", '-D', $data);
+		},
+		# A startup packet; an error or a question for the password are an answer too.
+		say => pack('N N Z* Z* Z* Z* x', 41, 196608, 'user', 'postgres', 'database', 'postgres'),
+		hear => qr/server_version/,
+		client => {
+			program => '/usr/lib/postgresql/15/bin/psql', account => 'postgres', private => 1, run => sub {
+				my ($s) = @_;
+				my $max = 'TLSv' . $openssl_minor->{ $s->{version} };
+				return ('/usr/lib/postgresql/15/bin/psql', '-At', '-c',
+				    'select version, client_dn from pg_stat_ssl where pid = pg_backend_pid()',
+				    "host=localhost hostaddr=127.0.0.1 port=$s->{port} user=postgres sslmode=verify-full " .
+				    "sslrootcert=$s->{ca} sslcert=$s->{cert} sslkey=$s->{key} ssl_max_protocol_version=$max");
+			},
+			hear => sub { qr/^TLSv\Q$openssl_minor->{$_[0]{version}}\E\|.*$_[0]{subject}/m },
+		},
+	},
+	{
+		name => 'mosquitto', package => 'mosquitto', program => '/usr/sbin/mosquitto', account => 'mosquitto',
+		reload => 'HUP',
+		server => sub {
+			my ($s) = @_;
+			return ('/usr/sbin/mosquitto', '-c', conf($s, 'mosquitto.conf', <<"CONF"));
+			listener $s->{port} 127.0.0.1
+			certfile $s->{cert}
+			keyfile $s->{key}
+			cafile $s->{clients}
+			require_certificate true
+			use_subject_as_username true
+CONF
+		},
+		say => "\x10\x0c\0\4MQTT\4\2\0\x3c\0\0", hear => qr/\x20\x02\0\0/,
+		client => {
+			program => '/usr/bin/mosquitto_rr', run => sub {
+				my ($s) = @_;
+				return (qw(/usr/bin/mosquitto_rr -h localhost -V mqttv5 -t t -e t -m hello -W 10 -p), $s->{port},
+				    '--cafile', $s->{ca}, '--cert', $s->{cert}, '--key', $s->{key}, '--tls-version',
+				    'tlsv' . $openssl_minor->{ $s->{version} });
+			},
+			hear => sub { qr/^hello$/m }, seen => sub { qr/u'.*$_[0]{subject}/ },
+		},
+	},
+	{
+		name => 'python', package => 'python3', program => '/usr/bin/python3', args => interpreted('server.py'),
+		server => script('/usr/bin/python3', 'server.py', $python_server),
+		say => "hello\n", hear => qr/^HELLO$/m,
+		client => {
+			args => interpreted('client.py'), run => script('/usr/bin/python3', 'client.py', $python_client),
+			hear => sub { qr/HELLO/ }, seen => sub { qr/from .*$_[0]{subject}/ },
+		},
+	},
+	{
+		name => 'socat', package => 'socat', program => '/usr/bin/socat',
+		server => sub {
+			my ($s) = @_;
+			return ('/usr/bin/socat', "OPENSSL-LISTEN:$s->{port},bind=127.0.0.1,reuseaddr,fork," .
+			    "cert=$s->{cert},key=$s->{key},cafile=$s->{clients},verify=1", 'PIPE');
+		},
+		say => "hello\n", hear => qr/^hello$/m,
+		client => {
+			to => 'rev', run => sub {
+				my ($s) = @_;
+				return ('/usr/bin/socat', '-t10', '-', "OPENSSL:localhost:$s->{port}," .
+				    "cert=$s->{cert},key=$s->{key},cafile=$s->{ca},verify=1");
+			},
+		},
+	},
+	{
+		name => 'curl', package => 'curl', program => '/usr/bin/curl',
+		client => {
+			to => 'www', run => sub {
+				my ($s) = @_;
+				return ('/usr/bin/curl', '-sS', '--max-time', 20, '--cacert', $s->{ca}, '--cert', $s->{cert},
+				    '--key', $s->{key}, '--resolve', "localhost:$s->{port}:127.0.0.1", "https://localhost:$s->{port}/");
+			},
+		},
+	},
+	{
+		name => 'lighttpd', package => 'lighttpd-mod-openssl', program => '/usr/sbin/lighttpd', reload => 'USR1',
+		modules => ['/usr/lib/lighttpd/mod_openssl.so'],
+		gap => 1, stays => 'it sets a certificate callback of its own; it reads its files again on SIGUSR1',
+		server => sub {
+			my ($s) = @_;
+			mkdir "$s->{dir}/www";
+			spew("$s->{dir}/www/hello.txt", "hello from lighttpd\n");
+			my $user = $s->{user} ? qq(server.username = "www-data"\nserver.groupname = "www-data") : '';
+			return ('/usr/sbin/lighttpd', '-D', '-f', conf($s, 'lighttpd.conf', <<"CONF"));
+			server.modules = ( "mod_openssl" )
+			server.document-root = "$s->{dir}/www"
+			server.bind = "127.0.0.1"
+			server.port = $s->{port}
+			$user
+			ssl.engine = "enable"
+			ssl.pemfile = "$s->{cert}"
+			ssl.privkey = "$s->{key}"
+			ssl.verifyclient.activate = "enable"
+			ssl.verifyclient.enforce = "enable"
+			ssl.verifyclient.ca-file = "$s->{clients}"
+			ssl.openssl.ssl-conf-cmd = ( "MinProtocol" => "TLSv1.2" )
+CONF
+		},
+		say => "GET /hello.txt HTTP/1.0\r\n\r\n", hear => qr/^hello from lighttpd/m,
+	},
+	{
+		name => 'redis', package => 'redis-server', program => '/usr/bin/redis-server', account => 'redis',
+		server => sub {
+			my ($s) = @_;
+			return ('/usr/bin/redis-server', conf($s, 'redis.conf', <<"CONF"));
+			bind 127.0.0.1
+			port 0
+			tls-port $s->{port}
+			tls-cert-file $s->{cert}
+			tls-key-file $s->{key}
+			tls-ca-cert-file $s->{clients}
+			tls-auth-clients yes
+			save ""
+			dir $s->{dir}
+CONF
+		},
+		say => "PING\r\n", hear => qr/^\+PONG/m,
+		client => {
+			program => '/usr/bin/redis-cli', run => sub {
+				my ($s) = @_;
+				return (qw(/usr/bin/redis-cli --tls -h 127.0.0.1 -p), $s->{port}, '--sni', 'localhost',
+				    '--cacert', $s->{ca}, '--cert', $s->{cert}, '--key', $s->{key}, qw(ECHO hello));
+			},
+			hear => sub { qr/^hello$/m }, one_version => 1,
+		},
+	},
+	{
+		name => 'php', package => 'php-cli', program => '/usr/bin/php8.2', heavy => 'a package of its own',
+		client => {
+			to => 'rev', args => interpreted('client.php'), run => script('/usr/bin/php8.2', 'client.php', $php_client),
+		},
+	},
+	{
+		name => 'unbound', package => 'unbound', program => '/usr/sbin/unbound', heavy => 'a package of its own',
+		server => sub {
+			my ($s) = @_;
+			return ('/usr/sbin/unbound', '-d', '-c', conf($s, 'unbound.conf', <<"CONF"));
+			server:
+			    interface: 127.0.0.1\@$s->{port}
+			    tls-port: $s->{port}
+			    tls-service-pem: "$s->{cert}"
+			    tls-service-key: "$s->{key}"
+			    directory: "$s->{dir}"
+			    chroot: ""
+			    username: "@{[ $s->{user} ? 'unbound' : '' ]}"
+			    pidfile: ""
+			    use-syslog: no
+			    access-control: 127.0.0.0/8 allow
+			    local-data: "hello.test. TXT hello"
+CONF
+		},
+		# The length, a header that asks one question, hello.test. TXT IN.
+		say => "\0\x1c\0\1\1\0\0\1\0\0\0\0\0\0\5hello\4test\0\0\x10\0\1", hear => qr{\x05hello\x04test\x00.*\x05hello}s,
+		reload => 'HUP',
+	},
+	{
+		name => 'bind', package => 'bind9', program => '/usr/sbin/named', owner => 'bind', heavy => 'a package of its own',
+		server => sub {
+			my ($s) = @_;
+			conf($s, 'hello.zone', "\@ 60 IN SOA localhost. root 1 1 1 1 1\n\@ 60 IN NS localhost.\n\@ 60 IN TXT hello\n");
+			return ('/usr/sbin/named', '-g', ($s->{user} ? ('-u', 'bind') : ()), '-c', conf($s, 'named.conf', <<"CONF"));
+			tls dot { cert-file "$s->{cert}"; key-file "$s->{key}"; protocols { TLSv1.2; TLSv1.3; }; };
+			controls { };
+			options {
+			    directory "$s->{dir}";
+			    pid-file none; session-keyfile none; managed-keys-directory "$s->{dir}";
+			    recursion no; dnssec-validation no;
+			    listen-on port $s->{port} tls dot { 127.0.0.1; };
+			    listen-on-v6 { none; };
+			};
+			zone "hello.test" { type primary; file "$s->{dir}/hello.zone"; };
+CONF
+		},
+		say => "\0\x1c\0\1\1\0\0\1\0\0\0\0\0\0\5hello\4test\0\0\x10\0\1", hear => qr{\x05hello\x04test\x00.*\x05hello}s,
+		reload => 'HUP',
+	},
+	{
+		name => 'mariadb', package => 'mariadb-server', program => '/usr/sbin/mariadbd', account => 'mysql',
+		heavy => 'takes long to make its tables', starttls => 'mysql',
+		server => sub {
+			my ($s) = @_;
+			my $r = run(@{ $s->{as} }, 'mariadb-install-db', '--no-defaults', "--datadir=$s->{dir}/data", '--skip-test-db',
+				'--auth-root-authentication-method=normal', { timeout => 120 });
+			die "mariadb-install-db: $r->{out}$r->{err}" if $r->{status} != 0;
+			return ('/usr/sbin/mariadbd', '--no-defaults', "--datadir=$s->{dir}/data", "--socket=$s->{dir}/sock",
+			    '--bind-address=127.0.0.1', "--port=$s->{port}", "--ssl-cert=$s->{cert}", "--ssl-key=$s->{key}",
+			    "--ssl-ca=$s->{clients}", "--pid-file=$s->{dir}/pid", '--innodb-buffer-pool-size=8M',
+			    '--innodb-buffer-pool-size-max=64M');
+		},
+		# A login that ends too early.
+		say => pack('C x2 C V V C x23', 32, 2, 0x8a00, 1 << 24, 33), hear => qr/#08S01Bad handshake/,
+	},
+);
+
+sub applications { return @table }
+
+1;

@@ -1,0 +1,267 @@
+# Debian's programs with sealed keys, as servers and as clients: the table is test/lib/TaoApps.pm.
+# Each also with a key from a file, as the control. TAO_APPS names some of them.
+use strict;
+use warnings;
+use IO::Socket::INET;
+use Test::More;
+use TaoApps;
+use TaoTest;
+
+need_programs('openssl');
+my $openssl = '/usr/bin/openssl';
+my $dir = tmpdir();
+my $host = start_host();
+my $policy = $host->dir . '/policy.pem';
+my $label = 'renewed0';
+
+# The host's openssl.cnf, looking every second.
+my $conf = $host->dir . '/openssl.cnf';
+spew($conf, slurp($conf) =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 1/mr);
+
+# --- another authority, with a server and a client: the control, and those who speak to the programs
+
+sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{err}" }
+
+quietly($openssl, qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=control),
+	'-keyout', "$dir/ca.key", '-out', "$dir/ca.pem");
+for my $name (qw(server client)) {
+	quietly($openssl, qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj), "/CN=$name",
+		qw(-addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE), '-CA', "$dir/ca.pem", '-CAkey', "$dir/ca.key",
+		'-keyout', "$dir/$name.key", '-out', "$dir/$name.pem");
+}
+chmod 0644, "$dir/server.key", "$dir/client.key"; # for those who read it again as another user
+spew("$dir/clients.pem", slurp("$dir/ca.pem") . slurp($policy)); # whom servers trust
+
+# --- who runs what
+
+# What comes before a command, for root to run it as an account.
+sub as {
+	my ($account) = @_;
+	return () if !defined $account || $> != 0;
+	return ('setpriv', "--reuid=$account", "--regid=$account", '--init-groups');
+}
+
+sub uid { return defined $_[0] && $> == 0 ? scalar getpwnam $_[0] : $> }
+
+# A key for a program in one of its roles, kind being tao or file, and where it works.
+sub setting {
+	my ($app, $role, $kind, $name, %more) = @_;
+	my $account = $app->{account};
+	my %s = (dir => "$dir/$name", port => free_port(), port2 => free_port(), name => $name, user => $> == 0, clients => "$dir/clients.pem",
+		as => [ as($account) ], uid => uid($account), kind => $kind, %more);
+	mkdir $s{dir};
+	chown $s{uid}, -1, $s{dir} if $> == 0;
+	if ($kind eq 'tao') {
+		@s{qw(stub cert)} = map { $host->dir . "/$_/$s{uid}/$name.pem" } qw(keys certs);
+		$s{subject} = 'key\(\['; # PostgreSQL keeps but the beginning
+	} else {
+		@s{qw(stub cert subject)} = ("$dir/$role.key", "$dir/$role.pem", 'client');
+	}
+	$s{ca} = "$dir/clients.pem";
+	$s{key} = $app->{private} ? "$s{dir}/key.pem" : $s{stub};
+	return \%s;
+}
+
+# A key file of its own, for nobody else.
+sub install_key {
+	my ($s) = @_;
+	return if $s->{key} eq $s->{stub};
+	spew($s->{key}, slurp($s->{stub}));
+	chmod 0600, $s->{key};
+	chown $s->{uid}, -1, $s->{key} if $> == 0;
+}
+
+sub make_key {
+	my ($app, $s) = @_;
+	my @args = $app->{args} ? ('--policy', 'exact', '--', $app->{args}->($s)) : ();
+	my @user = ('--user', $s->{uid});
+	ok_run([$host->cmd('key', 'new', $s->{name}, '--for', $app->{program}, @user, @args)], "$s->{name}: a key");
+	ok_run([$host->cmd('trust', $app->{program}, '--serves', 'localhost', @user)], "$s->{name}: serves localhost");
+}
+
+# The command, in `tao run` or without it.
+sub started {
+	my ($s, @cmd) = @_;
+	return (@{ $s->{as} }, $s->{kind} eq 'tao' ? $host->cmd('run', '--quiet', '--') : (), @cmd);
+}
+
+# --- servers
+
+sub s_client {
+	my ($app, $s, $version, @more) = @_;
+	return ($openssl, 's_client', "-tls$version", '-connect', "127.0.0.1:$s->{port}", '-CAfile', $s->{verify},
+		qw(-verify_return_error -verify_hostname localhost -nocommands -cert), "$dir/client.pem", '-key', "$dir/client.key",
+		($app->{starttls} ? ('-starttls', $app->{starttls}) : ()), @more);
+}
+
+# Whether it shows a certificate now, and which.
+sub shown {
+	my ($app, $s) = @_;
+	my $r = run(s_client($app, $s, '1_3'), { stdin => '', timeout => 20 });
+	my ($pem) = $r->{out} =~ /(-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n)/s;
+	return '' if !$pem || $r->{out} !~ /Verify return code: 0/;
+	return run($openssl, qw(x509 -noout -ext subjectAltName -serial), { stdin => $pem })->{out};
+}
+
+sub asks {
+	my ($app, $s, $version) = @_;
+	my $what = "$s->{name}, TLS $version";
+	my $said = talk($app->{say}, $app->{hear}, s_client($app, $s, $version, qw(-brief -ign_eof)));
+	my $good = like($said, qr/Protocol version: TLSv\Q@{[ $version =~ tr{_}{.}r ]}\E$/m, "$what: the version");
+	$good &= like($said, qr/^Signature type: ECDSA$/m, "$what: the client saw the signature");
+	$good &= like($said, qr/^Verification: OK\nVerified peername: localhost$/m, "$what: and verified the name");
+	$good &= like($said, $app->{hear}, "$what: an answer");
+	return $good;
+}
+
+# A shell that connects again and again; what went wrong meanwhile.
+sub under_load {
+	my ($app, $s, $code) = @_;
+	my @cmd = map { "'$_'" } s_client($app, $s, '1_3', '-brief');
+	my $load = spawn('/bin/sh', '-c', "while :; do if @cmd </dev/null >'$s->{dir}/load' 2>&1; then echo fine; else echo bad; cat '$s->{dir}/load'; fi; done");
+	$load->wait_for_line(qr/fine\nfine/, 20);
+	$code->();
+	my $before = length $load->log;
+	wait_for(sub { (() = substr($load->log, $before) =~ /^(?:fine|bad)/mg) >= 5 }, 20);
+	$load->stop('KILL');
+	kill 'KILL', -$load->pid;
+	return join "\n", $load->log =~ /^bad\n(.*?)(?=^fine|\z)/msg;
+}
+
+# A process and all below it.
+sub family {
+	my @all = @_;
+	my %parent = map { my ($pid) = /(\d+)/; my $text = eval { slurp("/proc/$pid/status") } // '';
+		$text =~ /^PPid:\s*(\d+)/m ? ($pid => $1) : () } glob '/proc/[0-9]*';
+	for (my $i = 0; $i < @all; $i++) {
+		push @all, grep { $parent{$_} == $all[$i] } sort keys %parent;
+	}
+	return @all;
+}
+
+# The same executable: what stunnel or socat start for a connection is another program.
+sub holds_no_key {
+	my ($s, $server) = @_;
+	my $exe = readlink '/proc/' . $server->pid . '/exe';
+	my @pids = grep { (readlink("/proc/$_/exe") // '') eq $exe } family($server->pid);
+	my $r = run(tool('keyscan'), $host->dir . '/host/root.key', $host->passfile, $s->{stub}, $s->{cert}, @pids, { timeout => 300 });
+	is($r->{status}, 0, "$s->{name}: no process holds the private key") or diag($r->{out}, $r->{err});
+}
+
+sub renews {
+	my ($app, $s) = @_;
+	my @user = ('--user', $s->{uid});
+	ok_run([$host->cmd('trust', $app->{program}, '--serves', 'renewed.test', @user)], "$s->{name}: another name");
+	my $last;
+	my $shown = wait_for(sub { $last = shown($app, $s); $last =~ /renewed\.test/ }, $app->{stays} ? 3 : 20);
+	return ok(!$shown, "$s->{name}: does not show the new certificate: $app->{stays}") if $app->{stays};
+	ok($shown, "$s->{name}: shows the new certificate without restart") or diag($last);
+}
+
+sub reloads {
+	my ($app, $s, $server) = @_;
+	my $bad = under_load($app, $s, sub { kill $app->{reload}, $server->pid });
+	is($bad, '', "$s->{name}: no client fails while it reloads") if !$app->{gap};
+	my $last;
+	ok(wait_for(sub { $last = shown($app, $s) }, 20),
+		"$s->{name}: serves after it") or diag($last, join ' ', @{[ run(s_client($app, $s, '1_3'))->{err} ]}, $server->log);
+	ok($server->alive, "$s->{name}: runs on");
+}
+
+sub as_server {
+	my ($app, $kind) = @_;
+	my $s = setting($app, 'server', $kind, "$app->{name}-$kind");
+	$s->{verify} = $kind eq 'tao' ? $policy : "$dir/ca.pem";
+	make_key($app, $s) if $kind eq 'tao';
+	install_key($s);
+	my @cmd = $app->{server}->($s);
+	quietly('chown', '-R', uid($app->{owner} // $app->{account}), $s->{dir}) if $> == 0;
+	my $server = spawn(started($s, @cmd), { dir => $s->{dir} });
+	if (!wait_for(sub { !$server->alive || shown($app, $s) }, 30) || !$server->alive) {
+		fail("$s->{name}: starts");
+		diag($server->log, map { slurp($_) } glob "$s->{dir}/*.log");
+		return;
+	}
+	my $fine = 1;
+	$fine &= asks($app, $s, $_) for qw(1_3 1_2);
+	as_client($app, $kind, $s, $server) if $app->{client} && !$app->{client}{to};
+	renews($app, $s) if $kind eq 'tao';
+	holds_no_key($s, $server) if $kind eq 'tao' && !config('TAO_ASAN');
+	reloads($app, $s, $server) if $app->{reload};
+	$fine or diag($server->log, map { slurp($_) } glob "$s->{dir}/*.log");
+	$server->stop;
+}
+
+# --- clients
+
+sub s_server {
+	my ($s, $to) = @_;
+	my $server = spawn($openssl, 's_server', "-tls$s->{version}", '-accept', "127.0.0.1:$s->{port}", '-cert', "$dir/server.pem",
+		'-key', "$dir/server.key", qw(-Verify 3 -verify_return_error -CAfile), "$dir/clients.pem", "-$to", '-naccept', 20);
+	$server->wait_for_line(qr/ACCEPT/, 20);
+	return $server;
+}
+
+# Speaks through a program that forwards it.
+sub relayed {
+	my ($s, @cmd) = @_;
+	my $relay = spawn(@cmd, { dir => $s->{dir} });
+	my $c;
+	wait_for(sub { $c = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $s->{port2}, Timeout => 20) }, 20);
+	my $line;
+	if ($c) {
+		print $c "hello\n";
+		local $SIG{ALRM} = sub { close $c };
+		alarm 20;
+		$line = <$c>;
+		alarm 0;
+	}
+	$relay->stop;
+	return ($line // '') . $relay->log;
+}
+
+sub as_client {
+	my ($app, $kind, $other, $server) = @_;
+	my $client = $app->{client};
+	my $program = $client->{program} // $app->{program};
+	my $name = $client->{program} ? $program =~ s{.*/}{}r : "$app->{name}c";
+	for my $version ($client->{one_version} ? '1_3' : qw(1_3 1_2)) {
+		my $s = setting($client, 'client', $kind, $client->{args} ? "$name-$kind-$version" : "$name-$kind", version => $version);
+		my $own = defined $client->{to} ? s_server($s, $client->{to}) : undef;
+		$s->{port} = $other->{port} if $other;
+		make_key({ %$client, program => $program }, $s) if $kind eq 'tao' && !-e $s->{stub};
+		install_key($s);
+		my @cmd = started($s, $client->{run}->($s));
+		quietly('chown', '-R', $s->{uid}, $s->{dir}) if $> == 0;
+		my $r = $client->{relay} ? { out => relayed($s, @cmd) } : run(@cmd, { stdin => "hello\n", timeout => 30, dir => $s->{dir} });
+		my $what = "$s->{name}, TLS $version";
+		my $hear = $client->{hear} ? $client->{hear}->($s) : $client->{to} eq 'www' ? qr/HTTP-server-type|s_server/ : qr/olleh/;
+		like($r->{out}, $hear, "$what: sends and receives") or diag($r->{err}, ($own // $server)->log);
+		my $seen = $client->{seen} ? $client->{seen}->($s) : undef;
+		$seen = qr/$s->{subject}/ if $own;
+		my $log = ($own // $server)->log . ($client->{to} && $client->{to} eq 'www' ? $r->{out} : '');
+		like($log, $seen, "$what: the server knows who it is") if $seen;
+		if ($client->{to} && $client->{to} eq 'rev') {
+			like($log, qr/^Signature type: ECDSA$/m, "$what: and saw its signature");
+		}
+		$own->stop if $own;
+	}
+}
+
+# --- all of them
+
+my %only = map { $_ => 1 } split ' ', $ENV{TAO_APPS} // '';
+for my $app (applications()) {
+	next if %only && !$only{ $app->{name} };
+	SKIP: {
+		my @missing = grep { !-e } $app->{program}, @{ $app->{modules} // [] }, ($app->{client} // {})->{program} // ();
+		skip "$app->{name}: the Debian package $app->{package} is not installed", 1 if @missing;
+		skip "$app->{name}: $app->{heavy}: runtests --all runs it", 1 if $app->{heavy} && !$ENV{TAO_TEST_ALL} && !%only;
+		for my $kind (qw(tao file)) {
+			as_server($app, $kind) if $app->{server};
+			as_client($app, $kind) if $app->{client} && $app->{client}{to};
+		}
+	}
+}
+
+done_testing();
