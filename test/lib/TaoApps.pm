@@ -31,7 +31,7 @@ use TaoTest;
 
 our @EXPORT = qw(applications);
 
-my $openssl_minor = { '1_3' => '1.3', '1_2' => '1.2' };
+my %dotted = ('1_3' => '1.3', '1_2' => '1.2');
 
 sub conf {
 	my ($s, $name, $text) = @_;
@@ -96,8 +96,7 @@ sub interpreted {
 	my ($file) = @_;
 	return sub {
 		my ($s) = @_;
-		my @version = $s->{version} ? $openssl_minor->{ $s->{version} } =~ s/\./_/r : ();
-		@version = $openssl_minor->{ $s->{version} } if $s->{version} && $file !~ /py$/;
+		my @version = $s->{version} // ();
 		return ("$s->{dir}/$file", $s->{port}, $s->{cert}, $s->{key}, $s->{ca}, @version);
 	};
 }
@@ -136,7 +135,7 @@ CONF
 		say => "GET /hello HTTP/1.0\r\n\r\n", hear => qr/^X-Client: .*CN=client.*^hello from apache/ms,
 	},
 	{
-		name => 'stunnel', package => 'stunnel4', program => '/usr/bin/stunnel4', reload => 'HUP',
+		name => 'stunnel', package => 'stunnel4', program => '/usr/bin/stunnel4', reload => 'HUP', gap => 1,
 		server => sub {
 			my ($s) = @_;
 			my $user = $s->{user} ? "setuid = stunnel4\nsetgid = stunnel4" : '';
@@ -202,13 +201,13 @@ CONF
 		client => {
 			program => '/usr/lib/postgresql/15/bin/psql', account => 'postgres', private => 1, run => sub {
 				my ($s) = @_;
-				my $max = 'TLSv' . $openssl_minor->{ $s->{version} };
+				my $max = 'TLSv' . $dotted{ $s->{version} };
 				return ('/usr/lib/postgresql/15/bin/psql', '-At', '-c',
 				    'select version, client_dn from pg_stat_ssl where pid = pg_backend_pid()',
 				    "host=localhost hostaddr=127.0.0.1 port=$s->{port} user=postgres sslmode=verify-full " .
 				    "sslrootcert=$s->{ca} sslcert=$s->{cert} sslkey=$s->{key} ssl_max_protocol_version=$max");
 			},
-			hear => sub { qr/^TLSv\Q$openssl_minor->{$_[0]{version}}\E\|.*$_[0]{subject}/m },
+			hear => sub { qr/^TLSv\Q$dotted{$_[0]{version}}\E\|.*$_[0]{subject}/m },
 		},
 	},
 	{
@@ -231,7 +230,7 @@ CONF
 				my ($s) = @_;
 				return (qw(/usr/bin/mosquitto_rr -h localhost -V mqttv5 -t t -e t -m hello -W 10 -p), $s->{port},
 				    '--cafile', $s->{ca}, '--cert', $s->{cert}, '--key', $s->{key}, '--tls-version',
-				    'tlsv' . $openssl_minor->{ $s->{version} });
+				    'tlsv' . $dotted{ $s->{version} });
 			},
 			hear => sub { qr/^hello$/m }, seen => sub { qr/u'.*$_[0]{subject}/ },
 		},
