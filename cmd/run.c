@@ -18,12 +18,13 @@
 #define EXIT_NOT_FOUND 127
 #define PASSWD_BUF 16384
 
-enum { OPT_ENV = 1, OPT_CONFIG, OPT_MEASURE, OPT_OPENSSL, OPT_NAME, OPT_PREPARE, OPT_QUIET };
+enum { OPT_ENV = 1, OPT_CONFIG, OPT_MEASURE, OPT_CHANNEL, OPT_OPENSSL, OPT_NAME, OPT_PREPARE, OPT_QUIET };
 
 static const struct option options[] = {
 	{ "env", required_argument, NULL, OPT_ENV },
 	{ "config", required_argument, NULL, OPT_CONFIG },
 	{ "measure", required_argument, NULL, OPT_MEASURE },
+	{ "channel", required_argument, NULL, OPT_CHANNEL },
 	{ "openssl-conf", required_argument, NULL, OPT_OPENSSL },
 	{ "name", required_argument, NULL, OPT_NAME },
 	{ "prepare", no_argument, NULL, OPT_PREPARE },
@@ -32,6 +33,7 @@ static const struct option options[] = {
 };
 
 static const char *const measures[] = { "closure", "program", NULL };
+static const char *const channels[] = { "door", "unix", NULL };
 
 /* What a program gets of the caller's environment, unmeasured. '*' at the end matches all. */
 static const char *const passed[] = {
@@ -47,6 +49,7 @@ static const struct {
 	{ "OPENSSL_MODULES", "the host chooses the modules" },
 	{ "LD_*", "the code that it loads would not be measured" },
 	{ "TAO_*", "these are the host's own" },
+	{ "CLOUDPROXY_TAO_*", "the host sets them, with --channel=unix" },
 };
 
 /* NULL-terminated, owned strings. */
@@ -59,7 +62,7 @@ struct run {
 	struct list env, config; /* --env, --config */
 	struct list vars;        /* the program's environment */
 	char *openssl_conf;
-	const char *measure, *label;
+	const char *measure, *label, *channel;
 	int quiet, prepare;
 	char **args;             /* PROGRAM ARG... */
 	char *path;
@@ -175,6 +178,9 @@ static enum tao_err take(struct run *r, int c)
 	case OPT_MEASURE:
 		r->measure = optarg;
 		return TAO_OK;
+	case OPT_CHANNEL:
+		r->channel = optarg;
+		return TAO_OK;
 	case OPT_NAME:
 		r->label = optarg;
 		return TAO_OK;
@@ -197,6 +203,8 @@ static int parse(struct cmd_env *env, struct run *r, int argc, char **argv)
 		if (c == CMD_STOP)
 			return 0;
 		if (c == OPT_MEASURE && !cmd_one_of(env, "--measure", optarg, measures))
+			return 0;
+		if (c == OPT_CHANNEL && !cmd_one_of(env, "--channel", optarg, channels))
 			return 0;
 		if (take(r, c) != TAO_OK) {
 			env->status = cmd_usage(env, "%s", tao_why());
@@ -305,6 +313,7 @@ static enum tao_err ask_host(struct cmd_env *env, struct run *r, Tao__RunRespons
 	rq.config = as_bytes(r->config.v, &rq.n_config);
 	rq.measure = (char *)r->measure;
 	rq.label = (char *)r->label;
+	rq.channel = (char *)r->channel;
 	rq.openssl_conf = r->openssl_conf;
 	e = cmd_connect(env, &conf, &r->conn);
 	if (e == TAO_OK && (rq.args == NULL || rq.env == NULL || rq.config == NULL))

@@ -233,6 +233,11 @@ const uint8_t *domain_id(const struct domain *d)
 	return d->id;
 }
 
+enum tao_err domain_policy_key(const struct domain *d, uint8_t hash[TAO_HASH_LEN])
+{
+	return tao_key_hash(d->signer.public, hash);
+}
+
 enum tao_err domain_policy_cert(struct domain *d, struct tao_buf *der)
 {
 	return cert_to_der(d->cert, der);

@@ -61,6 +61,8 @@ enum tao_err domain_load(const char *dir, const void *pass, size_t pass_n, struc
 void domain_free(struct domain *d);
 
 const uint8_t *domain_id(const struct domain *d); /* TAO_HASH_LEN bytes */
+/* The SHA-256 of its SubjectPublicKeyInfo: of the current policy key's, which may not be the first. */
+enum tao_err domain_policy_key(const struct domain *d, uint8_t hash[TAO_HASH_LEN]);
 /* The policy certificate, DER; valid as long as the domain. */
 enum tao_err domain_policy_cert(struct domain *d, struct tao_buf *der);
 

@@ -14,6 +14,7 @@
  *   DIR/certs/UID/NAME.pem    program certificates; NAME.why: why there is none
  *   DIR/domain/           the policy domain (domain/domain.h)
  *   DIR/run/tao.sock      the socket           DIR/run/taod.pid
+ *   DIR/run/programs/ID.sock  sockets of single programs (progsock.h)
  *   DIR/audit/            the audit log (auditlog.h)
  *   DIR/taod.log          log, unless taod runs in the foreground
  *

@@ -12,6 +12,7 @@
 #include <openssl/rand.h>
 
 #include "host.h"
+#include "progsock.h"
 #include "tao.pb-c.h"
 
 #define READ_CHUNK 8192
@@ -111,7 +112,7 @@ static enum tao_err check_sender(struct conn *c, pid_t sender, int had)
 	pid_t before = c->sender;
 
 	c->sender = sender;
-	if (c->state == CONN_PROGRAM && sender != c->pid)
+	if ((c->state == CONN_PROGRAM || c->state == CONN_PROGSOCK) && sender != c->pid)
 		return tao_fail(TAO_EDENIED, "bytes from process %d on the connection of process %d",
 		                (int)sender, (int)c->pid);
 	/* 0: sent before this end of a pair asked for credentials. */
@@ -263,6 +264,9 @@ static enum tao_err wrong_state(const char *op, enum conn_state state)
 		return tao_fail(TAO_EPROTO, "%s is not allowed before Tao.Hello and Tao.Prove", op);
 	if (state == CONN_HELLO)
 		return tao_fail(TAO_EPROTO, "%s is not allowed between Tao.Hello and Tao.Prove", op);
+	if (state == CONN_PROGSOCK)
+		return tao_fail(TAO_EPROTO, "%s is no operation of CloudProxy's: this socket, which 'tao run "
+		                "--channel=unix' made, has no others", op);
 	return tao_fail(TAO_EPROTO, "%s is not allowed on a program's connection", op);
 }
 
@@ -301,6 +305,8 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
 	if (op->states == CONN_NEW && op->fn != op_hello && !c->by_path)
 		return tao_fail(TAO_EPROTO, "%s is for connections to the host's socket", m->op);
 	e = limit_size(&h->conf, m->op, m->body_n, op->max_body);
+	if (e == TAO_OK && c->state == CONN_PROGSOCK)
+		e = progsock_check(h, c);
 	if (e == TAO_OK)
 		e = audit_refuses(h, op);
 	if (e == TAO_OK && !may_be_slow)
@@ -399,7 +405,7 @@ static int answer_or_read(struct host *h, struct conn *c, int may_be_slow)
 /* A program may be idle for ever; everything else is somebody's turn. */
 static void set_deadline(struct conn *c, int sent)
 {
-	int idle = c->state == CONN_PROGRAM && c->in.n == 0 && sent == 1;
+	int idle = c->inst != NULL && c->in.n == 0 && sent == 1;
 
 	atomic_store(&c->source.deadline, idle ? 0 : loop_now() + CONN_SECONDS);
 }
@@ -490,6 +496,8 @@ static void conn_destroy(struct host *h, struct source *s)
 	}
 	instance_unref(c->inst);
 	instance_unref(c->via);
+	instance_unref(c->at);
+	free(c->stranger);
 	tao_buf_free(&c->in);
 	tao_buf_free(&c->out);
 	free(c);
@@ -515,7 +523,7 @@ static enum tao_err check_peer(int fd, struct ucred *peer)
 	return TAO_OK;
 }
 
-enum tao_err conn_add(struct host *h, int fd, struct instance *via)
+static enum tao_err new_conn(struct host *h, int fd, struct instance *via, struct conn **out)
 {
 	static const struct tao_buf empty_buf = TAO_BUF_INIT;
 	struct conn *c = calloc(1, sizeof *c);
@@ -547,6 +555,34 @@ enum tao_err conn_add(struct host *h, int fd, struct instance *via)
 	c->pidfd = c->passed_fd = -1;
 	c->via = via != NULL ? instance_ref(via) : NULL;
 	c->in = c->out = empty_buf;
+	*out = c;
+	return TAO_OK;
+}
+
+static enum tao_err begin(struct host *h, struct conn *c)
+{
 	set_deadline(c, 1);
 	return loop_add(h, &c->source, EPOLLIN);
+}
+
+enum tao_err conn_add(struct host *h, int fd, struct instance *via)
+{
+	struct conn *c;
+	enum tao_err e = new_conn(h, fd, via, &c);
+
+	return e == TAO_OK ? begin(h, c) : e;
+}
+
+enum tao_err conn_add_at(struct host *h, int fd, struct instance *at)
+{
+	struct conn *c;
+	enum tao_err e = new_conn(h, fd, NULL, &c);
+
+	if (e != TAO_OK)
+		return e;
+	c->state = CONN_PROGSOCK;
+	c->by_path = 0;
+	c->at = instance_ref(at);
+	progsock_accepted(h, c);
+	return begin(h, c);
 }

@@ -17,6 +17,7 @@
  *   fair.c      whose turn it is
  *   conn.c      connections: framing, state
  *   door.c      doors; the end of a registered process
+ *   progsock.c  sockets of single programs, for CloudProxy's clients (progsock.h)
  *   identify.c  who is calling
  *   inside.c    naming what no tao run has named
  *   ops.c       table of operations, with the states that allow them
@@ -163,6 +164,8 @@ struct instance {
 	                           * learned is the start with these; else NULL */
 	size_t args_n;
 	char *unit;               /* system unit that it was registered in; "" if in none */
+	int has_progsock;         /* it has a socket of its own (progsock.h) */
+	int progsock;             /* ends its listening; 0: none */
 	_Atomic ino_t door;       /* inode of the newest program's end: who has it belongs here */
 	atomic_int last_pid;      /* of the process that identified itself last */
 	atomic_int by_member;     /* its door is dead, but a member of it lives (recall.h) */
@@ -289,6 +292,8 @@ void loop_defer(struct host *h, struct source *s, enum pool pool);
 void loop_may_wait(struct host *h, struct source *s);
 int64_t loop_now(void); /* seconds, monotonic */
 enum tao_err loop_listen(struct host *h); /* binds the socket */
+/* Descriptors, or memory for them, have run out: says so, and waits a little. */
+void loop_accept_pause(struct host *h);
 enum tao_err loop_run(struct host *h);    /* starts the workers */
 void loop_stop(struct host *h);           /* ends them, destroys every source */
 
@@ -298,6 +303,7 @@ enum conn_state {
 	CONN_NEW = 1,     /* a user is known (kernel credentials), no program */
 	CONN_HELLO = 2,   /* challenge sent */
 	CONN_PROGRAM = 4, /* identified */
+	CONN_PROGSOCK = 8, /* on a program's own socket (progsock.h): inst is set if it is that program's */
 };
 
 struct conn {
@@ -306,10 +312,12 @@ struct conn {
 	int by_path;              /* accepted on the socket, not through a door */
 	pid_t pid;                /* of the process that made the connection */
 	uid_t uid;
-	int pidfd;                /* from Hello to Prove */
+	int pidfd;                /* from Hello to Prove; in CONN_PROGSOCK always */
 	uint8_t challenge[TAO_CHALLENGE_LEN];
 	struct instance *via;     /* whose door it came through */
 	struct instance *inst;    /* set in CONN_PROGRAM */
+	struct instance *at;      /* in CONN_PROGSOCK: whose socket it came to */
+	char *stranger;           /* and why it is not that one's; NULL: it is */
 	struct instance *ran;     /* what was registered here; starts when this closes */
 	enum pool later;          /* which pool its next request is for */
 	int charged;              /* that request was counted as a costly one */
@@ -324,6 +332,8 @@ struct conn {
 };
 
 enum tao_err conn_add(struct host *h, int fd, struct instance *via);
+/* Accepted on that instance's own socket. */
+enum tao_err conn_add_at(struct host *h, int fd, struct instance *at);
 /* A connection counts for its program, from the door on or from Tao.Prove on. */
 enum tao_err conn_count_in(struct host *h, struct instance *i);
 /* Closing what somebody sent must not take this thread's time. */
@@ -341,6 +351,8 @@ enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
 /* Learns which exec is the start of i, if the registered process runs it by now, as its user, and an
  * interpreter with its arguments. 0: not yet. */
 int instance_learn(struct host *h, struct instance *i);
+/* c is from here on of i, as which v runs: counted, taken turns with, remembered. */
+void conn_named(struct host *h, struct conn *c, struct instance *i, const struct process_view *v);
 enum tao_err conn_hello(struct host *h, struct conn *c);
 /* Also refuses when more than Tao.Prove has arrived: clients wait for its answer. */
 /* OP_LATER, with nothing done, if the process has to be measured and !may_be_slow. */

@@ -132,6 +132,17 @@ static enum tao_err whose(struct host *h, struct conn *c, const struct process_v
 	return e;
 }
 
+void conn_named(struct host *h, struct conn *c, struct instance *i, const struct process_view *v)
+{
+	if (c->via == NULL)
+		limit_named(h->limits, c->source.user);
+	c->source.flow = FLOW_INSTANCE(i);
+	atomic_store(&i->last_start, v->start);
+	atomic_store(&i->last_pid, v->pid);
+	if (instance_runs_as(i, v))
+		recall_member(i, v->pid, v->start);
+}
+
 static enum tao_err identify(struct host *h, struct conn *c, int may_be_slow,
                              struct instance **out)
 {
@@ -148,13 +159,7 @@ static enum tao_err identify(struct host *h, struct conn *c, int may_be_slow,
 	if (e == TAO_OK && c->via == NULL)
 		e = conn_count_in(h, i);
 	if (e == TAO_OK) {
-		if (c->via == NULL)
-			limit_named(h->limits, c->source.user);
-		c->source.flow = FLOW_INSTANCE(i);
-		atomic_store(&i->last_start, v.start);
-		atomic_store(&i->last_pid, c->pid);
-		if (instance_runs_as(i, &v))
-			recall_member(i, c->pid, v.start);
+		conn_named(h, c, i, &v);
 		*out = i;
 	} else {
 		instance_unref(i);

@@ -204,17 +204,21 @@ static void accept_one(struct host *h, int fd)
 		host_log_of(h, peer.uid, "error", "cannot serve a connection: %s", tao_why());
 }
 
+void loop_accept_pause(struct host *h)
+{
+	host_log_of(h, LOG_NOBODY, "error", "cannot accept a connection: %s: raise LimitNOFILE",
+	            strerror(errno));
+	usleep(ACCEPT_PAUSE_US);
+}
+
 static void accept_ready(struct host *h, struct source *s, uint32_t events)
 {
 	(void)events;
 	for (uint32_t i = 0; i < s->quota; i++) {
 		int fd = accept4(s->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM)) {
-			host_log_of(h, LOG_NOBODY, "error", "cannot accept a connection: %s: raise LimitNOFILE",
-			         strerror(errno));
-			usleep(ACCEPT_PAUSE_US);
-		}
+		if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOMEM))
+			loop_accept_pause(h);
 		if (fd < 0)
 			break;
 		accept_one(h, fd);

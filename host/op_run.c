@@ -6,10 +6,11 @@
 
 #include "config.h"
 #include "host.h"
+#include "progsock.h"
 #include "tao.pb-c.h"
 
 #define MAX_NOTICES 64
-#define MAX_SETTINGS 8
+#define MAX_SETTINGS 16
 
 /* NULL-terminated C strings from protobuf bytes; none may hold a NUL. */
 enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_buf *store,
@@ -45,6 +46,7 @@ struct run {
 	const Tao__RunRequest *rq;
 	const char *openssl_conf;
 	int program_only;
+	int own_socket;
 	struct measurement m;
 	struct instance *inst;
 	int pidfd;
@@ -104,6 +106,9 @@ static enum tao_err check_request(struct run *run)
 	if (rq->measure != NULL && strcmp(rq->measure, "closure") != 0 &&
 	    strcmp(rq->measure, "program") != 0)
 		return tao_fail(TAO_EINVAL, "--measure is closure or program");
+	if (rq->channel != NULL && strcmp(rq->channel, "door") != 0 && strcmp(rq->channel, "unix") != 0)
+		return tao_fail(TAO_EINVAL, "--channel is door or unix");
+	run->own_socket = rq->channel != NULL && strcmp(rq->channel, "unix") == 0;
 	run->program_only = rq->measure != NULL && strcmp(rq->measure, "program") == 0;
 	run->openssl_conf = rq->openssl_conf != NULL ? rq->openssl_conf : r->h->conf.openssl_conf;
 	if (run->openssl_conf[0] != '/')
@@ -245,6 +250,8 @@ static enum tao_err register_it(struct run *run)
 		e = add_instance(run);
 	else
 		e = tao_fail(TAO_ENOTFOUND, "the process that registers has ended");
+	if (e == TAO_OK && run->own_socket)
+		e = progsock_open(run->r->h, run->inst);
 	if (e == TAO_OK)
 		return watch_add(run->r->h, run->inst, pidfd);
 	close(pidfd);
@@ -272,6 +279,27 @@ static enum tao_err one_cert(struct host *h, uid_t uid, const char *name, void *
 	return TAO_OK;
 }
 
+/* By which CloudProxy's library finds its host. A program that is a host itself is stacked on us. */
+static enum tao_err cloudproxy_settings(struct run *run)
+{
+	struct host *h = run->r->h;
+	char *path = progsock_path(h, run->inst);
+	enum tao_err e = path != NULL ? TAO_OK : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = setting(run, "CLOUDPROXY_TAO_HOST_CHANNEL_TYPE", "unix");
+	if (e == TAO_OK)
+		e = setting(run, "CLOUDPROXY_TAO_HOST_SPEC", path);
+	if (e == TAO_OK)
+		e = setting(run, "CLOUDPROXY_TAO_HOST_TYPE", "stacked");
+	if (e == TAO_OK)
+		e = setting(run, "CLOUDPROXY_TAO_HOSTED_TYPE", "process");
+	if (e == TAO_OK)
+		e = setting(run, "TAO_DOMAIN", h->conf.dir);
+	free(path);
+	return e;
+}
+
 static enum tao_err settings(struct run *run)
 {
 	struct host *h = run->r->h;
@@ -281,6 +309,8 @@ static enum tao_err settings(struct run *run)
 		e = setting(run, "OPENSSL_MODULES", TAO_MODULESDIR);
 	if (e == TAO_OK)
 		e = setting(run, "TAO_SOCKET", h->conf.socket);
+	if (e == TAO_OK && run->own_socket)
+		e = cloudproxy_settings(run);
 #if TAO_ASAN
 	if (e == TAO_OK)
 		e = setting(run, "LD_PRELOAD", TAO_ASAN_RUNTIME);

@@ -76,14 +76,20 @@ enum tao_err op_get_name(struct request *r)
 	return e;
 }
 
-/* PolicyKey([domain id]), which every name has already: CloudProxy's programs say it themselves. */
+/* PolicyKey([x]) of this domain, by its id, which every name has already, or by the policy key that
+ * it has now: CloudProxy's programs say it themselves, of the key that they know. */
 static int is_own_policy_key(struct request *r, const struct tao_node *sub)
 {
 	const struct tao_node *ext = sub->n_kid == 1 ? sub->kid[0] : NULL;
+	uint8_t now[TAO_HASH_LEN];
 
-	return ext != NULL && strcmp(ext->text, "PolicyKey") == 0 && ext->n_kid == 1 &&
-	       ext->kid[0]->tag == TAO_BYTES && ext->kid[0]->len == TAO_HASH_LEN &&
-	       memcmp(ext->kid[0]->text, domain_id(r->h->domain), TAO_HASH_LEN) == 0;
+	if (ext == NULL || strcmp(ext->text, "PolicyKey") != 0 || ext->n_kid != 1 ||
+	    ext->kid[0]->tag != TAO_BYTES || ext->kid[0]->len != TAO_HASH_LEN)
+		return 0;
+	if (memcmp(ext->kid[0]->text, domain_id(r->h->domain), TAO_HASH_LEN) == 0)
+		return 1;
+	return domain_policy_key(r->h->domain, now) == TAO_OK &&
+	       memcmp(ext->kid[0]->text, now, TAO_HASH_LEN) == 0;
 }
 
 /* A program that is a host itself puts its guard behind its name (names.h). This gives it

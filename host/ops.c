@@ -7,6 +7,7 @@
 #define WITH_DATA TAO_RPC_MAX_REQUEST
 
 #define ANY (CONN_NEW | CONN_HELLO | CONN_PROGRAM)
+#define CLOUD (CONN_PROGRAM | CONN_PROGSOCK) /* CloudProxy's */
 
 /* What a connection may ask, and when. The frequent ones come first. */
 static const struct op ops[] = {
@@ -22,17 +23,17 @@ static const struct op ops[] = {
 	{ "Tao.Hello", CONN_NEW, 0, op_hello, OP_QUICK, AUDIT_REFUSED },
 	{ "Tao.Prove", CONN_HELLO, SMALL, op_prove, OP_WAITS, AUDIT_REFUSED },
 	{ "Tao.Door", CONN_PROGRAM, 0, op_door, OP_QUICK | OP_COSTLY, AUDIT_REFUSED },
-	{ "Tao.GetTaoName", CONN_PROGRAM, SMALL, op_get_name, OP_QUICK, AUDIT_NONE },
-	{ "Tao.ExtendTaoName", CONN_PROGRAM, SMALL, op_extend_name, OP_SLOW, AUDIT_EACH },
-	{ "Tao.GetRandomBytes", CONN_PROGRAM, SMALL, op_random, OP_QUICK, AUDIT_NONE },
-	{ "Tao.Attest", CONN_PROGRAM, WITH_DATA, op_attest, OP_COSTLY, AUDIT_EACH },
-	{ "Tao.Seal", CONN_PROGRAM, WITH_DATA, op_seal, OP_QUICK, AUDIT_EACH },
-	{ "Tao.Unseal", CONN_PROGRAM, WITH_DATA, op_unseal, OP_QUICK, AUDIT_EACH },
-	{ "Tao.GetSharedSecret", CONN_PROGRAM, SMALL, op_shared_secret, OP_QUICK, AUDIT_EACH },
-	{ "Tao.InitCounter", CONN_PROGRAM, SMALL, op_init_counter, OP_SLOW | OP_COSTLY, AUDIT_EACH },
-	{ "Tao.GetCounter", CONN_PROGRAM, SMALL, op_get_counter, OP_QUICK, AUDIT_REFUSED },
-	{ "Tao.RollbackProtectedSeal", CONN_PROGRAM, WITH_DATA, op_rollback_seal, OP_SLOW | OP_COSTLY, AUDIT_EACH },
-	{ "Tao.RollbackProtectedUnseal", CONN_PROGRAM, WITH_DATA, op_rollback_unseal, OP_QUICK, AUDIT_EACH },
+	{ "Tao.GetTaoName", CLOUD, SMALL, op_get_name, OP_QUICK, AUDIT_NONE },
+	{ "Tao.ExtendTaoName", CLOUD, SMALL, op_extend_name, OP_SLOW, AUDIT_EACH },
+	{ "Tao.GetRandomBytes", CLOUD, SMALL, op_random, OP_QUICK, AUDIT_NONE },
+	{ "Tao.Attest", CLOUD, WITH_DATA, op_attest, OP_COSTLY, AUDIT_EACH },
+	{ "Tao.Seal", CLOUD, WITH_DATA, op_seal, OP_QUICK, AUDIT_EACH },
+	{ "Tao.Unseal", CLOUD, WITH_DATA, op_unseal, OP_QUICK, AUDIT_EACH },
+	{ "Tao.GetSharedSecret", CLOUD, SMALL, op_shared_secret, OP_QUICK, AUDIT_EACH },
+	{ "Tao.InitCounter", CLOUD, SMALL, op_init_counter, OP_SLOW | OP_COSTLY, AUDIT_EACH },
+	{ "Tao.GetCounter", CLOUD, SMALL, op_get_counter, OP_QUICK, AUDIT_REFUSED },
+	{ "Tao.RollbackProtectedSeal", CLOUD, WITH_DATA, op_rollback_seal, OP_SLOW | OP_COSTLY, AUDIT_EACH },
+	{ "Tao.RollbackProtectedUnseal", CLOUD, WITH_DATA, op_rollback_unseal, OP_QUICK, AUDIT_EACH },
 	{ "Host.Run", CONN_NEW, WITH_DATA, op_run, OP_SLOW | OP_COSTLY, AUDIT_EACH },
 	{ "Host.NewKey", CONN_NEW, WITH_DATA, op_new_key, OP_COMPUTES | OP_COSTLY, AUDIT_EACH },
 	{ "Host.ImportKey", CONN_NEW, WITH_DATA, op_import_key, OP_COMPUTES | OP_COSTLY, AUDIT_EACH },

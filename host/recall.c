@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "host.h"
+#include "progsock.h"
 #include "../tao/file.h"
 
 #define FILE_MAX (64u << 10)
@@ -563,6 +564,13 @@ static int registered_lives(struct host *h, struct instance *i)
 	return 0;
 }
 
+static void reopen_progsock(struct host *h, struct instance *i)
+{
+	if (i->has_progsock && progsock_open(h, i) != TAO_OK)
+		host_log("warning", "%s has no socket of its own until it is started again: %s",
+		         i->program, tao_why());
+}
+
 static enum tao_err recall_one(struct recall *r, const struct tao_buf *blob, uint64_t id)
 {
 	struct host *h = r->h;
@@ -590,6 +598,7 @@ static enum tao_err recall_one(struct recall *r, const struct tao_buf *blob, uin
 	}
 	if (atomic_load(&i->watched) > 0) {
 		registry_restore(h->registry, i);
+		reopen_progsock(h, i);
 		audit_event(h, "recalled", i, i->uid, TAO_OK, NULL, NULL);
 		r->recalled++;
 	} else {
@@ -669,6 +678,7 @@ enum tao_err recall_open(struct host *h)
 	if (r == NULL)
 		return tao_fail_nomem();
 	h->recall = r;
+	progsock_sweep(h);
 	r->works = recall_boot(r->boot) == TAO_OK && tao_dir_make(r->dir, 0700) == TAO_OK;
 	if (!r->works)
 		host_log("warning", "programs will not be recalled when taod starts again: %s", tao_why());

@@ -84,6 +84,7 @@ static void fill(Tao__InstanceRecord *m, struct instance *i)
 	m->args.data = (uint8_t *)i->args;
 	m->args.len = m->has_args ? i->args_n : 0;
 	m->unit = i->unit;
+	m->has_progsock = m->progsock = i->has_progsock;
 }
 
 enum tao_err recall_pack(const struct tao_sealer *s, const char *boot, struct instance *i,
@@ -191,6 +192,7 @@ static enum tao_err make(const Tao__InstanceRecord *m, struct instance **out)
 	atomic_store(&i->operations, m->operations);
 	i->door = (ino_t)m->door;
 	i->kind = (enum instance_kind)m->kind;
+	i->has_progsock = m->progsock;
 	atomic_store(&i->exec, m->exec);
 	e = set_name(m, i);
 	if (e == TAO_OK && !get_file_id(&m->file, &i->file))

@@ -2,8 +2,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "host.h"
+#include "progsock.h"
 
 #define MAX_ANCESTORS 64 /* generations looked at for descent */
 
@@ -56,6 +58,8 @@ static void instance_free(struct instance *i)
 	free(i->label);
 	free(i->unit);
 	free(i->args);
+	if (i->progsock > 0)
+		close(i->progsock);
 	free(i);
 }
 
@@ -432,8 +436,10 @@ void registry_settle(struct registry *r, struct instance *i)
 		r->units -= i->unit[0] != 0;
 	}
 	pthread_mutex_unlock(&r->lock);
-	if (i != NULL)
+	if (i != NULL) {
+		progsock_close(r->host, i);
 		recall_over(i);
+	}
 	if (i != NULL && r->on_end != NULL)
 		r->on_end(r->host, i);
 	instance_unref(i);
