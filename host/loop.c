@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/un.h>
 #include <time.h>
@@ -20,6 +21,7 @@
 #define SET_THREADS 2         /* of one set: a second for when the first waits for the measurer */
 #define POOL_USERS 2          /* so many users fill a pool */
 #define COMPUTE_NICE 10       /* of POOL_COMPUTES: a tenth of the CPU where a worker wants it as well */
+#define COMPUTE_SLICE_NS 100000 /* the least there is */
 #define TURN 16               /* requests, or connections to accept, of a flow that is alone */
 #define TURN_SHARED 1         /* of one among others */
 #define ALONE_AFTER 64        /* turns of one flow in a row, then it counts as alone */
@@ -429,13 +431,32 @@ static void ran(struct slow_pool *p, struct limit_user *u)
 	atomic_fetch_sub(&u->holds, 1);
 }
 
+/* As struct sched_attr of linux/sched/types.h, which cannot be included beside sched.h. */
+struct attr {
+	uint32_t size, policy;
+	uint64_t flags;
+	int32_t nice;
+	uint32_t priority;
+	uint64_t runtime, deadline, period;
+};
+
+/* Nice alone is not enough: who wakes up would still wait for the end of this thread's slice.
+ * Linux before 6.12 does not know slices and leaves it at the nice value. */
+static void step_back(void)
+{
+	struct attr a = { .size = sizeof a, .nice = COMPUTE_NICE, .runtime = COMPUTE_SLICE_NS };
+
+	if (syscall(SYS_sched_setattr, 0, &a, 0) != 0)
+		setpriority(PRIO_PROCESS, (id_t)gettid(), COMPUTE_NICE);
+}
+
 static void *work_slowly(void *arg)
 {
 	struct slow_pool *p = arg;
 	struct source *s;
 
 	if (p->which == POOL_COMPUTES)
-		setpriority(PRIO_PROCESS, (id_t)gettid(), COMPUTE_NICE);
+		step_back();
 	while ((s = next_deferred(p)) != NULL) {
 		struct limit_user *u = s->user;
 

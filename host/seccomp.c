@@ -86,7 +86,7 @@ static const struct rule keeper[] = {
 	{ "epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2", "the loop", { 0 }, 0 },
 	{ "eventfd2 timerfd_create timerfd_settime timerfd_gettime pipe2", "the loop", { 0 }, 0 },
 	{ "clone", "threads, and the measurer's start", { 0 }, 0 },
-	{ "sched_setaffinity setpriority getpriority", "workers stay on their CPU, slow ones give way",
+	{ "sched_setaffinity sched_setattr setpriority getpriority", "workers stay on their CPU, slow ones give way",
 	  { 0 }, 0 },
 	{ "pidfd_open", "the end of a registered process", { 0 }, 0 },
 	{ "rt_sigtimedwait rt_sigpending", "SIGTERM and SIGHUP", { 0 }, 0 },
