@@ -195,7 +195,7 @@ SKIP: {
 	is(name((hosted("fork exec $as $raw $socket connect identify"))[-1]),
 		name((hosted({ cmd => [ $raw, $socket, @whoami ] }))[-1]) =~ s/, 0\)\.Policy/, $NOBODY).Policy/r,
 		'and as a child');
-	refused((hosted("exec $as /usr/bin/env LD_PRELOAD=libz.so.1 $raw $socket", @whoami))[-1],
+	refused((hosted("exec $as /usr/bin/env $preload $raw $socket", @whoami))[-1],
 		qr/^15 .*LD_PRELOAD/, 'which with LD_PRELOAD is nobody');
 	is(name((hosted("setuid $NOBODY", @whoami))[-1]), $own, 'one that gives up its rights itself stays the instance');
 	is(name((hosted("fork setuid $NOBODY; connect; identify"))[-1]), $own, 'so does its child');
