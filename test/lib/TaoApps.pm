@@ -12,6 +12,7 @@ package TaoApps;
 #   server     sub: writes its configuration and returns its command line, for the foreground
 #   starttls   what s_client -starttls calls its protocol
 #   say, hear  what s_client sends, and what then comes back
+#   writes     a file in dir, and what the server then writes there, when it does not answer
 #   reload     the signal that makes it read its files again
 #   gap        it reloads, but nobody listens for a moment
 #   private    the key's file has to be its user's alone
@@ -371,6 +372,22 @@ CONF
 		},
 		say => "\0\x1c\0\1\1\0\0\1\0\0\0\0\0\0\5hello\4test\0\0\x10\0\1", hear => qr{\x05hello\x04test\x00.*\x05hello}s,
 		reload => 'HUP',
+	},
+	{
+		name => 'rsyslog', package => 'rsyslog-openssl', program => '/usr/sbin/rsyslogd', heavy => 'a package of its own',
+		modules => [ glob('/usr/lib/*/rsyslog/lmnsd_ossl.so') || '/usr/lib/rsyslog/lmnsd_ossl.so' ],
+		server => sub {
+			my ($s) = @_;
+			return ('/usr/sbin/rsyslogd', '-n', '-i', "$s->{dir}/pid", '-f', conf($s, 'rsyslog.conf', <<"CONF"));
+			global(DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="$s->{clients}"
+			    DefaultNetstreamDriverCertFile="$s->{cert}" DefaultNetstreamDriverKeyFile="$s->{key}")
+			module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="x509/certvalid")
+			input(type="imtcp" address="127.0.0.1" port="$s->{port}")
+			*.* action(type="omfile" file="$s->{dir}/messages")
+CONF
+		},
+		say => "<13>Nov 23 00:00:00 host test: hello from a client\n", hear => qr/^Verified peername/m, # it has no answers
+		writes => [ 'messages', qr/hello from a client/ ],
 	},
 	{
 		name => 'mariadb', package => 'mariadb-server', program => '/usr/sbin/mariadbd', account => 'mysql',

@@ -110,6 +110,12 @@ sub asks {
 	$good &= like($said, qr/^Signature type: ECDSA$/m, "$what: the client saw the signature");
 	$good &= like($said, qr/^Verification: OK\nVerified peername: localhost$/m, "$what: and verified the name");
 	$good &= like($said, $app->{hear}, "$what: an answer");
+	if ($app->{writes}) {
+		my ($file, $text) = @{ $app->{writes} };
+		my $times = ++$s->{said};
+		$good &= ok(wait_for(sub { $times == (() = (eval { slurp("$s->{dir}/$file") } // '') =~ /$text/g) }, 20),
+			"$what: it took what was said");
+	}
 	return $good;
 }
 
@@ -251,6 +257,50 @@ sub as_client {
 	}
 }
 
+# --- OpenVPN: two ends, each with a key of the host
+
+sub openvpn {
+	my ($version) = @_;
+	my $app = { program => '/usr/sbin/openvpn' };
+	my @ends = map { setting($app, $_, 'tao', "openvpn-$_-$version") } qw(server client);
+	my @ports = map { $_->{port} } @ends;
+	my $max = $version =~ tr{_}{.}r;
+	my @running;
+	for my $i (0, 1) {
+		my $s = $ends[$i];
+		make_key($app, $s);
+		push @running, spawn(started($s, $app->{program}, qw(--dev null --proto udp --dh none --verb 3 --local 127.0.0.1 --remote 127.0.0.1),
+			'--lport', $ports[$i], '--rport', $ports[1 - $i], '--tls-' . (qw(server client))[$i], '--cert', $s->{cert}, '--key', $s->{key},
+			'--ca', $policy, '--tls-version-min', '1.2', '--tls-version-max', $max, qw(--remote-cert-tls), (qw(client server))[$i]));
+	}
+	for my $i (0, 1) {
+		my $what = (qw(server client))[$i] . " of openvpn, TLS $version";
+		ok($running[$i]->wait_for_line(qr/Initialization Sequence Completed/, 30), "$what: is up") or diag($running[$i]->log);
+		like($running[$i]->log, qr/VERIFY OK: depth=0, .*key\(\[.*Control Channel: TLSv\Q$max\E/s, "$what: knows the other");
+	}
+	$_->stop for @running;
+}
+
+# --- OpenSSH: libcrypto with this configuration
+
+sub openssh {
+	my %env = (%{ preload_env() }, OPENSSL_CONF => $conf);
+	my $port = free_port();
+	my $made = $> == 0 && mkdir '/run/sshd', 0755;
+	quietly('ssh-keygen', '-q', '-t', $_, '-N', '', '-f', "$dir/ssh-$_") for qw(ecdsa rsa);
+	spew("$dir/sshd.conf", join '', map { "$_\n" } "ListenAddress 127.0.0.1:$port", "HostKey $dir/ssh-ecdsa", "HostKey $dir/ssh-rsa", 'UsePAM no',
+		'StrictModes no', 'PermitRootLogin yes', 'PidFile none', "AuthorizedKeysFile $dir/ssh-ecdsa.pub $dir/ssh-rsa.pub");
+	my $server = spawn('/usr/sbin/sshd', '-D', '-e', '-f', "$dir/sshd.conf", { env => \%env });
+	$server->wait_for_line(qr/listening/, 20);
+	for my $type (qw(ecdsa rsa)) {
+		my $r = ok_run([ 'ssh', '-F', 'none', '-i', "$dir/ssh-$type", '-p', $port, qw(-o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null
+			-o IdentitiesOnly=yes -o BatchMode=yes -o KexAlgorithms=ecdh-sha2-nistp256 127.0.0.1), 'echo fine' ], "ssh with $type", { env => \%env });
+		is($r->{out}, "fine\n", 'is undisturbed') or diag($server->log);
+	}
+	$server->stop;
+	rmdir '/run/sshd' if $made;
+}
+
 # --- all of them
 
 my %only = map { $_ => 1 } split ' ', $ENV{TAO_APPS} // '';
@@ -264,6 +314,18 @@ for my $app (applications()) {
 			as_server($app, $kind) if $app->{server};
 			as_client($app, $kind) if $app->{client} && $app->{client}{to};
 		}
+	}
+}
+
+my %others = (openvpn => [ '/usr/sbin/openvpn', sub { openvpn($_) for qw(1_3 1_2) } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
+for my $name (sort keys %others) {
+	my ($program, $code) = @{ $others{$name} };
+	next if %only && !$only{$name};
+	SKIP: {
+		skip "$name: $program is not installed", 1 if !-e $program;
+		skip "$name: a package of its own: runtests --all runs it", 1 if !$ENV{TAO_TEST_ALL} && !%only;
+		skip "$name: this user has no shell", 1 if $name eq 'openssh' && (getpwuid $>)[8] =~ /nologin|false/;
+		$code->();
 	}
 }
 
