@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -244,6 +245,33 @@ out:
 	if (fd >= 0 && !placed)
 		unlinkat(t.dir, t.temp, 0);
 	close(t.dir);
+	return e;
+}
+
+enum tao_err tao_file_lock(const char *path, int *fd)
+{
+	enum tao_err e = TAO_OK;
+	char *lock;
+	int got;
+
+	*fd = -1;
+	if (asprintf(&lock, "%s.lock", path) < 0)
+		return tao_fail_nomem();
+	*fd = open(lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOCTTY | O_NOFOLLOW, 0600);
+	if (*fd < 0) {
+		e = fail_open(lock);
+	} else {
+		do
+			got = flock(*fd, LOCK_EX);
+		while (got != 0 && errno == EINTR);
+		if (got != 0)
+			e = tao_fail_sys("cannot lock %s", lock);
+	}
+	if (e != TAO_OK && *fd >= 0) {
+		close(*fd);
+		*fd = -1;
+	}
+	free(lock);
 	return e;
 }
 

@@ -28,6 +28,11 @@ enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mo
  * read or removed stays. */
 unsigned tao_dir_sweep(const char *path);
 
+/* Waits for, and takes, the lock of those who read a file, change it and write it back: the file
+ * PATH.lock beside it, which is made, belongs to whoever comes first, and stays. close(*fd) gives it
+ * back, and so does the end of the process. Readers need none: see tao_file_write(). */
+enum tao_err tao_file_lock(const char *path, int *fd);
+
 /* Removes the file, with fsync of the directory; fine if there is none. */
 enum tao_err tao_file_remove(const char *path);
 

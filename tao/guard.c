@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "file.h"
 #include "pb.h"
@@ -407,16 +408,13 @@ static enum tao_err write_set(struct tao_guard *g, const char *path, const struc
 	return e == TAO_OK ? follow(g, path, &at) : e;
 }
 
-enum tao_err tao_guard_save(struct tao_guard *g, EVP_PKEY *private_key, const char *path)
+/* The next version, with the file's lock held. */
+static enum tao_err save(struct tao_guard *g, EVP_PKEY *private_key, const char *path)
 {
 	struct tao_guard_set next = g->newest;
 	struct tao_buf b = TAO_BUF_INIT;
-	enum tao_err e = keeps_no_file(g);
+	enum tao_err e = look_before(g, path);
 
-	if (e == TAO_OK)
-		e = own_key(g, private_key);
-	if (e == TAO_OK)
-		e = look_before(g, path);
 	if (e == TAO_OK && next.version == UINT64_MAX)
 		e = tao_fail(TAO_ELIMIT, "the rules cannot have a higher version");
 	next.version++;
@@ -428,6 +426,22 @@ enum tao_err tao_guard_save(struct tao_guard *g, EVP_PKEY *private_key, const ch
 	if (e == TAO_OK)
 		g->newest = next;
 	tao_buf_free(&b);
+	return e;
+}
+
+enum tao_err tao_guard_save(struct tao_guard *g, EVP_PKEY *private_key, const char *path)
+{
+	enum tao_err e = keeps_no_file(g);
+	int lock = -1;
+
+	if (e == TAO_OK)
+		e = own_key(g, private_key);
+	if (e == TAO_OK)
+		e = tao_file_lock(path, &lock);
+	if (e == TAO_OK)
+		e = save(g, private_key, path);
+	if (lock >= 0)
+		close(lock);
 	return e;
 }
 

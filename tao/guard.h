@@ -131,9 +131,10 @@ struct tao_guard_floor {
 };
 
 /* Signs with the private half of the policy key and writes, as the next
- * version, with the clock's date. The file is replaced atomically; there is no
- * lock: two programs that save at the same time are the caller's to avoid.
- * TAO_EBUSY if the file holds a version that this guard has not loaded. */
+ * version, with the clock's date. The file is replaced atomically, under the lock
+ * PATH.lock (file.h): of programs that save at the same time one is the first.
+ * TAO_EBUSY if the file holds a version that this guard has not loaded: the
+ * others load, make their changes again, and save. */
 enum tao_err tao_guard_save(struct tao_guard *g, EVP_PKEY *private_key, const char *path);
 /* Replaces all rules by those of the file, or changes nothing. The floor
  * (NULL: none) also holds when the guard follows its file. */

@@ -6,6 +6,7 @@
 #include "tao/guard.h"
 
 #include <inttypes.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -417,6 +418,63 @@ static void test_save(void)
 	tao_guard_free(un);
 }
 
+#define WRITERS 4
+#define ROUNDS  20
+
+/* Adds rules one by one to the file that others change as well; 0 if all went in. */
+static int add_and_save(int writer)
+{
+	struct tao_guard *g = acl(key);
+	int refused = 0;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		char rule[128];
+		enum tao_err e;
+
+		snprintf(rule, sizeof rule, "Authorized(" A ", \"Execute\", \"%d %d\")", writer, i);
+		do {
+			e = tao_guard_load(g, path, NULL);
+			if (e == TAO_OK)
+				e = tao_guard_add_rule(g, rule);
+			if (e == TAO_OK)
+				e = tao_guard_save(g, key, path);
+		} while (e == TAO_EBUSY);
+		refused += e != TAO_OK;
+	}
+	tao_guard_free(g);
+	return refused;
+}
+
+static void test_save_at_once(void)
+{
+	struct tao_guard *g = acl(key);
+	pid_t pid[WRITERS];
+	char lock[80];
+	int status, fine = 0;
+
+	snprintf(lock, sizeof lock, "%s.lock", path);
+	ok_err(tao_guard_save(g, key, path), TAO_OK, "a file for several programs");
+	fflush(stdout);
+	for (int i = 0; i < WRITERS; i++) {
+		pid[i] = fork();
+		if (pid[i] == 0)
+			_exit(add_and_save(i));
+	}
+	for (int i = 0; i < WRITERS; i++)
+		fine += waitpid(pid[i], &status, 0) == pid[i] && status == 0;
+	ok(fine == WRITERS, "all save at the same time");
+	ok_err(tao_guard_load(g, path, NULL), TAO_OK, "it loads");
+	ok(tao_guard_count(g) == WRITERS * ROUNDS, "no rule is lost (%zu)", tao_guard_count(g));
+	ok(tao_guard_version(g) == 1 + WRITERS * ROUNDS, "each save was a version");
+	ok(access(lock, F_OK) == 0 && unlink(lock) == 0, "the lock's file stays");
+	ok(symlink("nowhere", lock) == 0, "a symbolic link in its place");
+	ok(tao_guard_save(g, key, path) != TAO_OK, "is not followed");
+	ok(tao_guard_version(g) == 1 + WRITERS * ROUNDS, "and nothing is saved");
+	unlink(lock);
+	unlink(path);
+	tao_guard_free(g);
+}
+
 /* Every byte of the file that is changed is noticed, and so is every cut. */
 static void test_altered(void)
 {
@@ -780,6 +838,7 @@ int main(void)
 	test_structure();
 	test_names();
 	test_save();
+	test_save_at_once();
 	test_altered();
 	test_malformed();
 	test_rollback();
@@ -788,6 +847,8 @@ int main(void)
 	test_import();
 	test_readable();
 	test_endorsements();
+	snprintf(copy, sizeof copy, "%s/acls.lock", dir);
+	unlink(copy);
 	rmdir(dir);
 	EVP_PKEY_free(key);
 	EVP_PKEY_free(other_key);
