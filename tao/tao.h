@@ -53,7 +53,8 @@ struct tao_parent;
 
 /* TAO_EINVAL if TAO_SOCKET cannot be a socket's path. A host need not run yet. */
 enum tao_err tao_parent_open(struct tao_parent **out);
-/* At that socket instead, each call within timeout_ms milliseconds (0: 10 000). */
+/* With that socket in the place of TAO_SOCKET's (a door goes first all the same: a program's host is
+ * the one that started it), each call within timeout_ms milliseconds (0: 10 000). */
 enum tao_err tao_parent_open_at(const char *socket, int timeout_ms, struct tao_parent **out);
 void tao_parent_close(struct tao_parent *p); /* NULL is fine */
 

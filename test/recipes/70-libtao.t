@@ -142,6 +142,27 @@ fails_with([ $host->cmd('run', "$dir/channel", 'say', $port, 'hello') ], qr/cann
 	'nobody listens');
 $away->down;
 
+# --- every function, under a host
+
+my $calls = slurp(srctop() . '/test/tool/taocalls.c');
+compile(srctop() . '/test/tool/taocalls.c', "$dir/calls");
+prepare($host, "$dir/calls", 'calls');
+mkdir "$dir/own" or die "$dir/own: $!\n";
+$r = run($host->cmd('run', '--quiet', '--', "$dir/calls", 'calls', "$dir/own"), { timeout => 300 });
+my @not = grep { !/^ok \d/ && !/^1\.\.\d+$/ } split /\n/, $r->{out};
+is("@not", '', 'a program calls them all') or diag($r->{err});
+my ($planned) = $r->{out} =~ /^1\.\.(\d+)$/m;
+is(scalar(() = $r->{out} =~ /^ok /mg), $planned // 'a plan', 'to its end');
+is($r->{status}, 0, 'and well');
+# What its writers alone need is left to the unit test.
+my %inner = map { $_ => 1 } qw(tao_guard_new tao_guard_endorses);
+my @uncalled = grep { !$inner{$_} && $calls !~ /\b$_\(/ }
+    sort map { declared(slurp(srctop() . "/tao/$_")) } qw(tao.h guard.h channel.h);
+is("@uncalled", '', 'none of tao.h, guard.h and channel.h is left out');
+my $pages = join '', map { slurp($_) } glob srctop() . '/man/libtao*.3';
+my @unnamed = grep { $pages !~ /\b$_\b/ } sort keys %declared;
+is("@unnamed", '', 'each function has its place in a manual page');
+
 # --- the commands for scripts; here tao is the program that runs
 
 my $tao = bin('tao');
