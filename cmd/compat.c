@@ -1,7 +1,6 @@
 /* tao compat: CloudProxy's keys and what was made with them. */
 #include "compat.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,72 +15,6 @@
 #define DERIVE_MAX (255 * TAO_MAC_MAX) /* bytes, with the longest hash of HKDF */
 
 /* ---- reports ---- */
-
-static int make_room(struct compat_report *r)
-{
-	size_t cap = r->cap == 0 ? 16 : 2 * r->cap;
-	struct compat_line *line;
-
-	if (r->n < r->cap)
-		return 1;
-	line = reallocarray(r->line, cap, sizeof *line);
-	if (line == NULL)
-		return 0;
-	r->line = line;
-	r->cap = cap;
-	return 1;
-}
-
-/* Takes the value over. */
-static void add(struct compat_report *r, const char *name, char *value)
-{
-	if (r->err == TAO_OK && (value == NULL || !make_room(r)))
-		r->err = TAO_ENOMEM;
-	if (r->err != TAO_OK) {
-		free(value);
-		return;
-	}
-	r->line[r->n].name = name;
-	r->line[r->n++].value = value;
-}
-
-void compat_say(struct compat_report *r, const char *name, const char *fmt, ...)
-{
-	char *value = NULL;
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vasprintf(&value, fmt, ap) < 0)
-		value = NULL;
-	va_end(ap);
-	add(r, name, value);
-}
-
-void compat_say_node(struct compat_report *r, const char *name, const struct tao_node *n)
-{
-	add(r, name, tao_node_text(n));
-}
-
-void compat_say_key(struct compat_report *r, const char *name, const char *word, const void *spki,
-                    size_t n)
-{
-	struct tao_buf b = TAO_BUF_INIT;
-	uint8_t hash[TAO_HASH_LEN];
-
-	if (tao_sha256(spki, n, hash) != TAO_OK) {
-		r->err = r->err == TAO_OK ? TAO_ECRYPTO : r->err;
-		return;
-	}
-	tao_buf_fmt(&b, "%s([", word);
-	tao_buf_hex(&b, hash, sizeof hash);
-	tao_buf_str(&b, "])");
-	add(r, name, tao_buf_steal(&b));
-}
-
-enum tao_err compat_err(const struct compat_report *r)
-{
-	return r->err == TAO_ENOMEM ? tao_fail_nomem() : r->err;
-}
 
 int compat_print(const struct cmd_env *env, const struct compat_report *r)
 {
@@ -109,14 +42,6 @@ int compat_print(const struct cmd_env *env, const struct compat_report *r)
 	return cmd_put_json(env, &b);
 }
 
-void compat_clear(struct compat_report *r)
-{
-	for (size_t i = 0; i < r->n; i++)
-		free(r->line[i].value);
-	free(r->line);
-	memset(r, 0, sizeof *r);
-}
-
 /* ---- files ---- */
 
 enum tao_err compat_quote(enum tao_err e, const char *file)
@@ -131,6 +56,29 @@ enum tao_err compat_read(const char *file, struct tao_buf *out)
 	if (e == TAO_OK && out->n == 0)
 		e = tao_fail(TAO_EFORMAT, "%.400s is empty: is it the right file?", file);
 	return e;
+}
+
+int cmd_compat_inspect(struct cmd_env *env, int argc, char **argv)
+{
+	struct tao_buf b = TAO_BUF_INIT;
+	struct compat_report r = { 0 };
+	struct tao_rd f;
+	enum tao_err e;
+	int status;
+
+	if (!cmd_operands(env, argc, argv, 1, 1))
+		return env->status;
+	e = compat_read(argv[optind], &b);
+	if (e == TAO_OK) {
+		f = tao_rd_of(b.p, b.n);
+		e = compat_inspect(&f, &r);
+		if (e != TAO_OK)
+			e = compat_quote(e, argv[optind]);
+	}
+	status = e == TAO_OK ? compat_print(env, &r) : cmd_failed(env);
+	compat_clear(&r);
+	tao_buf_free(&b);
+	return status;
 }
 
 /* A CryptoKey by itself, or a CryptoKeyset. */

@@ -593,7 +593,7 @@ static const struct kind {
 	{ is_set, show_set },
 };
 
-static enum tao_err show(const struct tao_rd *f, struct compat_report *r)
+enum tao_err compat_inspect(const struct tao_rd *f, struct compat_report *r)
 {
 	for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
 		if (kinds[i].is(f))
@@ -601,27 +601,4 @@ static enum tao_err show(const struct tao_rd *f, struct compat_report *r)
 	return tao_fail(TAO_EFORMAT,
 	                "this is none of CloudProxy's files that are known here, or it "
 	                "is damaged or truncated");
-}
-
-int cmd_compat_inspect(struct cmd_env *env, int argc, char **argv)
-{
-	struct tao_buf b = TAO_BUF_INIT;
-	struct compat_report r = { 0 };
-	struct tao_rd f;
-	enum tao_err e;
-	int status;
-
-	if (!cmd_operands(env, argc, argv, 1, 1))
-		return env->status;
-	e = compat_read(argv[optind], &b);
-	if (e == TAO_OK) {
-		f = tao_rd_of(b.p, b.n);
-		e = show(&f, &r);
-		if (e != TAO_OK)
-			e = compat_quote(e, argv[optind]);
-	}
-	status = e == TAO_OK ? compat_print(env, &r) : cmd_failed(env);
-	compat_clear(&r);
-	tao_buf_free(&b);
-	return status;
 }
