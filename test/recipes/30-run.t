@@ -164,7 +164,7 @@ is(json(qw(key list))->[0]{name}, 'mine', 'tao key list');
 like($host->tao(qw(key list))->{out}, qr/^mine .* until \d{4}-/m, 'for people');
 my $server = spawn($host->cmd('run', qw(openssl s_server -key tao:mine -cert tao:mine -accept),
 	'127.0.0.1:' . free_port()));
-wait_for(sub { $r = $host->tao('doctor', $server->pid); return $r->{out} =~ /asked the host \d+ times/ }, 10);
+wait_for(sub { $r = $host->tao('doctor', $server->pid); return $r->{out} =~ /asked the host \d+ times/ }, 60);
 ok($r->{status} == 0 && $r->{out} =~ /^ok .*has loaded .*tao\.so$/m && $r->{out} =~ /^ok .*asked the host \d+ times/m,
 	'tao doctor PID finds that it uses the Tao') or diag($r->{out}, $r->{err});
 $server->stop;
