@@ -8,6 +8,7 @@ package TaoApps;
 #   owner      whose its directory is, where that is another one, to whom it changes by itself
 #   modules    other files without which it cannot be tested
 #   args       arguments as `tao key new --policy exact` wants them: for interpreters
+#   no_asan    it hangs or aborts with the sanitizers' runtime alone, without our modules
 #   heavy      reason why only --all runs it
 #   server     sub: writes its configuration and returns its command line, for the foreground
 #   starttls   what s_client -starttls calls its protocol
@@ -175,7 +176,7 @@ CONF
 	},
 	{
 		name => 'postgres', package => 'postgresql-15', program => '/usr/lib/postgresql/15/bin/postgres',
-		account => 'postgres', private => 1, reload => 'HUP', starttls => 'postgres',
+		account => 'postgres', private => 1, no_asan => 1, reload => 'HUP', starttls => 'postgres',
 		server => sub {
 			my ($s) = @_;
 			my $bin = '/usr/lib/postgresql/15/bin';
@@ -262,7 +263,7 @@ CONF
 		},
 	},
 	{
-		name => 'curl', package => 'curl', program => '/usr/bin/curl',
+		name => 'curl', package => 'curl', no_asan => 1, program => '/usr/bin/curl',
 		client => {
 			to => 'www', run => sub {
 				my ($s) = @_;
@@ -324,7 +325,7 @@ CONF
 		},
 	},
 	{
-		name => 'php', package => 'php-cli', program => '/usr/bin/php8.2', heavy => 'a package of its own',
+		name => 'php', package => 'php-cli', no_asan => 1, program => '/usr/bin/php8.2', heavy => 'a package of its own',
 		client => {
 			to => 'rev', args => interpreted('client.php'), run => script('/usr/bin/php8.2', 'client.php', $php_client),
 		},

@@ -310,6 +310,7 @@ for my $app (applications()) {
 		my @missing = grep { !-e } $app->{program}, @{ $app->{modules} // [] }, ($app->{client} // {})->{program} // ();
 		skip "$app->{name}: the Debian package $app->{package} is not installed", 1 if @missing;
 		skip "$app->{name}: $app->{heavy}: runtests --all runs it", 1 if $app->{heavy} && !$ENV{TAO_TEST_ALL} && !%only;
+		skip "$app->{name}: it does not run with the sanitizers' runtime", 1 if $app->{no_asan} && config('TAO_ASAN');
 		for my $kind (qw(tao file)) {
 			as_server($app, $kind) if $app->{server};
 			as_client($app, $kind) if $app->{client} && $app->{client}{to};
