@@ -68,6 +68,21 @@ static int take_cert(struct tls_bundle *b, X509 *x)
 	return 1;
 }
 
+/* Read again, for certificates of a store remember its properties, and libcrypto then looks for
+ * SHA-1 in tao.so when it first checks one. */
+static X509 *without_properties(X509 *x)
+{
+	unsigned char *der = NULL;
+	const unsigned char *at;
+	int n = i2d_X509(x, &der);
+	X509 *copy;
+
+	at = der;
+	copy = n > 0 ? d2i_X509(NULL, &at, n) : NULL;
+	OPENSSL_free(der);
+	return copy;
+}
+
 static int take(struct tls_bundle *b, OSSL_STORE_INFO *info)
 {
 	switch (OSSL_STORE_INFO_get_type(info)) {
@@ -76,7 +91,7 @@ static int take(struct tls_bundle *b, OSSL_STORE_INFO *info)
 			b->key = OSSL_STORE_INFO_get1_PKEY(info);
 		return b->key != NULL;
 	case OSSL_STORE_INFO_CERT: {
-		X509 *x = OSSL_STORE_INFO_get1_CERT(info);
+		X509 *x = without_properties(OSSL_STORE_INFO_get0_CERT(info));
 
 		return x != NULL && take_cert(b, x);
 	}

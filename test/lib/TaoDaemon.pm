@@ -1,0 +1,95 @@
+package TaoDaemon;
+
+# What the recipes about daemons share: a client that believes nothing, and load.
+#
+#   shown(PORT, VERSION, CA, {opt})  one connection of openssl s_client, which knows CA alone and
+#                 wants `localhost`; VERSION is 1_2 or 1_3. {verified, signed, program, text}:
+#                 whether the chain and name were good, what the server's signature was made
+#                 with, (of a program certificate) its Measured(...), all that was printed.
+#                 Options: say (text), until (a pattern that ends it), args => [...]
+#   file_key(NAME)      a certificate for localhost and its key, in files: [cert, key, CA]
+#   program_of(HOST, PID|NAME)  Measured(...) in `tao ps` of the program with that label or process
+#   load(PORT, CA)      curl after curl, TLS 1.2 and 1.3 in turn: an object with done (how many
+#                 were served), wait_more(N), finish: the list of failures
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use JSON::PP ();
+use TaoTest;
+
+our @EXPORT = qw(shown file_key program_of load);
+
+my $n = 0;
+
+sub measured { return $_[0] =~ s/\\//gr =~ /(Measured\(\[\w+\], ?\[\w+\], ?\d+\))/ ? $1 =~ s/ //gr : undef }
+
+sub shown {
+	my ($port, $version, $ca, $opt) = @_;
+	my $until = $opt->{until} // qr/closed|^HTTP/;
+	my $text = talk($opt->{say} // '', $until, qw(openssl s_client -ign_eof -connect),
+		"127.0.0.1:$port", "-tls$version", '-CAfile', $ca, qw(-verify_hostname localhost
+		-servername localhost -verify_return_error), @{ $opt->{args} // [] });
+	my ($pem) = $text =~ /(-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n)/s;
+	my ($signed) = $text =~ /^Peer signature type: (\S+)$/m;
+	my $subject = $pem ? run(qw(openssl x509 -noout -subject -nameopt RFC2253), { stdin => $pem })->{out} : '';
+	return { verified => $text =~ /^Verification: OK$/m && $text =~ /^Verified peername: localhost$/m ? 1 : 0,
+		signed => $signed // '', program => measured($subject), text => $text };
+}
+
+sub file_key {
+	my ($name) = @_;
+	my $base = tmpdir() . "/$name";
+	my $r = run(qw(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj),
+		"/CN=$name", qw(-addext subjectAltName=DNS:localhost -keyout), "$base.key", '-out', "$base.crt");
+	die $r->{err} if $r->{status} != 0;
+	return ["$base.crt", "$base.key", "$base.crt"];
+}
+
+sub program_of {
+	my ($host, $which) = @_;
+	for my $i (@{ JSON::PP::decode_json($host->tao(qw(--json ps))->{out}) }) {
+		return measured($i->{principal}) if $i->{pid} eq $which || ($i->{label} // '') eq $which;
+	}
+	return undef;
+}
+
+# A process of its own, until a file appears.
+my $client = <<'PERL';
+my ($stop, $port, $ca) = @ARGV;
+$| = 1;
+for (my $i = 0; !-e $stop; $i++) {
+	my $text = `curl -sS --max-time 20 --tls-max 1.${\($i % 2 + 2)} --cacert $ca --resolve localhost:$port:127.0.0.1 https://localhost:$port/n$i 2>&1`;
+	print $? == 0 && $text =~ m{/n$i$}m ? "served $i\n" : "FAILED $i: $text\n";
+}
+print "end\n";
+PERL
+
+sub load {
+	my ($port, $ca) = @_;
+	my $stop = tmpdir() . '/load' . $n++;
+	return bless { stop => $stop, process => spawn($^X, '-e', $client, $stop, $port, $ca) }, 'TaoDaemon::Load';
+}
+
+package TaoDaemon::Load;
+
+sub done { my @served = $_[0]{process}->log =~ /^served/mg; return scalar @served }
+
+sub wait_more {
+	my ($self, $more) = @_;
+	my $want = $self->done + $more;
+	return TaoTest::wait_for(sub { return $self->done >= $want || !$self->{process}->alive }, 60);
+}
+
+sub finish {
+	my ($self) = @_;
+	TaoTest::spew($self->{stop}, '');
+	$self->{process}->wait_for_line(qr/^end$/, 40);
+	my $log = $self->{process}->log;
+	my @failed = $log =~ /^(FAILED.*)$/mg;
+	push @failed, "the client did not end: $log" if $log !~ /^end$/m;
+	return @failed;
+}
+
+1;
