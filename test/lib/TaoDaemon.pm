@@ -8,6 +8,8 @@ package TaoDaemon;
 #                 with, (of a program certificate) its Measured(...), all that was printed.
 #                 Options: say (text), until (a pattern that ends it), args => [...]
 #   file_key(NAME)      a certificate for localhost and its key, in files: [cert, key, CA]
+#   measured(TEXT)      the Measured(...) in it, however it was escaped
+#   running(HOST)       what `tao ps` lists
 #   program_of(HOST, PID|NAME)  Measured(...) in `tao ps` of the program with that label or process
 #   load(PORT, CA)      curl after curl, TLS 1.2 and 1.3 in turn: an object with done (how many
 #                 were served), wait_more(N), finish: the list of failures
@@ -19,7 +21,7 @@ use Exporter 'import';
 use JSON::PP ();
 use TaoTest;
 
-our @EXPORT = qw(shown file_key program_of load);
+our @EXPORT = qw(shown file_key measured running program_of load);
 
 my $n = 0;
 
@@ -47,9 +49,11 @@ sub file_key {
 	return ["$base.crt", "$base.key", "$base.crt"];
 }
 
+sub running { return @{ JSON::PP::decode_json($_[0]->tao(qw(--json ps))->{out}) } }
+
 sub program_of {
 	my ($host, $which) = @_;
-	for my $i (@{ JSON::PP::decode_json($host->tao(qw(--json ps))->{out}) }) {
+	for my $i (running($host)) {
 		return measured($i->{principal}) if $i->{pid} eq $which || ($i->{label} // '') eq $which;
 	}
 	return undef;

@@ -65,7 +65,7 @@ sub serves {
 		$got = get($port, $version, $ca, '/mutual');
 		my ($dn) = $got->{text} =~ /^verify 0 from (.+)$/m;
 		ok(defined $dn, "$what: with a client certificate to a backend") or diag($got->{text});
-		is(TaoDaemon::measured($dn // ''), $program, "$what: of the same program");
+		is(measured($dn // ''), $program, "$what: of the same program");
 	}
 	return join ' ', sort keys %workers;
 }

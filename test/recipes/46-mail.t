@@ -1,0 +1,177 @@
+# Debian's Postfix and Dovecot: a master starts other executables, and the one that
+# has the TLS connection is measured for itself inside the instance; the key is its own. Both clear
+# their environment; Dovecot's login process, and one smtpd here, read nothing but what they have
+# when they are in a chroot. The same with keys in files.
+use strict;
+use warnings;
+use Test::More;
+use TaoDaemon;
+use TaoTest;
+
+plan skip_all => 'Postfix and Dovecot start as root only' if $< != 0;
+need_programs(qw(postfix dovecot openssl setpriv));
+my $dir = tmpdir();
+my $host = start_host();
+my $state = $host->dir;
+my $file = file_key('file');
+my %uid = (root => 0, dovenull => scalar getpwnam 'dovenull');
+my ($smtpd, $login) = ('/usr/lib/postfix/sbin/smtpd', '/usr/lib/dovecot/imap-login');
+
+ok_run([ $host->cmd(qw(key new smtp --for), $smtpd) ], 'a key for smtpd');
+ok_run([ $host->cmd('trust', $smtpd, qw(--serves localhost)) ], 'trust');
+ok_run([ $host->cmd(qw(run --prepare), $smtpd) ], 'its first certificate');
+ok_run([ $host->cmd(qw(key new imap --user dovenull --for), $login) ], 'a key for imap-login');
+ok_run([ $host->cmd('trust', $login, qw(--serves localhost --user dovenull)) ], 'trust');
+ok_run([ qw(setpriv --reuid dovenull --regid dovenull --clear-groups), $host->cmd(qw(run --prepare), $login) ],
+	'its first certificate');
+
+sub files { my ($user, $name) = @_; return map { "$state/$_/$uid{$user}/$name.pem" } qw(certs keys) }
+
+# One exchange in both versions, from a running program with that executable.
+sub serves {
+	my ($what, $port, $ca, $exe, %opt) = @_;
+	for my $version (qw(1_2 1_3)) {
+		my $got = shown($port, $version, $ca, \%opt);
+		ok($got->{verified} && $got->{signed} eq 'ECDSA', "$what: TLS $version, chain and signature") or diag($got->{text});
+		like($got->{text}, $opt{until}, "$what: data both ways");
+		next if !defined $exe;
+		my ($hash) = run(qw(openssl dgst -sha256 -r), $exe)->{out} =~ /^(\w+)/;
+		like($got->{program} // '', qr/^Measured\(\[$hash\],/, "$what: that executable");
+		my @names = map { measured($_->{principal}) } running($host);
+		ok((grep { $_ eq ($got->{program} // '') } @names), "$what: as the host names a program that runs")
+		    or diag("@names\n$got->{program}");
+	}
+}
+
+# --- Postfix
+
+sub postfix_conf {
+	my ($at, $cert, $key, @port) = @_;
+	mkdir $_ for $at, map { "$at/$_" } qw(conf spool data);
+	chown scalar getpwnam('postfix'), -1, "$at/data";
+	spew("$at/conf/master.cf", <<CF);
+127.0.0.1:$port[0] inet n - n - - smtpd
+127.0.0.1:$port[1] inet n - y - - smtpd
+cleanup unix n - n - 0 cleanup
+qmgr unix n - n 300 1 qmgr
+rewrite unix - - n - - trivial-rewrite
+bounce unix - - n - 0 bounce
+defer unix - - n - 0 bounce
+trace unix - - n - 0 bounce
+anvil unix - - n - 1 anvil
+proxymap unix - - n - - proxymap
+discard unix - - n - - discard
+error unix - - n - - error
+retry unix - - n - - error
+tlsmgr unix - - n 1000? 1 tlsmgr
+postlog unix-dgram n - n - 1 postlogd
+CF
+	spew("$at/conf/main.cf", <<CF);
+compatibility_level = 3.6
+queue_directory = $at/spool
+data_directory = $at/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+maillog_file = $at/log
+maillog_file_prefixes = $at
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+myhostname = localhost
+mydestination = localhost
+local_recipient_maps =
+local_transport = discard
+alias_maps =
+smtpd_tls_security_level = encrypt
+smtpd_tls_cert_file = $cert
+smtpd_tls_key_file = $key
+smtpd_tls_session_cache_database =
+import_environment = MAIL_CONFIG MAIL_LOGTAG TZ LANG=C POSTLOG_SERVICE POSTLOG_HOSTNAME OPENSSL_CONF
+export_environment = TZ MAIL_CONFIG LANG OPENSSL_CONF
+CF
+	ok_run([ qw(postfix -c), "$at/conf", 'check' ], 'postfix check');
+}
+
+sub postfix {
+	my ($what, $cert, $key, $ca, @start) = @_;
+	my @port = (free_port(), free_port());
+	my $at = "$dir/postfix-$what";
+	postfix_conf($at, $cert, $key, @port);
+	my $master = spawn(@start, '/usr/sbin/postfix', '-c', "$at/conf", 'start-fg');
+	wait_for(sub { IO::Socket::INET->new("127.0.0.1:$port[1]") || !$master->alive }, 30);
+	my %mail = (args => [ qw(-starttls smtp -crlf) ], until => qr/^250 2\.0\.0 Ok: queued as/m,
+		say => join("\n", 'EHLO x', 'MAIL FROM:<a@localhost>', 'RCPT TO:<b@localhost>', 'DATA', 'hello', '.', 'QUIT', ''));
+	serves("postfix, $what", $port[0], $ca, @start ? $smtpd : undef, %mail);
+	serves("postfix in a chroot, $what", $port[1], $ca, @start ? $smtpd : undef, %mail);
+	# What smtpd gave its other processes came to its end.
+	ok(wait_for(sub { my $n = () = slurp("$at/log") =~ /status=sent/g; return $n >= 4 }, 30), "postfix, $what: the mail was delivered");
+	ok_run([ qw(postfix -c), "$at/conf", 'reload' ], "postfix, $what: reload");
+	serves("postfix reloaded, $what", $port[1], $ca, @start ? $smtpd : undef, %mail);
+	run(qw(postfix -c), "$at/conf", 'stop');
+	ok(defined $master->wait(30), "postfix, $what: ends");
+	unlike(slurp("$at/log"), qr/TLS.*(?:error|cannot)|fatal|panic|Sanitizer/, "postfix, $what: no errors") or diag(slurp("$at/log"));
+}
+
+postfix('file', @$file);
+postfix('sealed', files('root', 'smtp'), "$state/policy.pem", $host->cmd(qw(run --name postfix)));
+
+# --- Dovecot
+
+sub dovecot_conf {
+	my ($at, $cert, $key, $port) = @_;
+	mkdir $_ for $at, map { "$at/$_" } qw(run state mail);
+	chown scalar getpwnam('nobody'), -1, "$at/mail";
+	return spew("$at/conf", <<CONF);
+base_dir = $at/run
+state_dir = $at/state
+log_path = $at/log
+protocols = imap
+listen = 127.0.0.1
+ssl = required
+ssl_cert = <$cert
+ssl_key = <$key
+ssl_min_protocol = TLSv1.2
+import_environment = TZ NOTIFY_SOCKET LISTEN_PID LISTEN_FDS OPENSSL_CONF TAO_DOOR
+mail_location = maildir:$at/mail
+first_valid_uid = 1
+passdb {
+  driver = static
+  args = password=secret
+}
+userdb {
+  driver = static
+  args = uid=nobody gid=nogroup home=$at/mail
+}
+service imap-login {
+  service_count = 0
+  inet_listener imap {
+    port = 0
+  }
+  inet_listener imaps {
+    port = $port
+    ssl = yes
+  }
+}
+CONF
+}
+
+sub dovecot {
+	my ($what, $cert, $key, $ca, @start) = @_;
+	my ($port, $at) = (free_port(), "$dir/dovecot-$what");
+	my $master = spawn(@start, qw(/usr/sbin/dovecot -F -c), dovecot_conf($at, $cert, $key, $port));
+	wait_for(sub { IO::Socket::INET->new("127.0.0.1:$port") || !$master->alive }, 30);
+	my %imap = (args => ['-crlf'], until => qr/^c OK/m,
+		say => qq(a login u secret\nb list "" *\nc noop\n));
+	serves("dovecot, $what", $port, $ca, @start ? $login : undef, %imap);
+	ok_run([ qw(doveadm -c), "$at/conf", 'reload' ], "dovecot, $what: reload");
+	serves("dovecot reloaded, $what", $port, $ca, @start ? $login : undef, %imap);
+	my ($pid) = grep { (readlink("/proc/$_/exe") // '') eq $login && readlink("/proc/$_/root") =~ /^\Q$at\E/ }
+	    map { m{(\d+)$} } glob '/proc/[0-9]*';
+	ok($pid, "dovecot, $what: login processes are in a chroot");
+	is($master->stop, 0, "dovecot, $what: ends");
+	unlike(slurp("$at/log"), qr/SSL_accept\(\) failed|Fatal|Panic|Sanitizer/, "dovecot, $what: no errors") or diag(slurp("$at/log"));
+}
+
+dovecot('file', @$file);
+dovecot('sealed', files('dovenull', 'imap'), "$state/policy.pem", $host->cmd(qw(run --name dovecot)));
+
+done_testing();

@@ -1,0 +1,175 @@
+# Debian's nginx as a daemon, with a sealed key: reloads and lost workers, and
+# the upgrade of the running binary (USR2), to itself and to another executable that
+# policy names its successor; under load. The same with a key in a file.
+use strict;
+use warnings;
+use File::Copy qw(copy move);
+use Test::More;
+use TaoDaemon;
+use TaoTest;
+
+need_programs(qw(nginx curl openssl));
+my $dir = tmpdir();
+my $host = start_host();
+my $state = $host->dir;
+
+# A copy, for the upgrade replaces it.
+my $nginx = "$dir/nginx";
+copy('/usr/sbin/nginx', $nginx) or die;
+chmod 0755, $nginx;
+ok_run([ $host->cmd(qw(key new web --for), $nginx) ], 'a key');
+ok_run([ $host->cmd('trust', $nginx, qw(--serves localhost)) ], 'trust');
+
+my $user = $< == 0 ? 'user www-data;' : '';
+sub configure {
+	my ($name, $cert, $key, $port) = @_;
+	mkdir "$dir/$name";
+	return spew("$dir/$name.conf", <<CONF);
+$user
+env OPENSSL_CONF;
+worker_processes 2;
+pid $dir/$name/pid;
+error_log $dir/$name/error.log info;
+events { }
+http {
+    access_log off;
+    client_body_temp_path $dir/$name/t1; proxy_temp_path $dir/$name/t2; fastcgi_temp_path $dir/$name/t3;
+    uwsgi_temp_path $dir/$name/t4; scgi_temp_path $dir/$name/t5;
+    server {
+        listen 127.0.0.1:$port ssl;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_certificate     $cert;
+        ssl_certificate_key $key;
+        default_type text/plain;
+        return 200 "worker \$pid saw \$uri\\n";
+    }
+}
+CONF
+}
+
+sub pid_in { my ($file) = @_; return -s $file ? slurp($file) =~ s/\D//gr : 0 }
+sub parent { return slurp("/proc/$_[0]/stat") =~ /\) \w (\d+)/ ? $1 : 0 }
+sub lives { return -e "/proc/$_[0]/exe" && defined readlink "/proc/$_[0]/exe" }
+sub workers { my ($master) = @_; return grep { eval { parent($_) == $master } } map { m{(\d+)$} } glob '/proc/[0-9]*' }
+
+# Both versions, from a worker of that master.
+sub serves {
+	my ($what, $port, $ca, $program, $master) = @_;
+	for my $version (qw(1_2 1_3)) {
+		my ($got, $worker);
+		wait_for(sub {
+			$got = shown($port, $version, $ca, { say => "GET /told HTTP/1.0\r\n\r\n", until => qr/^(?:worker|closed).*$/ });
+			($worker) = $got->{text} =~ m{^worker (\d+) saw /told$}m;
+			return $worker && (eval { parent($worker) } // 0) == $master;
+		}, 30);
+		ok($worker && (eval { parent($worker) } // 0) == $master, "$what: TLS $version, data both ways") or diag($got->{text});
+		ok($got->{verified} && $got->{signed} eq 'ECDSA', "$what: chain and signature") or diag($got->{text});
+		is($got->{program}, $program, "$what: whose it is");
+	}
+}
+
+# USR2, until the new master's workers serve and the old ones are gone; the new master.
+sub upgrade {
+	my ($what, $at, $old, $port, $ca) = @_;
+	kill 'USR2', $old;
+	ok(wait_for(sub { pid_in("$at/pid.oldbin") == $old && pid_in("$at/pid") && pid_in("$at/pid") != $old }, 30),
+		"$what: there is a new master") or diag(slurp("$at/error.log"));
+	my $new = pid_in("$at/pid");
+	ok(wait_for(sub { workers($new) >= 2 }, 30), "$what: with workers");
+	return $new;
+}
+
+sub whole {
+	my ($what, $cert, $key, $ca, @start) = @_;
+	my $port = free_port();
+	my $at = "$dir/$what";
+	my $conf = configure($what, $cert, $key, $port);
+	ok_run([ @start, $nginx, '-c', $conf, '-e', "$at/error.log" ], "$what: starts, as a daemon");
+	wait_for(sub { pid_in("$at/pid") }, 20);
+	my $old = pid_in("$at/pid");
+	my $name = @start ? program_of($host, 'web') : undef;
+	serves($what, $port, $ca, $name, $old);
+	my $load = load($port, $ca);
+
+	$load->wait_more(4);
+	my @before = workers($old);
+	kill 'HUP', $old;
+	ok(wait_for(sub { !grep { lives($_) } @before }, 30), "$what: reloaded");
+	serves("$what, reloaded", $port, $ca, $name, $old);
+	my ($victim) = workers($old);
+	is(join("\n", $load->finish), '', "$what: no request failed");
+	kill 'KILL', $victim;
+	ok(wait_for(sub { !lives($victim) && workers($old) == 2 }, 30), "$what: a killed worker is replaced");
+	serves("$what, worker replaced", $port, $ca, $name, $old);
+
+	$load = load($port, $ca);
+	for my $round ('same', @start ? 'successor' : ()) {
+		$name = succeed($name) if $round eq 'successor';
+		$load->wait_more(4);
+		my $new = upgrade("$what, $round", $at, $old, $port, $ca);
+		$load->wait_more(6); # both masters' workers
+		kill 'WINCH', $old;
+		ok(wait_for(sub { !grep { $_ != $new } workers($old) }, 30), "$what, $round: the old workers go");
+		# The manifest of the new one is its own: only the executable is known beforehand.
+		my $got = shown($port, '1_3', $ca);
+		$name = $got->{program} if $round eq 'successor' && ($got->{program} // '') =~ /^\Q$name\E/;
+		serves("$what, $round", $port, $ca, $name, $new);
+		kill 'QUIT', $old;
+		ok(wait_for(sub { !lives($old) }, 30), "$what, $round: the old master ends");
+		serves("$what, $round, alone", $port, $ca, $name, $new);
+		my @workers = workers($new);
+		kill 'HUP', $new;
+		ok(wait_for(sub { !grep { lives($_) } @workers }, 30), "$what, $round: reloaded again");
+		serves("$what, $round, reloaded", $port, $ca, $name, $new);
+		$old = $new;
+	}
+	is(join("\n", $load->finish), '', "$what: no request failed at the upgrade");
+	cmp_ok($load->done, '>', 10, "$what: of many");
+	is(scalar(() = slurp("$at/error.log") =~ /\[(?:emerg|crit|error)\]/g), 0, "$what: no errors") or diag(slurp("$at/error.log"));
+	kill 'TERM', $old;
+	ok(wait_for(sub { !lives($old) }, 20), "$what: ends");
+}
+
+# Puts another executable in its place, which policy trusts; how its name begins.
+sub succeed {
+	my ($name) = @_;
+	my ($old) = $name =~ /^Measured\(\[(\w+)/;
+	spew("$nginx.new", slurp($nginx) . 'x');
+	chmod 0755, "$nginx.new";
+	my ($new) = run(qw(openssl dgst -sha256 -r), "$nginx.new")->{out} =~ /^(\w+)/;
+	move("$nginx.new", $nginx) or die;
+	ok_run([ $host->cmd(qw(policy add), "Successor([$new], [$old])") ], 'it succeeds the old one');
+	ok_run([ $host->cmd('trust', $nginx, qw(--serves localhost)) ], 'and is trusted');
+	return "Measured([$new],";
+}
+
+END { kill 'KILL', grep { $_ } map { pid_in("$dir/$_/pid") } qw(file sealed stranger) if defined $dir }
+
+my $file = file_key('file');
+whole('file', @$file);
+whole('sealed', "$state/certs/$</web.pem", "$state/keys/$</web.pem", "$state/policy.pem", $host->cmd(qw(run --name web)));
+
+# --- an executable that nobody named: the old one goes on, the new one's log says why it does not serve
+
+my $port = free_port();
+ok_run([ $host->cmd(qw(run --name web), $nginx, '-c', configure('stranger', "$state/certs/$</web.pem",
+	"$state/keys/$</web.pem", $port), '-e', "$dir/stranger/error.log") ], 'once more');
+wait_for(sub { pid_in("$dir/stranger/pid") }, 20);
+my $old = pid_in("$dir/stranger/pid");
+my $name = program_of($host, 'web');
+serves('before', $port, "$state/policy.pem", $name, $old);
+spew("$nginx.new", slurp($nginx) . 'y');
+chmod 0755, "$nginx.new";
+move("$nginx.new", $nginx) or die;
+my $new = upgrade('a stranger', "$dir/stranger", $old);
+kill 'WINCH', $old;
+wait_for(sub { !grep { $_ != $new } workers($old) }, 30);
+unlike(shown($port, '1_3', "$state/policy.pem", { say => "GET / HTTP/1.0\r\n\r\n" })->{text}, qr/^worker/m, 'a stranger does not serve');
+like(slurp("$dir/stranger/error.log"), qr/sealed for another program/, 'its log says why');
+kill 'QUIT', $new;
+kill 'HUP', $old;
+serves('the old one, back', $port, "$state/policy.pem", $name, $old);
+kill 'TERM', $old;
+wait_for(sub { !lives($old) }, 20);
+
+done_testing();
