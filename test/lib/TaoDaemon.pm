@@ -11,6 +11,7 @@ package TaoDaemon;
 #   measured(TEXT)      the Measured(...) in it, however it was escaped
 #   running(HOST)       what `tao ps` lists
 #   program_of(HOST, PID|NAME)  Measured(...) in `tao ps` of the program with that label or process
+#   controls(SUB)       runs it with runtests --all, and says so otherwise
 #   load(PORT, CA)      curl after curl, TLS 1.2 and 1.3 in turn: an object with done (how many
 #                 were served), wait_more(N), finish: the list of failures
 
@@ -20,8 +21,9 @@ use warnings;
 use Exporter 'import';
 use JSON::PP ();
 use TaoTest;
+use Test::More ();
 
-our @EXPORT = qw(shown file_key measured running program_of load);
+our @EXPORT = qw(shown file_key measured running program_of load controls);
 
 my $n = 0;
 
@@ -69,6 +71,13 @@ for (my $i = 0; !-e $stop; $i++) {
 }
 print "end\n";
 PERL
+
+sub controls {
+	my ($sub) = @_;
+	return $sub->() if $ENV{TAO_TEST_ALL};
+	Test::More::note('the same with a key in a file: runtests --all');
+	return;
+}
 
 sub load {
 	my ($port, $ca) = @_;

@@ -104,8 +104,7 @@ sub whole {
 
 my $state = $host->dir;
 my @sealed = map { [ "$state/certs/$</$_.pem", "$state/keys/$</$_.pem" ] } qw(front back);
-my $file = file_key('file');
-whole('file', $file, $file, $file->[2]);
+controls(sub { my $file = file_key('file'); whole('file', $file, $file, $file->[2]) });
 whole('sealed', @sealed, "$state/policy.pem", $host->cmd(qw(run --name haproxy)));
 
 # --- a changed HAProxy gets nothing, and says so

@@ -13,7 +13,6 @@ need_programs(qw(postfix dovecot openssl setpriv));
 my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
-my $file = file_key('file');
 my %uid = (root => 0, dovenull => scalar getpwnam 'dovenull');
 my ($smtpd, $login) = ('/usr/lib/postfix/sbin/smtpd', '/usr/lib/dovecot/imap-login');
 
@@ -111,7 +110,7 @@ sub postfix {
 	unlike(slurp("$at/log"), qr/TLS.*(?:error|cannot)|fatal|panic|Sanitizer/, "postfix, $what: no errors") or diag(slurp("$at/log"));
 }
 
-postfix('file', @$file);
+controls(sub { postfix('file', @{ file_key('postfix') }) });
 postfix('sealed', files('root', 'smtp'), "$state/policy.pem", $host->cmd(qw(run --name postfix)));
 
 # --- Dovecot
@@ -171,7 +170,7 @@ sub dovecot {
 	unlike(slurp("$at/log"), qr/SSL_accept\(\) failed|Fatal|Panic|Sanitizer/, "dovecot, $what: no errors") or diag(slurp("$at/log"));
 }
 
-dovecot('file', @$file);
+controls(sub { dovecot('file', @{ file_key('dovecot') }) });
 dovecot('sealed', files('dovenull', 'imap'), "$state/policy.pem", $host->cmd(qw(run --name dovecot)));
 
 done_testing();

@@ -5,6 +5,7 @@ use strict;
 use warnings;
 use File::Copy qw(copy move);
 use Test::More;
+use Time::HiRes qw(stat time);
 use TaoDaemon;
 use TaoTest;
 
@@ -68,9 +69,17 @@ sub serves {
 	}
 }
 
+# A master that forked away is found by way of its workers: the host writes its members down, a
+# moment after the first of them asked for something.
+sub known {
+	my ($since) = @_;
+	my $done = sub { return grep { (stat)[9] > $since } glob "$state/host/instances/*" };
+	return ok(wait_for($done, 30), 'the host knows the master');
+}
+
 # USR2, until the new master's workers serve and the old ones are gone; the new master.
 sub upgrade {
-	my ($what, $at, $old, $port, $ca) = @_;
+	my ($what, $at, $old) = @_;
 	kill 'USR2', $old;
 	ok(wait_for(sub { pid_in("$at/pid.oldbin") == $old && pid_in("$at/pid") && pid_in("$at/pid") != $old }, 30),
 		"$what: there is a new master") or diag(slurp("$at/error.log"));
@@ -88,7 +97,9 @@ sub whole {
 	wait_for(sub { pid_in("$at/pid") }, 20);
 	my $old = pid_in("$at/pid");
 	my $name = @start ? program_of($host, 'web') : undef;
+	my $since = time;
 	serves($what, $port, $ca, $name, $old);
+	known($since) if @start;
 	my $load = load($port, $ca);
 
 	$load->wait_more(4);
@@ -106,7 +117,7 @@ sub whole {
 	for my $round ('same', @start ? 'successor' : ()) {
 		$name = succeed($name) if $round eq 'successor';
 		$load->wait_more(4);
-		my $new = upgrade("$what, $round", $at, $old, $port, $ca);
+		my $new = upgrade("$what, $round", $at, $old);
 		$load->wait_more(6); # both masters' workers
 		kill 'WINCH', $old;
 		ok(wait_for(sub { !grep { $_ != $new } workers($old) }, 30), "$what, $round: the old workers go");
@@ -145,8 +156,7 @@ sub succeed {
 
 END { kill 'KILL', grep { $_ } map { pid_in("$dir/$_/pid") } qw(file sealed stranger) if defined $dir }
 
-my $file = file_key('file');
-whole('file', @$file);
+controls(sub { whole('file', @{ file_key('file') }) });
 whole('sealed', "$state/certs/$</web.pem", "$state/keys/$</web.pem", "$state/policy.pem", $host->cmd(qw(run --name web)));
 
 # --- an executable that nobody named: the old one goes on, the new one's log says why it does not serve
@@ -157,10 +167,12 @@ ok_run([ $host->cmd(qw(run --name web), $nginx, '-c', configure('stranger', "$st
 wait_for(sub { pid_in("$dir/stranger/pid") }, 20);
 my $old = pid_in("$dir/stranger/pid");
 my $name = program_of($host, 'web');
+my $since = time;
 serves('before', $port, "$state/policy.pem", $name, $old);
 spew("$nginx.new", slurp($nginx) . 'y');
 chmod 0755, "$nginx.new";
 move("$nginx.new", $nginx) or die;
+known($since);
 my $new = upgrade('a stranger', "$dir/stranger", $old);
 kill 'WINCH', $old;
 wait_for(sub { !grep { $_ != $new } workers($old) }, 30);
