@@ -565,12 +565,15 @@ static enum tao_err begin(struct host *h, struct conn *c)
 	return loop_add(h, &c->source, EPOLLIN);
 }
 
-enum tao_err conn_add(struct host *h, int fd, struct instance *via)
+enum tao_err conn_add(struct host *h, int fd, struct instance *via, uint64_t exec)
 {
 	struct conn *c;
 	enum tao_err e = new_conn(h, fd, via, &c);
 
-	return e == TAO_OK ? begin(h, c) : e;
+	if (e != TAO_OK)
+		return e;
+	c->via_exec = exec;
+	return begin(h, c);
 }
 
 enum tao_err conn_add_at(struct host *h, int fd, struct instance *at)

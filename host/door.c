@@ -11,6 +11,7 @@
 struct door {
 	struct source source;
 	struct instance *inst;
+	uint64_t exec;
 };
 
 static void door_destroy(struct host *h, struct source *s)
@@ -48,7 +49,7 @@ static int door_take(struct host *h, struct door *d)
 		            "%s sent something else than a connection through its door",
 		         d->inst->program);
 		conn_close_foreign(fd);
-	} else if (fd >= 0 && conn_add(h, fd, d->inst) != TAO_OK) {
+	} else if (fd >= 0 && conn_add(h, fd, d->inst, d->exec) != TAO_OK) {
 		host_log_of(h, d->inst->uid, "error", "cannot serve a connection: %s", tao_why());
 	}
 	return r;
@@ -67,7 +68,7 @@ static void door_ready(struct host *h, struct source *s, uint32_t events)
 		loop_arm(h, s, EPOLLIN);
 }
 
-enum tao_err door_add(struct host *h, struct instance *i, int *program_end)
+enum tao_err door_add(struct host *h, struct instance *i, uint64_t exec, int *program_end)
 {
 	struct door *d = calloc(1, sizeof *d);
 	struct stat st;
@@ -85,6 +86,7 @@ enum tao_err door_add(struct host *h, struct instance *i, int *program_end)
 	d->source.destroy = door_destroy;
 	d->source.flow = FLOW_INSTANCE(i);
 	d->inst = instance_ref(i);
+	d->exec = exec;
 	i->door = fstat(pair[1], &st) == 0 ? st.st_ino : 0;
 	atomic_fetch_add(&i->door_open, 1);
 	e = loop_add(h, &d->source, EPOLLIN);
@@ -106,7 +108,7 @@ enum tao_err op_door(struct request *r)
 	if (atomic_load(&r->inst->door_open) >= DOORS_MAX)
 		return tao_fail(TAO_ELIMIT, "%s has %d doors open: end some of its processes",
 		                r->inst->program, DOORS_MAX);
-	e = door_add(r->h, r->inst, &end);
+	e = door_add(r->h, r->inst, c->exec, &end);
 	if (e == TAO_OK)
 		c->send_fds[c->n_send_fds++] = end;
 	return e;

@@ -315,6 +315,8 @@ struct conn {
 	int pidfd;                /* from Hello to Prove; in CONN_PROGSOCK always */
 	uint8_t challenge[TAO_CHALLENGE_LEN];
 	struct instance *via;     /* whose door it came through */
+	uint64_t via_exec;        /* the exec of the process that asked for that door; 0: of none */
+	uint64_t exec;            /* in CONN_PROGRAM: of the process that it is of */
 	struct instance *inst;    /* set in CONN_PROGRAM */
 	struct instance *at;      /* in CONN_PROGSOCK: whose socket it came to */
 	char *stranger;           /* and why it is not that one's; NULL: it is */
@@ -331,7 +333,8 @@ struct conn {
 	size_t n_send_fds;
 };
 
-enum tao_err conn_add(struct host *h, int fd, struct instance *via);
+/* via, exec: the door's, see there; NULL and 0 without one. */
+enum tao_err conn_add(struct host *h, int fd, struct instance *via, uint64_t exec);
 /* Accepted on that instance's own socket. */
 enum tao_err conn_add_at(struct host *h, int fd, struct instance *at);
 /* A connection counts for its program, from the door on or from Tao.Prove on. */
@@ -344,8 +347,10 @@ int conn_take_fd(int door, int *fd);
 
 /* ---- doors (door.c), who is calling (identify.c) ---- */
 
-/* Opens a door of an instance: the program's end is the result. */
-enum tao_err door_add(struct host *h, struct instance *i, int *program_end);
+/* Opens a door of an instance: the program's end is the result. exec: struct process_view's, of
+ * the process that asked, which is the instance's; 0: opened by tao run. Its forks belong to the instance as
+ * it does, also when it has executed itself anew since and they have changed their user. */
+enum tao_err door_add(struct host *h, struct instance *i, uint64_t exec, int *program_end);
 /* Notices the end of the registered process. Takes over pidfd. */
 enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
 /* Learns which exec is the start of i, if the registered process runs it by now, as its user, and an

@@ -68,6 +68,12 @@ static int is_of(struct host *h, const struct instance *i, const struct process_
 	return instance_runs_as(i, v) && instance_is_own(h, i, v);
 }
 
+static int is_of_door(struct host *h, const struct conn *c, const struct process_view *v)
+{
+	return (c->via_exec != 0 && c->via_exec == v->exec && instance_runs_as(c->via, v)) ||
+	       is_of(h, c->via, v);
+}
+
 /* The instance that this process belongs to, or is inside of, or neither. */
 static enum tao_err find(struct host *h, struct conn *c, const struct process_view *v,
                          struct instance **out, struct instance **around)
@@ -75,7 +81,7 @@ static enum tao_err find(struct host *h, struct conn *c, const struct process_vi
 	enum tao_err e;
 
 	*out = *around = NULL;
-	if (c->via != NULL && is_of(h, c->via, v)) {
+	if (c->via != NULL && is_of_door(h, c, v)) {
 		*out = instance_ref(c->via);
 		return TAO_OK;
 	}
@@ -137,6 +143,7 @@ void conn_named(struct host *h, struct conn *c, struct instance *i, const struct
 	if (c->via == NULL)
 		limit_named(h->limits, c->source.user);
 	c->source.flow = FLOW_INSTANCE(i);
+	c->exec = v->exec;
 	atomic_store(&i->last_start, v->start);
 	atomic_store(&i->last_pid, v->pid);
 	if (instance_runs_as(i, v))

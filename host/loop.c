@@ -202,7 +202,7 @@ static void accept_one(struct host *h, int fd)
 	socklen_t n = sizeof peer;
 
 	getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &n);
-	if (conn_add(h, fd, NULL) != TAO_OK)
+	if (conn_add(h, fd, NULL, 0) != TAO_OK)
 		host_log_of(h, peer.uid, "error", "cannot serve a connection: %s", tao_why());
 }
 

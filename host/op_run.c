@@ -328,7 +328,7 @@ static enum tao_err open_door(struct run *run)
 
 	if (c->n_send_fds > 0)
 		return tao_fail(TAO_EPROTO, "one Host.Run at a time");
-	e = door_add(run->r->h, run->inst, &end);
+	e = door_add(run->r->h, run->inst, 0, &end);
 	if (e != TAO_OK)
 		return e;
 	c->send_fds[c->n_send_fds++] = end;
