@@ -316,7 +316,8 @@ static enum tao_err open_blob(struct request *r, const Tao__RPCRequest *rq, enum
 	enum tao_err e = tao_unseal(&r->h->sealer, kind, NULL, 0, rq->data.data, rq->data.len, &plain);
 
 	tao_pb_alloc_init(pa, OP_UNPACK_CAP + plain.n);
-	if (e == TAO_EFORMAT)
+	/* Of a whole header, what it says is the better reason: data with a counter, say. */
+	if (e == TAO_EFORMAT && tao_sealed_epoch(rq->data.data, rq->data.len) == 0)
 		e = tao_fail(e, "this is nothing that was sealed, or not all of it: give what 'tao seal' or "
 		             "Tao.Seal gave");
 	if (e == TAO_OK)

@@ -73,9 +73,12 @@ enum tao_err tao_sealer_check_epoch(const struct tao_sealer *s, uint32_t epoch)
 uint32_t tao_sealed_epoch(const void *blob, size_t n)
 {
 	struct tao_rd r = tao_rd_of(blob, n);
+	const uint8_t *magic = tao_rd_bytes(&r, MAGIC_LEN);
+	uint32_t epoch;
 
-	tao_rd_bytes(&r, EPOCH_AT);
-	return tao_rd_u32(&r);
+	tao_rd_bytes(&r, EPOCH_AT - MAGIC_LEN);
+	epoch = tao_rd_u32(&r);
+	return !r.bad && memcmp(magic, MAGIC, MAGIC_LEN) == 0 ? epoch : 0;
 }
 
 void tao_sealer_clear(struct tao_sealer *s)

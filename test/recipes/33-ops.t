@@ -328,6 +328,7 @@ ok_run([ in_run(@roll, "$dir/$_") ], "tao seal --rollback $_", { stdin => "roll 
 is(ok_run([ in_run(qw(unseal --rollback), "$dir/2") ], 'tao unseal --rollback')->{out}, 'roll 2', 'opens the newest');
 fails_with([ in_run(qw(unseal --rollback), "$dir/1") ], qr/not the newest under "cmd"/, 'not the one before');
 fails_with([ in_run('unseal', "$dir/2") ], qr/--rollback/, 'without the option it says which');
+fails_with([ in_run('unseal', spew("$dir/text", 'x' x 300)) ], qr/nothing that was sealed/, 'what was not sealed is another matter');
 is(ok_run([ in_run(qw(seal --policy program --rollback cmd --prepare --out), "$dir/3") ], 'tao seal --prepare', { stdin => 'roll 3' })->{out},
 	"8\n", 'prints the number');
 fails_with([ in_run(qw(unseal --rollback), "$dir/3") ], qr/raise it first/, 'it is not open yet');
