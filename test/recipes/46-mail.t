@@ -9,6 +9,7 @@ use TaoDaemon;
 use TaoTest;
 
 plan skip_all => 'Postfix and Dovecot start as root only' if $< != 0;
+plan skip_all => 'Postfix and Dovecot clear the environment, and with it the sanitizers\' runtime' if config('TAO_ASAN');
 need_programs(qw(postfix dovecot openssl setpriv));
 my $dir = tmpdir();
 my $host = start_host();
