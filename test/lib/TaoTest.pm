@@ -265,6 +265,7 @@ sub start_host {
 	my @pass = ('--passphrase-file', $host->{passfile});
 	$host->{up} = 1; # from here on there may be something to take down
 	for my $step ([ 'init', @pass, @{ $opt{init} // [] } ], [ 'up', @pass, @{ $opt{up} // [] } ]) {
+		spew("$dir/taod.conf", $opt{conf}) if defined $opt{conf} && $step->[0] eq 'up';
 		my $r = $host->tao(@$step);
 		next if $r->{status} == 0;
 		die "tao -d $dir @$step: exit status $r->{status}\n$r->{out}$r->{err}";

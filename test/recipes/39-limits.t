@@ -12,22 +12,12 @@ use constant ELIMIT => 4;
 
 my $raw = tool('rawclient');
 my $greedy = tool('greedy');
-my $pass = 'correct horse battery staple';
 my $dir = tmpdir();
 
 # A host with these lines in its taod.conf.
 sub host_with {
 	my (%keys) = @_;
-	my $d = "$dir/" . join('-', map { s/\W//gr } %keys)  . "h";
-	$d = substr $d, 0, length($dir) + 24;
-	spew("$d.pass", "$pass\n");
-	my $r = run(bin('tao'), '-d', $d, 'init', '--passphrase-file', "$d.pass");
-	die "tao init: $r->{err}" if $r->{status} != 0;
-	spew("$d/taod.conf", join '', map { "$_ = $keys{$_}\n" } sort keys %keys);
-	my $host = bless { dir => $d, env => {}, passfile => "$d.pass", up => 1 }, 'TaoTest::Host';
-	$r = $host->tao('up', '--passphrase-file', "$d.pass");
-	die "tao up: $r->{err}" if $r->{status} != 0;
-	return $host;
+	return start_host(conf => join '', map { "$_ = $keys{$_}\n" } sort keys %keys);
 }
 
 sub hosted {
