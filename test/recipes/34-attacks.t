@@ -120,11 +120,12 @@ refused((hosted("exec $other $socket", "mapcode $lib", "rename $swapped $lib", @
 	qr/^15 .*lib\b/, 'but not exchanged afterwards');
 refused((hosted("exec $other $socket", "mapcode $open", @whoami))[-1], qr/^15 .*open\b/, 'nor writable');
 SKIP: {
-	skip 'FUSE: /dev/fuse is not there', 1 if !-e '/dev/fuse';
-	skip 'FUSE: nothing here mounts one (bindfs)', 1 if !grep { -x "$_/bindfs" } split /:/, $ENV{PATH};
+	skip 'FUSE: /dev/fuse is not there', 2 if !-e '/dev/fuse';
+	skip 'FUSE: nothing here mounts one (bindfs)', 2 if !grep { -x "$_/bindfs" } split /:/, $ENV{PATH};
 	mkdir "$dir/fuse";
-	skip 'FUSE: it cannot be mounted here', 1 if run('bindfs', $dir, "$dir/fuse")->{status} != 0;
+	skip 'FUSE: it cannot be mounted here', 2 if run('bindfs', $dir, "$dir/fuse")->{status} != 0;
 	refused((hosted("exec $dir/fuse/other $socket", @whoami))[-1], qr/^15 /, 'a program on a FUSE file system');
+	fails_with([ $host->cmd('run', "$dir/fuse/other") ], qr/FUSE/, 'nor is it registered');
 	run('umount', "$dir/fuse");
 }
 
