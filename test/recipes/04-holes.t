@@ -8,6 +8,8 @@ use warnings;
 use Test::More;
 use TaoTest;
 
+plan skip_all => 'the normal build is looked at; the unit tests that it names run here in 01' if config('TAO_ASAN');
+
 # [ the hole, { where => [ descriptions ] }, why it is another thing here, if it is ]
 # Where: a recipe, in whose source the description stands as it is quoted here; a unit test, which
 # prints it; or "here".

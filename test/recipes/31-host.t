@@ -31,7 +31,7 @@ my $san = config('TAO_ASAN');
 sub lines { return split /\n/, $_[0]{out} }
 
 # Commands of rawclient, outside `tao run`, inside it, or inside as another user.
-sub talk { return lines(run($raw, $socket, { stdin => join("\n", @_) . "\n", timeout => 120 })) }
+sub outside { return lines(run($raw, $socket, { stdin => join("\n", @_) . "\n", timeout => 120 })) }
 
 sub run_as {
 	my ($program, $uid, @commands) = @_;
@@ -105,7 +105,7 @@ sub fds { opendir my $d, "/proc/$taod/fd" or return -1; return scalar grep { /^\
 sub rss { return slurp("/proc/$taod/status") =~ /^VmRSS:\s+(\d+)/m ? $1 / 1024 : 0 }
 sub ticks { my @f = split / /, slurp("/proc/$taod/stat") =~ s/^.*\) //sr; return $f[11] + $f[12] }
 
-talk('connect', 'call Host.Status');
+outside('connect', 'call Host.Status');
 hosted('door', 'identify');
 wait_for(sub { return @{ decode_json($host->tao(qw(--json ps))->{out}) } == 0 });
 my $fds_before = fds();
@@ -113,40 +113,40 @@ my $fds_before = fds();
 sub serves {
 	my ($name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	answers(OK, "afterwards it serves: $name", talk('connect', 'call Host.Status'));
+	answers(OK, "afterwards it serves: $name", outside('connect', 'call Host.Status'));
 }
 
 # --- frames
 
 sub frame { return pack('N', length $_[0]) . $_[0] }
 sub header { return frame(field(1, $_[0]) . number(2, 7)) }
-answers('closed', 'a header above the limit ends the connection', talk('connect', 'raw 00001001', 'recv'));
+answers('closed', 'a header above the limit ends the connection', outside('connect', 'raw 00001001', 'recv'));
 answers('closed', 'a body above the limit',
-	talk('connect', 'raw ' . hex_of(header('Host.Status')) . '00100001', 'recv'));
-answers('closed', 'a length of 2^32-1', talk('connect', 'raw ffffffff', 'recv'));
-answers('closed', 'a header that is none', talk('connect', 'raw ' . hex_of(frame("\xff\xff\xff") . frame('')), 'recv'));
-answers('closed', 'an empty header', talk('connect', 'raw ' . hex_of(frame('') . frame('')), 'recv'));
-answers('closed', 'an empty operation', talk('connect', 'call  -'));
-answers('closed', 'an operation of 64 bytes', talk('connect', 'call ' . 'x' x 64));
-answers(EINVAL, 'one of 63', talk('connect', 'call ' . 'x' x 63));
-answers(EINVAL, 'an unknown operation', talk('connect', 'call Tao.Frobnicate'));
-answers(EINVAL, 'a known one in other letters', talk('connect', 'call tao.hello'));
-answers(OK, 'a request byte by byte', talk('connect', 'bytewise Host.Status -'));
+	outside('connect', 'raw ' . hex_of(header('Host.Status')) . '00100001', 'recv'));
+answers('closed', 'a length of 2^32-1', outside('connect', 'raw ffffffff', 'recv'));
+answers('closed', 'a header that is none', outside('connect', 'raw ' . hex_of(frame("\xff\xff\xff") . frame('')), 'recv'));
+answers('closed', 'an empty header', outside('connect', 'raw ' . hex_of(frame('') . frame('')), 'recv'));
+answers('closed', 'an empty operation', outside('connect', 'call  -'));
+answers('closed', 'an operation of 64 bytes', outside('connect', 'call ' . 'x' x 64));
+answers(EINVAL, 'one of 63', outside('connect', 'call ' . 'x' x 63));
+answers(EINVAL, 'an unknown operation', outside('connect', 'call Tao.Frobnicate'));
+answers(EINVAL, 'a known one in other letters', outside('connect', 'call tao.hello'));
+answers(OK, 'a request byte by byte', outside('connect', 'bytewise Host.Status -'));
 answers(OK, 'the same through a door', hosted('door', 'identify', 'bytewise Tao.GetTaoName -'));
 answers(OK, 'an HTTP client is not served, but does no harm',
-	talk('connect', 'raw ' . hex_of("GET / HTTP/1.1\r\n\r\n"), 'recv', 'connect', 'call Host.Status'));
+	outside('connect', 'raw ' . hex_of("GET / HTTP/1.1\r\n\r\n"), 'recv', 'connect', 'call Host.Status'));
 
 # Sizes at the limits: too large for the operation is told, a megabyte is read.
 for my $case ([ 'Host.Status', 4096 ], [ 'Host.Trust', 32768 ], [ 'Host.Run', $MIB ]) {
 	my ($op, $max) = @$case;
-	my $code = code((talk('connect', "call $op ff*$max"))[-1]);
+	my $code = code((outside('connect', "call $op ff*$max"))[-1]);
 	ok($code =~ /^(?:0|3|4)$/ && $code != ELIMIT || $code == ELIMIT && $max == $MIB, "$op with $max bytes") or diag($code);
-	answers(ELIMIT, "and with one more", talk('connect', "call $op ff*" . ($max + 1))) if $max < $MIB;
+	answers(ELIMIT, "and with one more", outside('connect', "call $op ff*" . ($max + 1))) if $max < $MIB;
 }
-answers(ELIMIT, 'Tao.Hello takes nothing', talk('connect', 'call Tao.Hello 00'));
+answers(ELIMIT, 'Tao.Hello takes nothing', outside('connect', 'call Tao.Hello 00'));
 
-is((talk('connect', 'burst 3000 Host.Status -'))[-1], '3000 ok', 'requests in one piece are answered in order');
-my @half = talk('connect', ('send Host.Status') x 60, 'half', ('recvlen') x 60, 'recv');
+is((outside('connect', 'burst 3000 Host.Status -'))[-1], '3000 ok', 'requests in one piece are answered in order');
+my @half = outside('connect', ('send Host.Status') x 60, 'half', ('recvlen') x 60, 'recv');
 is(scalar(grep { /^ok Host.Status \d+$/ } @half), 60, 'a client that sends no more still gets its answers');
 is($half[-1], 'closed', 'and then the end');
 is((hosted('door', 'identify', 'burst 40 Tao.GetRandomBytes 10808040'))[-1], '40 ok',
@@ -210,8 +210,8 @@ answers(EPROTO, 'Tao.Prove without Tao.Hello', hosted('connect', 'prove 00*32'))
 answers(EPROTO, 'Tao.Hello twice', hosted('connect', 'hello', 'hello'));
 answers(OK, 'which does not forget the first', hosted('connect', 'hello', 'call Tao.Hello', 'prove'));
 answers(EPROTO, 'Tao.Hello again, identified', hosted('connect', 'identify', 'hello'));
-answers(ENOTRUN, 'a process outside tao run', talk('connect', 'identify'));
-answers(EPROTO, 'and it stays outside', talk('connect', 'identify', 'call Tao.GetTaoName'));
+answers(ENOTRUN, 'a process outside tao run', outside('connect', 'identify'));
+answers(EPROTO, 'and it stays outside', outside('connect', 'identify', 'call Tao.GetTaoName'));
 
 # --- the challenge
 
@@ -231,7 +231,7 @@ answers(OK, 'through the door, too', hosted('fork door; identify'));
 answers('closed', 'half a request by a parent, half by its child',
 	hosted('connect', 'hello', 'raw 0000', 'child raw 0010', 'recv'));
 answers(EDENIED, 'Host.Run on somebody else\'s connection',
-	talk('connect', 'fd /bin/true', 'child ' . call('Host.Run', field(1, '/bin/true'), field(2, 'true'))));
+	outside('connect', 'fd /bin/true', 'child ' . call('Host.Run', field(1, '/bin/true'), field(2, 'true'))));
 # A process that queues requests and then becomes another program must not get them answered as that.
 my @early = hosted('connect', 'hello', 'provewith Tao.GetTaoName', 'recv', 'recv', 'identify');
 ok(code($early[3]) == EPROTO && code($early[4]) == EPROTO, 'a request that comes with Tao.Prove') or diag(@early);
@@ -279,10 +279,10 @@ answers(EPROTO, 'a door is not for the host\'s own operations', hosted('door', '
 	cmp_ok(time - $start, '<', 10, 'at once');
 	finish($_) for @p;
 }
-answers(OK, 'descriptors that nobody asked for', talk('connect', 'fd two', 'call Host.Status'));
-answers(OK, 'many of them', talk('connect', 'fd many', 'call Host.Status'));
-answers(OK, 'one with each of many requests', talk('connect', ('fd /dev/null', 'call Host.Status') x 50));
-is(code($_), EINVAL, 'Host.Run without one') for (talk('connect', call('Host.Run', field(1, '/bin/true'), field(2, 'true'))))[-1];
+answers(OK, 'descriptors that nobody asked for', outside('connect', 'fd two', 'call Host.Status'));
+answers(OK, 'many of them', outside('connect', 'fd many', 'call Host.Status'));
+answers(OK, 'one with each of many requests', outside('connect', ('fd /dev/null', 'call Host.Status') x 50));
+is(code($_), EINVAL, 'Host.Run without one') for (outside('connect', call('Host.Run', field(1, '/bin/true'), field(2, 'true'))))[-1];
 
 # --- malformed bodies, for each field of each message
 
@@ -301,19 +301,19 @@ for my $op (sort keys %fields) {
 	my @wrong = grep { !/^err \S+ (?:3|4) / } @l;
 	ok(@l == @bad && !@wrong, "$op: " . @bad . ' malformed bodies') or diag(scalar(@l), " answers; @wrong");
 }
-answers(ELIMIT, 'more fields than it will keep', talk('connect', 'call Host.Run ' . hex_of(number(100, 1) x 200000)));
-answers(ELIMIT, 'more arguments than it will keep', talk('connect', 'call Host.Run ' . '1200' x 500000));
-answers(EINVAL, 'an argument with a NUL', talk('connect', 'fd /bin/true',
+answers(ELIMIT, 'more fields than it will keep', outside('connect', 'call Host.Run ' . hex_of(number(100, 1) x 200000)));
+answers(ELIMIT, 'more arguments than it will keep', outside('connect', 'call Host.Run ' . '1200' x 500000));
+answers(EINVAL, 'an argument with a NUL', outside('connect', 'fd /bin/true',
 	call('Host.Run', field(1, '/bin/true'), field(2, "a\0b"))));
-answers(ELIMIT, 'more arguments than are measured', talk('connect', 'fd /bin/true',
+answers(ELIMIT, 'more arguments than are measured', outside('connect', 'fd /bin/true',
 	call('Host.Run', field(1, '/bin/true'), field(2, 'a') x 1025)));
-answers(EINVAL, "a bad label", talk('connect', 'fd /bin/true',
+answers(EINVAL, "a bad label", outside('connect', 'fd /bin/true',
 	call('Host.Run', field(1, '/bin/true'), field(2, 'a'), field(6, $_)))) for "\e[2J", "a\nb", 'x' x 65;
-answers(OK, 'an empty argument', talk('connect', 'fd /bin/true',
+answers(OK, 'an empty argument', outside('connect', 'fd /bin/true',
 	call('Host.Run', field(1, '/bin/true'), field(2, 'true'), field(2, ''))));
-answers(EINVAL, 'a relative path', talk('connect', 'fd /bin/true', call('Host.Run', field(1, 'true'), field(2, 'a'))));
-answers(EINVAL, 'no arguments', talk('connect', 'fd /bin/true', call('Host.Run', field(1, '/bin/true'))));
-answers(EINVAL, 'an unknown measure', talk('connect', 'fd /bin/true',
+answers(EINVAL, 'a relative path', outside('connect', 'fd /bin/true', call('Host.Run', field(1, 'true'), field(2, 'a'))));
+answers(EINVAL, 'no arguments', outside('connect', 'fd /bin/true', call('Host.Run', field(1, '/bin/true'))));
+answers(EINVAL, 'an unknown measure', outside('connect', 'fd /bin/true',
 	call('Host.Run', field(1, '/bin/true'), field(2, 'a'), field(5, 'none'))));
 serves('after malformed bodies');
 
@@ -321,12 +321,12 @@ serves('after malformed bodies');
 
 {
 	my @run = ('fd /bin/true', call('Host.Run', field(1, '/bin/true'), field(2, 'true')));
-	my @l = grep { /Host.Run/ } talk('connect', (@run) x 20);
+	my @l = grep { /Host.Run/ } outside('connect', (@run) x 20);
 	is(scalar(grep { /^ok/ } @l), 16, 'a process registers sixteen times');
 	answers(ELIMIT, 'and not more often', $l[-1]);
-	@l = talk('connect', @run, 'shut', 'connect', 'identify');
+	@l = outside('connect', @run, 'shut', 'connect', 'identify');
 	answers(ENOTRUN, 'who registers a program and does not become it has no name', @l);
-	@l = talk('connect', @run, 'fds');
+	@l = outside('connect', @run, 'fds');
 	is($l[-1], 1, 'the door comes with the answer');
 	ok(wait_for(sub { return fds() <= $fds_before + 2 }), 'nothing of it stays') or diag(fds(), ' ', $fds_before);
 }
@@ -365,7 +365,7 @@ SKIP: {
 	my $slowest = 0;
 	for (1 .. 20) {
 		my $start = time;
-		talk('connect', 'call Tao.GetPolicyCertificate');
+		outside('connect', 'call Tao.GetPolicyCertificate');
 		$slowest = time - $start if time - $start > $slowest;
 	}
 	my $busy = grep { $_->alive } @p;
@@ -378,7 +378,7 @@ SKIP: {
 
 {
 	my $n = $USER_CONNS + 50;
-	my @l = talk("open $n", 'call Host.Status');
+	my @l = outside("open $n", 'call Host.Status');
 	cmp_ok((split ' ', $l[0])[0], '<=', $USER_CONNS, "of $n connections of a user no more stay than may");
 	cmp_ok((split ' ', $l[0])[0], '>=', $USER_CONNS - 10, 'but these do');
 	answers(OK, 'the first of them works', @l);
@@ -533,7 +533,11 @@ answers(OK, 'but one for its exact name', run_as($python, undef, @id, generate('
 
 # --- instances
 
-sub ps { return @{ decode_json($host->tao(qw(--json ps))->{out}) } }
+sub ps {
+	my $r = $host->tao(qw(--json ps));
+	die "tao ps: $r->{status} $r->{err}" if $r->{status} != 0;
+	return @{ decode_json($r->{out}) };
+}
 ok(wait_for(sub { return !ps() }), 'ended programs are no longer listed') or diag(explain(ps()));
 {
 	my $daemon = spawn('sh', '-c', "(echo daemon; echo door; echo identify; echo pid; sleep 3; echo call Tao.GetTaoName; " .

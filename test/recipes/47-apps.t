@@ -311,6 +311,9 @@ for my $app (applications()) {
 		skip "$app->{name}: the Debian package $app->{package} is not installed", 1 if @missing;
 		skip "$app->{name}: $app->{heavy}: runtests --all runs it", 1 if $app->{heavy} && !$ENV{TAO_TEST_ALL} && !%only;
 		skip "$app->{name}: it does not run with the sanitizers' runtime", 1 if $app->{no_asan} && config('TAO_ASAN');
+		my @as = as($app->{account} // ($app->{client} // {})->{account});
+		skip "$app->{name}: its account cannot reach the build tree", 1
+		    if @as && run(@as, 'test', '-r', module_dir() . '/tao.so')->{status} != 0;
 		for my $kind (qw(tao file)) {
 			as_server($app, $kind) if $app->{server};
 			as_client($app, $kind) if $app->{client} && $app->{client}{to};
