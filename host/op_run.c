@@ -390,8 +390,10 @@ static enum tao_err do_run(struct run *run)
 	if (e == TAO_OK)
 		e = settings(run);
 	copy = run->m.copy_fd >= 0;
-	if (e == TAO_OK)
+	if (e == TAO_OK) { /* the last one of a connection that registers again */
+		instance_unref(run->r->c->ran);
 		run->r->c->ran = instance_ref(run->inst);
+	}
 	if (e == TAO_OK)
 		e = open_door(run);
 	if (e == TAO_OK)
