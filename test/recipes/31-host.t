@@ -534,9 +534,13 @@ answers(OK, 'but one for its exact name', run_as($python, undef, @id, generate('
 # --- instances
 
 sub ps {
-	my $r = $host->tao(qw(--json ps));
-	die "tao ps: $r->{status} $r->{err}" if $r->{status} != 0;
-	return @{ decode_json($r->{out}) };
+	for (1 .. 3) {
+		my $r = $host->tao(qw(--json ps));
+		return @{ decode_json($r->{out}) } if $r->{status} == 0;
+		diag("tao ps: $r->{status} $r->{err}");
+		sleep 1;
+	}
+	die "tao ps does not answer\n";
 }
 ok(wait_for(sub { return !ps() }), 'ended programs are no longer listed') or diag(explain(ps()));
 {
