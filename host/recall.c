@@ -19,8 +19,9 @@
 #define SPARES 128      /* files of ended instances kept for new ones */
 #define SPARE_PREFIX ".ended-"
 
-/* What is kept of one instance. In the list from recall_add() to recall_over(),
- * and longer while it is in the queue; holds a reference to the instance. */
+/* What is kept of one instance: the instance's own, so it lives as long as who has that may look
+ * at it. In the list from recall_add() to recall_over(), and longer while it is in the queue; for
+ * that time the list has a reference to the instance. */
 struct kept {
 	struct recall *r;
 	struct instance *inst;
@@ -173,9 +174,10 @@ static void queue_locked(struct kept *k)
 	pthread_cond_signal(&r->changed);
 }
 
-static void kept_free(struct kept *k)
+void recall_forget(struct kept *k)
 {
-	instance_unref(k->inst);
+	if (k == NULL)
+		return;
 	pthread_mutex_destroy(&k->io);
 	free(k->members);
 	free(k);
@@ -235,7 +237,8 @@ void recall_member(struct instance *i, pid_t pid, uint64_t start)
 	if (k == NULL || (pid == i->pid && start == i->start))
 		return;
 	pthread_mutex_lock(&k->r->lock);
-	if (put_member(k, pid, start) || (k->n == RECALL_MEMBERS && !has_member(k, pid, start)))
+	if (!k->over &&
+	    (put_member(k, pid, start) || (k->n == RECALL_MEMBERS && !has_member(k, pid, start))))
 		queue_locked(k); /* in the latter case some may have ended */
 	pthread_mutex_unlock(&k->r->lock);
 }
@@ -428,10 +431,12 @@ static void settle_one(struct kept *k)
 	over = k->over;
 	pthread_mutex_unlock(&k->r->lock);
 	if (over) {
+		pthread_mutex_lock(&k->io);
 		if (!is_closing(k->r) && !remove_file(k->r, id))
 			host_log("warning", "cannot remove the file of instance %llu: %s",
 			         (unsigned long long)id, strerror(errno));
-		kept_free(k);
+		pthread_mutex_unlock(&k->io);
+		instance_unref(k->inst);
 		return;
 	}
 	tidy_members(k);
@@ -515,12 +520,25 @@ void recall_over(struct instance *i)
 	pthread_mutex_unlock(&k->r->lock);
 }
 
+static int is_over(struct kept *k)
+{
+	int over;
+
+	pthread_mutex_lock(&k->r->lock);
+	over = k->over;
+	pthread_mutex_unlock(&k->r->lock);
+	return over;
+}
+
 /* Before the longer name counts its file has it; or there is no file. */
 static enum tao_err keep_name(void *arg, const struct tao_node *name)
 {
 	struct kept *k = arg;
-	enum tao_err e = write_file(k, name);
+	enum tao_err e;
 
+	if (is_over(k))
+		return TAO_OK;
+	e = write_file(k, name);
 	if (e == TAO_OK)
 		return TAO_OK;
 	if (!remove_file(k->r, k->inst->id))
@@ -720,7 +738,7 @@ void recall_free(struct recall *r)
 		struct kept *k = r->first;
 
 		r->first = k->next;
-		kept_free(k);
+		instance_unref(k->inst);
 	}
 	pthread_cond_destroy(&r->changed);
 	pthread_mutex_destroy(&r->lock);

@@ -91,6 +91,8 @@ enum tao_err recall_extend(struct host *h, struct instance *i, const struct tao_
 void recall_changed(struct instance *i);
 /* It is over: its file goes. */
 void recall_over(struct instance *i);
+/* With the last reference to the instance: frees. NULL-safe. */
+void recall_forget(struct kept *k);
 /* The instance with that member, with a reference, or NULL. r may be NULL. */
 struct instance *recall_find(struct recall *r, pid_t pid, uint64_t start);
 /* With its first process gone and no door: watches for the end of a member that lives, if any. */

@@ -53,6 +53,7 @@ static void instance_free(struct instance *i)
 		free(v);
 		v = before;
 	}
+	recall_forget(i->kept);
 	audit_uses_free(i);
 	free(i->program);
 	free(i->label);

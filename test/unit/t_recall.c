@@ -1,5 +1,9 @@
 /* host/recall.h: the record of an instance, what is refused in it, and who is a member. */
+#include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "../../host/host.h"
 #include "tao.pb-c.h"
@@ -227,6 +231,49 @@ static void boots(void)
 	   "always the same");
 }
 
+/* Two threads learn that a program is over, in any order: its door closes, its process ends. */
+static void after_the_end(void)
+{
+	char dir[] = "/tmp/t_recall.XXXXXX", path[64];
+	struct host h = { .conf = { .max_instances = 10, .max_instances_per_user = 10 } };
+	const struct timespec ms = { .tv_nsec = 1000000 };
+	struct tao_node *sub = NULL;
+	struct instance *i;
+
+	if (mkdtemp(dir) == NULL)
+		return;
+	h.conf.dir = dir;
+	h.sealer = sealer;
+	h.registry = registry_new(&h.conf);
+	snprintf(path, sizeof path, "%s/host", dir);
+	mkdir(path, 0700);
+	i = make_instance(h.registry);
+	ok_err(recall_open(&h), TAO_OK, "a directory of instances");
+	ok_err(recall_add(&h, i), TAO_OK, "an instance is kept");
+	snprintf(path, sizeof path, "%s/host/instances/%llu", dir, (unsigned long long)i->id);
+	ok(access(path, F_OK) == 0, "in a file");
+	recall_over(i);
+	for (int k = 0; k < 5000 && access(path, F_OK) == 0; k++)
+		nanosleep(&ms, NULL);
+	ok(access(path, F_OK) != 0, "which goes when the instance is over");
+	nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+	recall_watch(&h, i);
+	recall_changed(i);
+	recall_member(i, 4711, 4711);
+	recall_over(i);
+	ok(tao_subprin_parse(".Late(1)", 8, &sub) == TAO_OK && recall_extend(&h, i, sub) == TAO_OK,
+	   "who still has it may go on");
+	tao_node_free(sub);
+	nanosleep(&(struct timespec){ .tv_nsec = 50000000 }, NULL);
+	ok(access(path, F_OK) != 0, "and the file does not come back");
+	recall_close(&h);
+	recall_free(h.recall);
+	instance_unref(i);
+	registry_free(h.registry);
+	snprintf(path, sizeof path, "rm -rf %s", dir);
+	ok(system(path) == 0, "nothing is left");
+}
+
 int main(void)
 {
 	struct registry *r = registry_new(&limits);
@@ -240,6 +287,7 @@ int main(void)
 		ok_err(changed(i, malformed[k].change), malformed[k].want, "%s", malformed[k].what);
 	in_registry(i);
 	boots();
+	after_the_end();
 	ok(recall_find(NULL, 1, 1) == NULL && recall_count(NULL) == 0, "without it, nobody is a member");
 	instance_unref(i);
 	registry_free(r);
