@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -479,6 +480,27 @@ static void check_tls(struct check *c)
 		          "providers: renewed certificates need no reload");
 }
 
+/* OpenSSL seeds from the kernel alone, and tells no one, where it does not find what seed names. */
+static void check_random(struct check *c)
+{
+	const char *section = value(c, c->init, "random"), *generator, *seed;
+
+	if (section == NULL)
+		return;
+	generator = value(c, section, "random");
+	seed = value(c, section, "seed");
+	if (generator != NULL && strcasecmp(generator, "TAO-RAND") == 0)
+		cmd_found(c->f, CMD_BAD, line_of(c, section, "random"), "TAO-RAND seeds OpenSSL's "
+		          "generators and is none itself: write 'seed = TAO-RAND'");
+	if (seed != NULL && strcasecmp(seed, "TAO-RAND") == 0)
+		cmd_found(c->f, CMD_GOOD, line_of(c, section, "seed"), "random numbers are seeded by the "
+		          "Tao host: there are none while a program cannot reach it");
+	else if (seed != NULL && strcasecmp(seed, "SEED-SRC") != 0)
+		cmd_found(c->f, CMD_WARNING, line_of(c, section, "seed"), "seed = %s is neither TAO-RAND nor "
+		          "OpenSSL's SEED-SRC: if no provider has it, OpenSSL seeds from the kernel and tells "
+		          "no one", seed);
+}
+
 static void check_permissions(struct check *c, const char *path)
 {
 	struct stat st;
@@ -539,6 +561,7 @@ void cmd_examine_conf(const char *path, struct cmd_findings *f)
 		check_properties(&c);
 		check_ssl(&c);
 		check_tls(&c);
+		check_random(&c);
 	}
 out:
 	ERR_clear_error();

@@ -27,6 +27,14 @@ static void try_signature(const struct tao_buf *body)
 	use(sig, n);
 }
 
+static void try_bytes(const struct tao_buf *body)
+{
+	uint8_t out[32];
+
+	if (reply_bytes(body, sizeof out, out) == TAO_OK)
+		use(out, sizeof out);
+}
+
 static void try_key(const struct tao_buf *body, int need)
 {
 	struct reply r;
@@ -71,6 +79,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		try_key(&body, data[0]);
 	else if (data[0] == 8)
 		try_signature(&body);
+	else if (data[0] == 10)
+		try_bytes(&body);
 	else
 		try_list(&body);
 	tao_buf_free(&body);

@@ -15,6 +15,7 @@
 #include <openssl/params.h>
 #include <openssl/provider.h>
 
+#include "byname.h"
 #include "config.h"
 #include "tao/pb.h"
 
@@ -60,6 +61,16 @@ static const OSSL_ALGORITHM ciphers[] = {
 static const OSSL_ALGORITHM exchanges[] = {
 	{ "ECDH", PROV_PROPERTIES, prov_exchange, "ECDH by the Tao host" },
 	{ "X25519", PROV_PROPERTIES, prov_exchange, "X25519 by the Tao host" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM rands[] = {
+	{ "TAO-RAND", PROV_PROPERTIES, prov_rand, "seeds from the Tao host" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM kdfs[] = {
+	{ "TAO-SECRET", PROV_PROPERTIES, prov_kdf, "secrets that the Tao host derives" },
 	{ NULL, NULL, NULL, NULL }
 };
 
@@ -131,6 +142,9 @@ static const char *const own_reasons[] = {
 		"with PKCS#1 v1.5 and PSS, within what the key allows",
 	[PROV_RUNPAD - PROV_REXPORT] =
 		"a Tao RSA key decrypts with OAEP and PKCS#1 v1.5 padding only: choose one of these",
+	[PROV_RSEED - PROV_REXPORT] =
+		"TAO-RAND seeds OpenSSL's generators and is none itself: in the random section of "
+		"openssl.cnf, write 'seed = TAO-RAND'",
 };
 
 /* The list has no place for TAO_OK: a zero ends it. */
@@ -365,6 +379,8 @@ static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_ca
 		{ OSSL_OP_SIGNATURE, signatures },
 		{ OSSL_OP_ASYM_CIPHER, ciphers },
 		{ OSSL_OP_KEYEXCH, exchanges },
+		{ OSSL_OP_RAND, rands },
+		{ OSSL_OP_KDF, kdfs },
 		{ OSSL_OP_STORE, stores },
 		{ OSSL_OP_DECODER, decoders },
 		{ OSSL_OP_ENCODER, encoders },

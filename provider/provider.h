@@ -57,6 +57,7 @@ enum prov_reason {
 	PROV_RSETTING,      /* socket or timeout are wrong */
 	PROV_RPADDING,      /* a padding, salt or digest that is not for this key */
 	PROV_RUNPAD,        /* a padding that the host does not decrypt */
+	PROV_RSEED,         /* TAO-RAND as a generator */
 	PROV_REASON_END
 };
 #define PROV_REASONS (TAO_ERR_COUNT + PROV_REASON_END - PROV_REXPORT) /* with the end mark */

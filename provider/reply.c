@@ -96,6 +96,20 @@ enum tao_err reply_secret(const struct tao_buf *body, size_t n, struct tao_buf *
 	return e == TAO_OK ? tao_buf_err(out) : e;
 }
 
+enum tao_err reply_bytes(const struct tao_buf *body, size_t n, uint8_t *out)
+{
+	struct reply r;
+	enum tao_err e = unpack(&r, &tao__rpcresponse__descriptor, body, "bytes");
+	const Tao__RPCResponse *m = (const Tao__RPCResponse *)r.m;
+
+	if (e == TAO_OK && (!m->has_data || m->data.len != n))
+		e = malformed("the number of bytes");
+	if (e == TAO_OK)
+		memcpy(out, m->data.data, n);
+	reply_free(&r);
+	return e;
+}
+
 static int is_certificate(const ProtobufCBinaryData *d)
 {
 	struct tao_rd r = tao_rd_of(d->data, d->len), seq;

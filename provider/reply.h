@@ -43,6 +43,8 @@ enum tao_err reply_signature(const struct tao_buf *body, enum reply_form form, u
 enum tao_err reply_decrypted(const struct tao_buf *body, size_t max, struct tao_buf *out);
 /* DeriveResponse: exactly n bytes, appended. */
 enum tao_err reply_secret(const struct tao_buf *body, size_t n, struct tao_buf *out);
+/* RPCResponse: exactly n bytes of data. */
+enum tao_err reply_bytes(const struct tao_buf *body, size_t n, uint8_t *out);
 
 /* KeyResponse. need says which fields must be there; those that are, are
  * checked in any case: the stub by its size, the id by its length, each

@@ -52,7 +52,7 @@ struct badhost {
 	atomic_int pid;              /* whose the newest connection is */
 };
 
-static void sleep_ms(int ms)
+__attribute__((unused)) static void sleep_ms(int ms)
 {
 	struct timespec t = { ms / 1000, ms % 1000 * 1000000L };
 
@@ -301,7 +301,7 @@ static void badhost_stop(struct badhost *h)
 /* ---- for the tests ---- */
 
 /* Open descriptors of this process. */
-static int count_fds(void)
+__attribute__((unused)) static int count_fds(void)
 {
 	int n = 0;
 
