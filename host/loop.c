@@ -343,8 +343,17 @@ static void serve(struct host *h, struct set *set, struct source *s)
 	}
 	atomic_store_explicit(&set->shared, shared, memory_order_relaxed);
 	s->quota = shared > 0 ? TURN_SHARED : TURN;
-	atomic_load(&s->turns);
 	s->ready(h, s, s->events);
+}
+
+/* The source of an event, with all that the thread wrote which armed it. */
+static struct source *taken_on(const struct epoll_event *ev)
+{
+	struct source *s = ev->data.ptr;
+
+	atomic_load(&s->turns);
+	s->events = ev->events;
+	return s;
 }
 
 /* Puts what is ready into the queue, if there is more than one; the next one to serve. */
@@ -354,11 +363,11 @@ static struct source *next_ready(struct set *set, struct epoll_event *ev, int n)
 
 	pthread_mutex_lock(&set->lock);
 	for (int i = 0; i < n; i++) {
-		struct source *s = ev[i].data.ptr;
+		struct source *s;
 
-		if (s == NULL || ev[i].data.ptr == set) /* woken */
+		if (ev[i].data.ptr == NULL || ev[i].data.ptr == set) /* woken */
 			continue;
-		s->events = ev[i].events;
+		s = taken_on(&ev[i]);
 		fair_put(&set->ready, &s->item, s->flow);
 	}
 	item = fair_take(&set->ready, NULL, NULL);
@@ -379,12 +388,10 @@ static void *work(void *arg)
 		int n = epoll_wait(set->epoll, ev, EVENTS, atomic_load(&set->n_ready) > 0 ? 0 : -1);
 		struct source *s;
 
-		if (n == 1 && atomic_load(&set->n_ready) == 0 && ev[0].data.ptr != NULL && ev[0].data.ptr != set) {
-			s = ev[0].data.ptr;
-			s->events = ev[0].events;
-		} else {
+		if (n == 1 && atomic_load(&set->n_ready) == 0 && ev[0].data.ptr != NULL && ev[0].data.ptr != set)
+			s = taken_on(&ev[0]);
+		else
 			s = next_ready(set, ev, n);
-		}
 		if (s != NULL)
 			serve(w->h, set, s);
 	}

@@ -740,9 +740,9 @@ void recall_free(struct recall *r)
 		r->first = k->next;
 		instance_unref(k->inst);
 	}
+	remove_spares(r);
 	pthread_cond_destroy(&r->changed);
 	pthread_mutex_destroy(&r->lock);
-	remove_spares(r);
 	free(r->dir);
 	free(r);
 }
