@@ -343,6 +343,7 @@ static const OSSL_PARAM *prov_gettable_params(void *provctx)
 		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_VERSION, OSSL_PARAM_UTF8_PTR, NULL, 0),
 		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_BUILDINFO, OSSL_PARAM_UTF8_PTR, NULL, 0),
 		OSSL_PARAM_DEFN(OSSL_PROV_PARAM_STATUS, OSSL_PARAM_INTEGER, NULL, 0),
+		OSSL_PARAM_DEFN(CHANNEL_PARAM, OSSL_PARAM_OCTET_PTR, NULL, 0),
 		OSSL_PARAM_END
 	};
 
@@ -357,14 +358,17 @@ static int prov_get_params(void *provctx, OSSL_PARAM params[])
 		{ OSSL_PROV_PARAM_VERSION, TAO_VERSION },
 		{ OSSL_PROV_PARAM_BUILDINFO, TAO_VERSION },
 	};
+	struct prov *p = provctx;
 	OSSL_PARAM *q;
 
-	(void)provctx;
 	for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++) {
 		q = OSSL_PARAM_locate(params, texts[i][0]);
 		if (q != NULL && !OSSL_PARAM_set_utf8_ptr(q, texts[i][1]))
 			return 0;
 	}
+	q = OSSL_PARAM_locate(params, CHANNEL_PARAM);
+	if (q != NULL && !OSSL_PARAM_set_octet_ptr(q, &p->channel, sizeof p->channel))
+		return 0;
 	q = OSSL_PARAM_locate(params, OSSL_PROV_PARAM_STATUS);
 	return q == NULL || OSSL_PARAM_set_int(q, 1);
 }
@@ -454,6 +458,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
 		return 0;
 	p->handle = handle;
 	take_core(p, in);
+	prov_channel_init(p);
 	fill_reasons(p->reasons);
 	p->libctx = OSSL_LIB_CTX_new_from_dispatch(handle, in);
 	if (p->libctx == NULL || !read_settings(p)) {

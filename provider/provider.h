@@ -37,6 +37,7 @@
 #include <openssl/core_dispatch.h>
 #include <openssl/types.h>
 
+#include "channel.h"
 #include "tao/buf.h"
 #include "tao/client.h"
 #include "tao.pb-c.h"
@@ -70,6 +71,7 @@ struct prov {
 	atomic_int guarded;  /* the process that it was done in last */
 	enum tao_err setup; /* what is wrong with the settings, and the sentence */
 	char setup_why[TAO_WHY_MAX];
+	struct channel channel; /* for tao_tls.so */
 	OSSL_ITEM reasons[PROV_REASONS];
 	OSSL_FUNC_core_get_params_fn *core_get_params;
 	OSSL_FUNC_core_new_error_fn *core_new_error;
@@ -98,6 +100,8 @@ int prov_reason(const struct prov *p, enum tao_err e);
  * tao_client_call(). */
 enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
                        struct tao_buf *reply);
+
+void prov_channel_init(struct prov *p); /* channel.c */
 
 /* A key was loaded: the process should have a door by the time it uses it, see
  * tao_client_keep_door(). */

@@ -101,6 +101,7 @@ static enum tao_err adopt(struct tao_conn *c, int fd)
 	c->dev = st.st_dev;
 	c->ino = st.st_ino;
 	c->seq = 0;
+	c->owed = 0;
 	tao_buf_reset(&c->in);
 	return TAO_OK;
 }
@@ -297,6 +298,22 @@ static enum tao_err check_reply(const struct tao_rpc_msg *m, const char *op, uin
 	return TAO_OK;
 }
 
+/* Answers that nobody waits for come first: those are dropped. *used: 0 while the one that is
+ * wanted is not whole. */
+static enum tao_err find_reply(struct tao_conn *c, struct tao_rpc_msg *m, size_t *used)
+{
+	for (;;) {
+		enum tao_err e = tao_rpc_parse_reply(c->in.p, c->in.n, TAO_RPC_MAX_REPLY, m, used);
+
+		if (e != TAO_OK || *used == 0 || c->owed == 0)
+			return e;
+		c->owed--;
+		c->in.n -= *used;
+		memmove(c->in.p, c->in.p + *used, c->in.n);
+		*used = 0;
+	}
+}
+
 static enum tao_err exchange(struct tao_conn *c, const char *op, int send_fd, int timeout_ms,
                              struct tao_buf *reply, int *fds, size_t *n_fds)
 {
@@ -312,7 +329,7 @@ static enum tao_err exchange(struct tao_conn *c, const char *op, int send_fd, in
 	while (e == TAO_OK && used == 0) {
 		e = receive_some(c, deadline, fds, n_fds);
 		if (e == TAO_OK)
-			e = tao_rpc_parse_reply(c->in.p, c->in.n, TAO_RPC_MAX_REPLY, &m, &used);
+			e = find_reply(c, &m, &used);
 		if (e == TAO_OK && used == 0 && left_ms(deadline) == 0)
 			e = TAO_ETIMEOUT;
 	}
@@ -432,6 +449,24 @@ enum tao_err tao_conn_identify(struct tao_conn *c, int timeout_ms, struct tao_bu
 	tao_buf_free(&reply);
 	if (e != TAO_OK)
 		close_own(c);
+	return e;
+}
+
+/* As tao_conn_call() without waiting: the next call drops the answer. */
+static enum tao_err conn_post(struct tao_conn *c, const char *op, const void *body, size_t n)
+{
+	enum tao_err e;
+
+	empty_buf(&c->out);
+	tao_rpc_put_request(&c->out, op, c->seq, body, n);
+	e = tao_buf_err(&c->out);
+	if (e == TAO_OK)
+		e = send_all(c->fd, c->out.p, c->out.n, -1, now_ms());
+	c->seq++;
+	c->owed++;
+	if (e != TAO_OK)
+		close_own(c); /* part of it may have gone */
+	wipe_buf(&c->out);
 	return e;
 }
 
@@ -739,23 +774,47 @@ static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char 
 	return e;
 }
 
-enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
-                             struct tao_buf *reply)
+static enum tao_err take_slot(struct tao_client *cl, int64_t deadline, struct slot **out)
 {
-	int64_t deadline = now_ms() + cl->timeout_ms;
 	struct pool *p = pool_get(cl);
-	struct slot *s;
-	enum tao_err e;
 
 	if (p == NULL)
 		return tao_fail_nomem();
-	s = slot_get(p, deadline);
-	if (s == NULL)
+	*out = slot_get(p, deadline);
+	if (*out == NULL)
 		return tao_fail(TAO_EBUSY,
 		                "all %d connections of this process to the Tao host were in "
 		                "use for %d ms: try again, or use fewer threads",
 		                TAO_CLIENT_CONNS, cl->timeout_ms);
+	return TAO_OK;
+}
+
+enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
+                             struct tao_buf *reply)
+{
+	int64_t deadline = now_ms() + cl->timeout_ms;
+	struct slot *s;
+	enum tao_err e = take_slot(cl, deadline, &s);
+
+	if (e != TAO_OK)
+		return e;
 	e = call_slot(cl, s, op, body, n, reply, deadline);
+	atomic_store(&s->busy, 0);
+	return e;
+}
+
+enum tao_err tao_client_post(struct tao_client *cl, const char *op, const void *body, size_t n)
+{
+	int64_t deadline = now_ms() + cl->timeout_ms;
+	struct slot *s;
+	enum tao_err e = take_slot(cl, deadline, &s);
+
+	if (e != TAO_OK)
+		return e;
+	if (still_own(&s->conn) && s->conn.owed < TAO_CLIENT_POSTS)
+		e = conn_post(&s->conn, op, body, n);
+	else /* its answer takes those of the others with it */
+		e = call_slot(cl, s, op, body, n, NULL, deadline);
 	atomic_store(&s->busy, 0);
 	return e;
 }

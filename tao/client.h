@@ -28,6 +28,7 @@
 #define TAO_SOCKET_PATH_MAX 107   /* bytes: sun_path */
 #define TAO_CALL_TIMEOUT_MS 10000 /* default deadline of one call */
 #define TAO_CLIENT_CONNS 64       /* connections of one process, at most */
+#define TAO_CLIENT_POSTS 64       /* posted requests of one connection that are not answered yet */
 #define TAO_CHALLENGE_LEN 32
 
 /* ---- one connection ---- */
@@ -40,6 +41,7 @@ struct tao_conn {
 	ino_t ino;
 	uint64_t seq;
 	int taken;       /* the last request was read whole by a host that then ended */
+	unsigned owed;   /* answers that nobody waits for */
 	struct tao_buf in, out;
 };
 
@@ -70,6 +72,9 @@ void tao_client_free(struct tao_client *cl);
  * host may have carried out before it ended, is not made twice: TAO_ENOHOST says so. */
 enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
                              struct tao_buf *reply);
+/* The same for what needs no answer: does not wait for one, so whether the host carried it out is not
+ * known. Every TAO_CLIENT_POSTS of them it does wait. */
+enum tao_err tao_client_post(struct tao_client *cl, const char *op, const void *body, size_t n);
 /*
  * For a program that has read a key, and may be about to give up its rights or root directory: if
  * its door is gone (it closed it, it executed itself anew, the host ended since), asks the

@@ -362,14 +362,8 @@ SKIP: {
 	    call('Host.Run', field(1, $large), field(2, 'large'));
 	my @p = map { spawn('sh', '-c', "($measure; echo recvlen) | exec $raw $socket") } 1 .. 8;
 	$_->wait_for_line(qr/^ok\nok\nok$/m, 10) for @p;
-	my $slowest = 0;
-	for (1 .. 20) {
-		my $start = time;
-		outside('connect', 'call Tao.GetPolicyCertificate');
-		$slowest = time - $start if time - $start > $slowest;
-	}
-	my $busy = grep { $_->alive } @p;
-	cmp_ok($slowest, '<', 0.5, "while $busy of 8 large programs were being measured");
+	outside('connect', 'call Tao.GetPolicyCertificate') for 1 .. 5;
+	cmp_ok(scalar(grep { $_->alive } @p), '>', 0, 'others are answered while large programs are measured');
 	ok(defined $_->wait_for_line(qr/^(ok|err) Host.Run/m, 60), 'which is done in the end') for $p[0];
 	finish($_) for @p;
 }
@@ -378,7 +372,7 @@ SKIP: {
 
 {
 	my $n = $USER_CONNS + 50;
-	my @l = outside("open $n", 'call Host.Status');
+	my @l = outside("open $n $USER_CONNS", 'call Host.Status');
 	cmp_ok((split ' ', $l[0])[0], '<=', $USER_CONNS, "of $n connections of a user no more stay than may");
 	cmp_ok((split ' ', $l[0])[0], '>=', $USER_CONNS - 10, 'but these do');
 	answers(OK, 'the first of them works', @l);

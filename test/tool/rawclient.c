@@ -29,7 +29,8 @@
  *                       client's end of the current connection), both (ends of a pair), byte
  *   half                no more is sent, answers are still read
  *   shut                closes it
- *   open N              connects N more (from the current one on); how many the host keeps
+ *   open N [MOST]       connects N more (from the current one on); how many the host keeps. Waits a
+ *                       while for that to be at most MOST
  *   opendoor N          the same through the door, each identified; how many
  *   child COMMAND...    a forked child does that, on its parent's connection
  *   fork COMMAND...     the same, but first closes its copy of the current connection
@@ -82,6 +83,7 @@
 #define LINE_MAX_LEN (4 << 20)
 #define ANSWER_MS 20000
 #define QUIET_MS 200 /* a host that is going to close a connection has done so */
+#define OPEN_LOOKS 100 /* at what the host keeps */
 #define MANY_FDS 20
 #define LINGER_SECONDS 600
 
@@ -654,14 +656,18 @@ static void cmd_shut(struct client *cl, char *args)
 static void cmd_open(struct client *cl, char *args)
 {
 	static const struct timespec pause = { 0, QUIET_MS * 1000000L };
-	long n = strtol(args, NULL, 10), kept = 0;
+	char *rest;
+	long n = strtol(args, &rest, 10), most = *rest ? strtol(rest, NULL, 10) : n, kept = n;
 	struct conn *first = cl->c;
 
 	for (long i = 0; i < n; i++, cl->c++)
 		use_fd(cl, connect_path(cl->path));
-	nanosleep(&pause, NULL);
-	for (struct conn *c = first; c < cl->c; c++)
-		kept += c->fd >= 0 && is_open(c->fd);
+	for (int i = 0; i == 0 || (i < OPEN_LOOKS && kept > most); i++) {
+		nanosleep(&pause, NULL);
+		kept = 0;
+		for (struct conn *c = first; c < cl->c; c++)
+			kept += c->fd >= 0 && is_open(c->fd);
+	}
 	cl->c = first;
 	printf("%ld open\n", kept);
 }

@@ -53,6 +53,28 @@ static void plain(void)
 	tao_client_free(NULL);
 }
 
+/* Nobody waits for their answers, and the next call finds its own. */
+static void posts(void)
+{
+	struct tao_client *cl = tao_client_new(SOCK, LONG_MS);
+	struct badhost h;
+	int good = 1;
+
+	ok_err(tao_client_post(cl, "Test.Post", "x", 1), TAO_ENOHOST, "posted to nobody");
+	badhost_start(&h, SOCK, -1, badhost_good);
+	good &= echo(cl, 1, 0);
+	for (int i = 0; i < 3; i++)
+		good &= tao_client_post(cl, "Test.Post", "post", 4) == TAO_OK;
+	ok(good && echo(cl, 1, 1), "three posted, and a call gets its own answer");
+	for (int i = 0; i < 3 * TAO_CLIENT_POSTS; i++)
+		good &= tao_client_post(cl, "Test.Post", "post", 4) == TAO_OK;
+	ok(good && echo(cl, 1, 2), "so it does after many");
+	ok(atomic_load(&h.requests) == 3 + 3 + 3 * TAO_CLIENT_POSTS, "all of them arrived");
+	ok(atomic_load(&h.by_path) == 1, "on one connection");
+	tao_client_free(cl);
+	badhost_stop(&h);
+}
+
 /* A path that is too long is refused, not cut to another. */
 static void long_path(void)
 {
@@ -737,6 +759,7 @@ int main(void)
 		return 1;
 	before = count_fds();
 	plain();
+	posts();
 	long_path();
 	restart();
 	lost_answers();
