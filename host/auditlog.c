@@ -659,6 +659,7 @@ static enum tao_err check_files(struct check *c, const char *dir, const struct a
 	}
 	if (e == TAO_OK && c->mark != NULL && !c->found)
 		e = bad(c, c->mark->seq, "was noted, and is not in the log");
+	c->file = NULL; /* its name was this function's */
 	return e;
 }
 

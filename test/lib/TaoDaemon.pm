@@ -37,6 +37,7 @@ sub shown {
 		-servername localhost -verify_return_error), @{ $opt->{args} // [] });
 	my ($pem) = $text =~ /(-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n)/s;
 	my ($signed) = $text =~ /^Peer signature type: (\S+)$/m;
+	$signed = 'ECDSA' if ($signed // '') =~ /^$ECDSA_TYPE\z/;
 	my $subject = $pem ? run(qw(openssl x509 -noout -subject -nameopt RFC2253), { stdin => $pem })->{out} : '';
 	return { verified => $text =~ /^Verification: OK$/m && $text =~ /^Verified peername: localhost$/m ? 1 : 0,
 		signed => $signed // '', program => measured($subject), text => $text };

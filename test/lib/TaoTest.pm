@@ -22,6 +22,9 @@ package TaoTest;
 #   wait_for(SUB, SECONDS)   polls until SUB returns true, and returns that
 #   ended(PID, SECONDS)      waits until no thread of the process is left; a zombie counts as none
 #   vectors(NAME)            that directory of the external vectors, or skips the recipe
+#   $ECDSA_TYPE              how the openssl command calls a signature by P-256: 3.0 "ECDSA", later
+#                            ones with curve and digest
+#   found_none(TEXT)         what storeutl says if it finds nothing: 3.5 says nothing
 #   need_programs(NAME...)   skips the recipe unless they are there
 #   only_with_all()          skips the recipe unless runtests --all asked for it
 #   preload_env()            {env} for programs that load our modules outside `tao run`: what a
@@ -43,7 +46,9 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(srctop bldtop bin tool module_dir config tmpdir slurp spew free_port run ok_run
-    fails_with spawn talk wait_for ended vectors need_programs only_with_all preload_env start_host);
+    fails_with spawn talk wait_for ended vectors need_programs only_with_all preload_env start_host
+    $ECDSA_TYPE found_none);
+our $ECDSA_TYPE = qr/(?:ECDSA|ecdsa_secp256r1_sha256)/;
 
 my $main_pid = $$;
 my ($tmpdir, %config, %port_taken, @processes, @hosts);
@@ -237,6 +242,8 @@ sub vectors {
 	Test::More::plan(skip_all => "there is no directory $dir") if !-d $dir;
 	return $dir;
 }
+
+sub found_none { return $_[0] =~ /^(?:Total found: 0\n)?\z/ }
 
 sub need_programs {
 	my @path = (split(/:/, $ENV{PATH}), qw(/usr/sbin /sbin));

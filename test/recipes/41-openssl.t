@@ -78,9 +78,9 @@ sub found { return ok_run([tao_openssl('storeutl', @_)], "storeutl @_")->{out} }
 for my $uri ('tao:web', 'tao:') {
 	like(found('-noout', '-certs', '-alias', 'web', $uri), qr/Total found: 2/, "$uri: the alias' certificates");
 	like(found('-keys', '-alias', 'web', $uri), qr/Total found: 1/, "$uri: the alias' key");
-	like(found('-noout', '-certs', '-subject', '/CN=nobody', $uri), qr/Total found: 0/, "$uri: by subject: nobody");
+	ok(found_none(found('-noout', '-certs', '-subject', '/CN=nobody', $uri)), "$uri: by subject: nobody");
 }
-like(found('-noout', '-alias', 'other', 'tao:web'), qr/Total found: 0/, 'an alias that is not the URI\'s');
+ok(found_none(found('-noout', '-alias', 'other', 'tao:web')), 'an alias that is not the URI\'s');
 
 my $finder = tool('storefind');
 ok_run([$host->cmd('trust', $finder)], 'a program that searches');
@@ -99,7 +99,7 @@ for my $version (qw(1_2 1_3)) {
 	my $said = talk("attested\n", qr/detsetta$/, tao_openssl('s_client', "-tls$version", '-connect', "127.0.0.1:$port", '-CAfile', $policy,
 		qw(-cert tao:web -key tao:web -verify_hostname localhost -verify_return_error -ign_eof)));
 	like($said, qr/detsetta$/m, "TLS $version: data both ways") or diag $said, $server->log;
-	like($said, qr/Peer signature type: ECDSA/, "TLS $version: the server signed");
+	like($said, qr/Peer signature type: $ECDSA_TYPE/, "TLS $version: the server signed");
 	like($said, qr/Verify return code: 0 \(ok\)/, "TLS $version: the client verified");
 	like($server->log, qr/verify return:1/, "TLS $version: the server verified the client");
 	$server->stop;

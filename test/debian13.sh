@@ -1,0 +1,138 @@
+#!/bin/sh
+# Builds and tests this working copy on Debian 13 (gcc 14, OpenSSL 3.5), in a
+# chroot that debootstrap makes. Needs root, for debootstrap and for mounts,
+# which are in a mount namespace of their own: they end with it, however it ends.
+set -u
+
+release=trixie
+cache=${TAO_DEBIAN13:-/var/cache/tao-debian13}
+
+usage() {
+	cat <<'USAGE'
+usage: test/debian13.sh [--all] [--asan] [--exec COMMAND | RECIPE...]
+
+  --all           also the tests that take long, and those of heavy packages
+  --asan          a build with sanitizers
+  --exec COMMAND  builds nothing: runs that shell command in the source directory
+  RECIPE          a part of a recipe's name under test/recipes; all if none is given
+
+$TAO_DEBIAN13 is where the chroot is kept [/var/cache/tao-debian13]; nothing
+else deletes it. $TAO_DEBIAN_MIRROR is where packages come from [the mirror
+that this machine's apt uses for Debian, or deb.debian.org]; apt's settings for
+proxies and logins are copied. $TAO_VECTORS is handed on. Exits with 77, and
+says why, where this cannot work.
+USAGE
+}
+
+die() { echo "debian13.sh: $*" >&2; exit 1; }
+skip() { echo "skipped: $*"; exit 77; }
+
+all='' asan='' command=''
+while [ $# -gt 0 ]; do
+	case $1 in
+	--all) all=1 ;;
+	--asan) asan=1 ;;
+	--exec) [ $# -ge 2 ] || { usage >&2; exit 2; }; command=$2; shift ;;
+	-h|--help) usage; exit 0 ;;
+	-*) echo "debian13.sh: unknown option '$1'" >&2; usage >&2; exit 2 ;;
+	*) break ;;
+	esac
+	shift
+done
+
+src=$(cd "$(dirname "$0")/.." && pwd) || exit 1
+root=$cache/$release
+
+# ---- in a mount namespace of its own ----
+
+if [ "${TAO_DEBIAN13_INSIDE:-}" != "$$" ]; then
+	[ "$(id -u)" -eq 0 ] || skip 'only root can make a chroot'
+	command -v debootstrap >/dev/null || skip 'debootstrap is not installed'
+	unshare --mount true 2>/dev/null || skip 'mounting is not allowed here'
+	mkdir -p "$cache" || exit 1
+	exec 8>"$cache/lock"
+	flock -n 8 || { echo "waiting for another debian13.sh that uses $cache"; flock 8; }
+	set -- ${all:+--all} ${asan:+--asan} ${command:+--exec "$command"} "$@"
+	# unshare and sh replace each other: the process stays the same one.
+	TAO_DEBIAN13_INSIDE=$$ exec unshare --mount --propagation private sh "$src/test/debian13.sh" "$@"
+fi
+unset TAO_DEBIAN13_INSIDE
+
+# ---- the chroot ----
+
+# The Debian mirror in apt's own words; nothing if its lists are not there.
+mirror_of_apt() {
+	apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Origin: Debian' 'Component: main' 2>/dev/null |
+		sed -n 's,/*$,,; /security/d; /^https\{0,1\}:/p' | head -n 1
+}
+
+apt_setting() { apt-config shell v "$1" 2>/dev/null | sed "s/^v='\(.*\)'\$/\1/"; }
+
+# How apt reaches its mirrors, as this machine's apt does.
+copy_apt_settings() {
+	apt-config dump Acquire 2>/dev/null | grep -v '^Acquire::IndexTargets' |
+		grep '::.* "..*";$' >"$root/etc/apt/apt.conf.d/90caller"
+	for f in auth.conf auth.conf.d; do
+		[ ! -e "/etc/apt/$f" ] || cp -a "/etc/apt/$f" "$root/etc/apt/"
+	done
+	for f in resolv.conf hosts; do
+		[ ! -e "/etc/$f" ] || cat "/etc/$f" >"$root/etc/$f"
+	done
+}
+
+bootstrap() {
+	mirror=${TAO_DEBIAN_MIRROR:-$(mirror_of_apt)}
+	mirror=${mirror:-http://deb.debian.org/debian}
+	proxy=$(apt_setting Acquire::http::Proxy)
+	case $proxy in ''|DIRECT) ;; *) http_proxy=$proxy; export http_proxy ;; esac
+	echo "== Making a chroot of Debian 13 in $root"
+	rm -rf --one-file-system "$root.new"
+	debootstrap --variant=minbase "$release" "$root.new" "$mirror" >"$cache/debootstrap.log" 2>&1 || {
+		tail -n 20 "$cache/debootstrap.log" >&2
+		die "debootstrap failed: its log is $cache/debootstrap.log; another mirror is chosen with TAO_DEBIAN_MIRROR"
+	}
+	echo "deb $mirror $release main" >"$root.new/etc/apt/sources.list"
+	mv "$root.new" "$root"
+}
+
+[ -x "$root/usr/bin/dpkg" ] || bootstrap
+copy_apt_settings
+
+# ---- what is in it: /proc, /dev, this working copy ----
+
+mount --rbind /proc "$root/proc" && mount --rbind /dev "$root/dev" && mount -t tmpfs tmpfs "$root/tmp" ||
+	skip 'mounting is not allowed here'
+vectors=${TAO_VECTORS:+/usr/src/vectors}
+if [ -n "$vectors" ]; then
+	mkdir -p "$root$vectors" && mount --bind "$TAO_VECTORS" "$root$vectors" || exit 1
+fi
+
+copy_source() {
+	rm -rf "$root/usr/src/tao" && mkdir -p "$root/usr/src/tao" || return 1
+	if git -C "$src" rev-parse >/dev/null 2>&1; then
+		(cd "$src" && git ls-files -z -co --exclude-standard | tar -c --null --ignore-failed-read -T - 2>/dev/null)
+	else
+		tar -c -C "$src" --exclude='./build*' --exclude=./Makefile .
+	fi | tar -x --no-same-owner -C "$root/usr/src/tao"
+}
+copy_source || die "the working copy could not be copied to $root/usr/src/tao"
+
+# ---- inside ----
+
+inside() {
+	chroot "$root" /usr/bin/env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 \
+		${all:+TAO_TEST_ALL=1} ${vectors:+"TAO_VECTORS=$vectors"} \
+		${TAO_TEST_JOBS:+"TAO_TEST_JOBS=$TAO_TEST_JOBS"} \
+		tree="/usr/src/build${asan:+-asan}" groups="quickstart tests${all:+ applications}" \
+		/bin/bash -c "cd /usr/src/tao && $1" debian13 "$@" </dev/null
+}
+
+if [ -n "$command" ]; then
+	inside "$command"
+	exit
+fi
+inside '. test/lib/packages.sh && tao_install_packages packages $groups' || die 'the packages could not be installed'
+inside 'mkdir -p $tree && cd $tree && /usr/src/tao/Configure '"${asan:+--enable-asan}"' && make -s -j"$(nproc)" tests' ||
+	die 'it does not build'
+shift_first='shift; exec perl test/run.pl "$tree" "$@"'
+inside "$shift_first" "$@"
