@@ -36,7 +36,7 @@ static const struct option import_options[] = {
 static const char *const policies[] = { "program", "exact", "host", "policy", NULL };
 static const char *const types[] = { "p256", "p384", "p521", "rsa2048", "rsa3072", "rsa4096",
                                      "rsa-pss-2048", "rsa-pss-3072", "rsa-pss-4096", "ed25519",
-                                     "x25519", NULL };
+                                     "x25519", "ml-dsa-44", "ml-dsa-65", "ml-dsa-87", NULL };
 static const char *const purposes[] = { "any", "tls", "tls13", "sign", "decrypt", NULL };
 static const char *const custodies[] = { "host", "program", NULL };
 static const char *const pss_digests[] = { "SHA256", "SHA384", "SHA512", NULL };

@@ -5,6 +5,7 @@
  *   type                              bytes
  *   p256 p384 p521                    the scalar, as long as the field, big-endian
  *   ed25519 x25519                    32 bytes (RFC 8032, RFC 7748)
+ *   ml-dsa-44 ml-dsa-65 ml-dsa-87     the seed, 32 bytes (FIPS 204; RFC 9881); needs OpenSSL 3.5
  *   rsa2048 rsa3072 rsa4096           PKCS#8 PrivateKeyInfo, DER, with all CRT values
  *   rsa-pss-2048 -3072 -4096          the same; its AlgorithmIdentifier has the restriction
  *
@@ -12,7 +13,7 @@
  * scalar; for RSA, the parts must belong together (n = pq, ed = 1 modulo p-1
  * and q-1, CRT values). The caller compares the result with the stub's.
  *
- * Errors: TAO_EINVAL (no such type, not this restriction), TAO_EALTERED (bytes
+ * Errors: TAO_EINVAL (no such type, one that this host's libcrypto lacks, not this restriction), TAO_EALTERED (bytes
  * that are no such key), TAO_EFORMAT (an imported key that will not do),
  * TAO_ECRYPTO, TAO_ENOMEM. Keys are the caller's (EVP_PKEY_free).
  */
@@ -23,6 +24,10 @@
 
 #include "../tao/buf.h"
 
+/* ML-DSA's mu, as a digest: what the algorithm itself makes of public key, context and message
+ * (FIPS 204, algorithm 7, line 6), so that a long message need not come here. */
+#define KEY_DIGEST_MU "MU"
+#define KEY_MU_LEN 64
 #define KEY_RSA_EXPONENT_BITS 32 /* a huge exponent makes verifying slow */
 
 /* What a type can do; purposes are in these terms, too. */
@@ -44,7 +49,8 @@ struct key_type {
 	unsigned can;
 	const char *digest;    /* for whole messages; NULL: takes the message itself */
 	int slow;              /* one operation may take more than 0.3 ms */
-	const struct key_coding *coding;
+	unsigned mu;           /* bytes of KEY_DIGEST_MU, if it signs that as well; else 0 */
+	const struct key_coding *coding; /* custody_coding.h */
 };
 
 /* NULL: none. */

@@ -45,6 +45,7 @@ struct plan {
 	enum padding padding;
 	int salt_len;
 	int message;
+	int mu; /* the data is ML-DSA's mu */
 };
 
 static enum tao_err plan_digest(const struct held_key *k, const struct sign_how *how,
@@ -52,7 +53,9 @@ static enum tao_err plan_digest(const struct held_key *k, const struct sign_how 
 {
 	p->message = how->message || !is_given(how->digest);
 	if (own == NULL) {
-		if (is_given(how->digest))
+		p->mu = is_given(how->digest) && !how->message && k->type->mu > 0 &&
+		        strcmp(how->digest, KEY_DIGEST_MU) == 0;
+		if (is_given(how->digest) && !p->mu)
 			return tao_fail(TAO_EPURPOSE, "key %s, of type %s, signs messages, not digests", k->name,
 			                k->type->name);
 		return TAO_OK;
@@ -155,7 +158,7 @@ static enum tao_err check_certificate_verify(const struct held_key *k, const voi
 	                       "CertificateVerify message", k->name);
 }
 
-/* ECDSA and Ed25519 have one digest in TLS 1.3, RSA three. */
+/* ECDSA, Ed25519 and ML-DSA have one digest in TLS 1.3, RSA three. */
 static enum tao_err check_tls13(const struct held_key *k, const struct plan *p, const char *own,
                                 const void *data, size_t n)
 {
@@ -171,14 +174,17 @@ static enum tao_err check_tls13(const struct held_key *k, const struct plan *p, 
 static enum tao_err check_data(const struct held_key *k, const struct plan *p, const char *own,
                                const void *data, size_t n)
 {
+	size_t want;
+
 	if (k->purpose->only_tls13)
 		return check_tls13(k, p, own, data, n);
 	if (p->message)
 		return check_no_statement(k, data, n);
-	if (n == p->digest->n)
+	want = p->mu ? k->type->mu : p->digest->n;
+	if (n == want)
 		return TAO_OK;
-	return tao_fail(TAO_EINVAL, "a %s digest has %zu bytes, not %zu", p->digest->name, p->digest->n,
-	                n);
+	return tao_fail(TAO_EINVAL, "a %s digest has %zu bytes, not %zu",
+	                p->mu ? KEY_DIGEST_MU : p->digest->name, want, n);
 }
 
 /* ---- signing ---- */
@@ -195,15 +201,18 @@ static enum tao_err not_so(const struct held_key *k)
 	return tao_fail(TAO_EPURPOSE, "key %s is restricted to other digests or a longer salt", k->name);
 }
 
-static enum tao_err sign_message(struct held_key *k, EVP_PKEY *key, const void *data, size_t n,
-                                 struct tao_buf *sig)
+/* mu: the data is ML-DSA's, not a message. */
+static enum tao_err sign_message(struct held_key *k, EVP_PKEY *key, int mu, const void *data,
+                                 size_t n, struct tao_buf *sig)
 {
+	/* OSSL_SIGNATURE_PARAM_MU, which older headers lack. */
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_int("mu", &mu), OSSL_PARAM_construct_end() };
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	size_t len = (size_t)EVP_PKEY_get_size(key);
 	uint8_t *to = tao_buf_room(sig, len);
 	enum tao_err e = TAO_OK;
 
-	if (ctx == NULL || to == NULL || EVP_DigestSignInit(ctx, NULL, NULL, NULL, key) != 1 ||
+	if (ctx == NULL || to == NULL || EVP_DigestSignInit_ex(ctx, NULL, NULL, NULL, NULL, key, mu ? params : NULL) != 1 ||
 	    EVP_DigestSign(ctx, to, &len, data, n) != 1)
 		e = cannot_sign(k);
 	EVP_MD_CTX_free(ctx);
@@ -278,7 +287,7 @@ static enum tao_err sign_planned(struct held_key *k, EVP_PKEY *key, const struct
 	uint8_t hash[EVP_MAX_MD_SIZE];
 
 	if (p->digest == NULL)
-		return sign_message(k, key, data, n, sig);
+		return sign_message(k, key, p->mu, data, n, sig);
 	if (p->message) {
 		if (EVP_Q_digest(NULL, p->digest->name, NULL, data, n, hash, NULL) != 1)
 			return cannot_sign(k);

@@ -145,7 +145,8 @@ static int is_sealed_besides(EVP_PKEY *key)
 
 	if (EVP_PKEY_is_a(key, "RSA-PSS"))
 		return (bits == 2048 || bits == 3072 || bits == 4096) && exponent_ok(key);
-	return EVP_PKEY_is_a(key, "X25519");
+	return EVP_PKEY_is_a(key, "X25519") || EVP_PKEY_is_a(key, "ML-DSA-44") ||
+	       EVP_PKEY_is_a(key, "ML-DSA-65") || EVP_PKEY_is_a(key, "ML-DSA-87");
 }
 
 /* One key, one encoding and nothing behind it: else it would have several names. */

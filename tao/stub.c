@@ -8,7 +8,7 @@
 #define TAG_UTF8 0x0c
 #define TAG_SEQUENCE 0x30
 #define TAG_SEALED 0x80 /* [0] IMPLICIT OCTET STRING */
-#define SPKI_MAX 1024
+#define SPKI_MAX 4096
 #define PEM_MAX (1u << 20) /* bytes of text that are searched */
 #define PEM_LINE 64
 #define BEGIN "-----BEGIN " TAO_STUB_PEM "-----"
