@@ -50,6 +50,9 @@ static const struct made {
 	{ &keytype_rsa_pss, NULL, 4096, "rsa-pss-4096" },
 	{ &keytype_ed25519, NULL, 0, "ed25519" },
 	{ &keytype_x25519, NULL, 0, "x25519" },
+	{ &keytype_mldsa44, NULL, 0, "ml-dsa-44" },
+	{ &keytype_mldsa65, NULL, 0, "ml-dsa-65" },
+	{ &keytype_mldsa87, NULL, 0, "ml-dsa-87" },
 };
 
 static const OSSL_PARAM settable[] = {

@@ -9,6 +9,10 @@
 #include <openssl/rsa.h>
 #include <openssl/x509.h>
 
+#include "provider/newer.h"
+
+#define DIGEST_MU "MU" /* the host's word for it */
+
 /* Threads may publish at once; what one of them reads stays valid. */
 enum tao_err opaque_publish_id(struct opaque *k, const uint8_t id[REPLY_ID_LEN])
 {
@@ -171,8 +175,12 @@ static int sign_message(struct opaque *k, EVP_PKEY *priv, const struct opaque_ho
 {
 	EVP_MD_CTX *m = EVP_MD_CTX_new();
 	EVP_PKEY_CTX *ctx;
+	int mu = how->mu;
+	OSSL_PARAM params[] = {
+		OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_MU, &mu), OSSL_PARAM_construct_end()
+	};
 	int good = m != NULL && EVP_DigestSignInit_ex(m, &ctx, how->digest, k->prov->libctx, NULL, priv,
-	                                              NULL) > 0 &&
+	                                              mu ? params : NULL) > 0 &&
 	           set_signing(ctx, how) && EVP_DigestSign(m, sig, sig_n, data, n) > 0;
 
 	EVP_MD_CTX_free(m);
@@ -201,8 +209,8 @@ static enum tao_err local_sign(struct opaque *k, const struct opaque_how *how, c
 	int good;
 
 	ERR_set_mark();
-	good = how->message ? sign_message(k, priv, how, data, n, sig, sig_n)
-	                    : sign_digest(k, priv, how, data, n, sig, sig_n);
+	good = how->message || how->mu ? sign_message(k, priv, how, data, n, sig, sig_n)
+	                               : sign_digest(k, priv, how, data, n, sig, sig_n);
 	ERR_pop_to_mark();
 	return good ? TAO_OK : local_failed(k, "sign");
 }
@@ -285,7 +293,7 @@ enum tao_err opaque_sign(struct opaque *k, const struct opaque_how *how, const u
 
 	req.data.data = (uint8_t *)data;
 	req.data.len = n;
-	req.digest = (char *)how->digest;
+	req.digest = how->mu ? DIGEST_MU : (char *)how->digest;
 	req.has_message = req.message = how->message;
 	req.padding = (char *)how->padding;
 	req.has_salt_len = how->padding != NULL && strcmp(how->padding, "pss") == 0;

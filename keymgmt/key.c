@@ -12,6 +12,7 @@
 
 static const struct keytype *const keytypes[] = {
 	&keytype_ec, &keytype_rsa, &keytype_rsa_pss, &keytype_ed25519, &keytype_x25519,
+	&keytype_mldsa44, &keytype_mldsa65, &keytype_mldsa87,
 };
 
 /* ---- life ---- */
@@ -96,8 +97,9 @@ static enum tao_err read_public(struct prov *p, const struct tao_stub *stub, EVP
 	*type = *pub != NULL ? type_of(*pub) : NULL;
 	ERR_pop_to_mark();
 	if (*pub == NULL || at != stub->spki + stub->spki_n)
-		return tao_fail(TAO_EFORMAT, "the public key in the stub of key %.*s is damaged: "
-		                "write it again with 'tao key pem'", (int)stub->name_n, stub->name);
+		return tao_fail(TAO_EFORMAT, "the public key in the stub of key %.*s is damaged, "
+		                "or of a type that this OpenSSL lacks: write it again with 'tao key pem'",
+		                (int)stub->name_n, stub->name);
 	if (*type == NULL)
 		return tao_fail(TAO_EVERSION, "key %.*s is of a type that this tao.so does not "
 		                "know: upgrade it", (int)stub->name_n, stub->name);

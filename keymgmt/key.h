@@ -47,6 +47,9 @@ extern const struct keytype keytype_rsa;       /* rsa.c */
 extern const struct keytype keytype_rsa_pss;
 extern const struct keytype keytype_ed25519;   /* ecx.c */
 extern const struct keytype keytype_x25519;
+extern const struct keytype keytype_mldsa44;   /* mldsa.c */
+extern const struct keytype keytype_mldsa65;
+extern const struct keytype keytype_mldsa87;
 
 struct opaque_id {
 	uint8_t id[REPLY_ID_LEN];
@@ -87,8 +90,9 @@ enum tao_err opaque_public(struct opaque *k, int selection, struct opaque **out)
 
 /* How a signature is made. */
 struct opaque_how {
-	const char *digest;  /* that made the data, or is to hash the message; NULL: none (Ed25519) */
+	const char *digest;  /* that made the data, or is to hash the message; NULL: none (Ed25519, ML-DSA) */
 	int message;         /* the data is the whole message */
+	int mu;              /* ML-DSA: the data is its mu (tao.proto) */
 	const char *padding; /* RSA: "pkcs1", "pss"; NULL for others */
 	int salt_len;        /* "pss": bytes, -1 the digest's length, -3 the most */
 	const char *mgf1;    /* "pss": NULL: as digest */

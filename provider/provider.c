@@ -36,8 +36,20 @@ static OSSL_FUNC_provider_get_reason_strings_fn prov_get_reasons;
 #define RSA_PSS_NAMES "RSA-PSS:RSASSA-PSS:1.2.840.113549.1.1.10"
 #define ED25519_NAMES "ED25519:1.3.101.112"
 #define X25519_NAMES "X25519:1.3.101.110"
+#define MLDSA44_NAMES "ML-DSA-44:MLDSA44:2.16.840.1.101.3.4.3.17:id-ml-dsa-44"
+#define MLDSA65_NAMES "ML-DSA-65:MLDSA65:2.16.840.1.101.3.4.3.18:id-ml-dsa-65"
+#define MLDSA87_NAMES "ML-DSA-87:MLDSA87:2.16.840.1.101.3.4.3.19:id-ml-dsa-87"
+
+/* Tables begin with as many entries for libcrypto from NEWER_VERSION on: older ones get the rest. */
+#define NEWER_VERSION 0x30500000L
+#define NEWER_KEYMGMTS 3
+#define NEWER_DECODERS 3
+#define NEWER_ENCODERS (3 * 6)
 
 static const OSSL_ALGORITHM keymgmts[] = {
+	{ MLDSA44_NAMES, PROV_PROPERTIES, prov_mldsa44_keymgmt, "Tao ML-DSA-44 keys" },
+	{ MLDSA65_NAMES, PROV_PROPERTIES, prov_mldsa65_keymgmt, "Tao ML-DSA-65 keys" },
+	{ MLDSA87_NAMES, PROV_PROPERTIES, prov_mldsa87_keymgmt, "Tao ML-DSA-87 keys" },
 	{ EC_NAMES, PROV_PROPERTIES, prov_ec_keymgmt, "Tao EC keys" },
 	{ RSA_NAMES, PROV_PROPERTIES, prov_rsa_keymgmt, "Tao RSA keys" },
 	{ RSA_PSS_NAMES, PROV_PROPERTIES, prov_rsa_pss_keymgmt, "Tao RSA-PSS keys" },
@@ -46,10 +58,36 @@ static const OSSL_ALGORITHM keymgmts[] = {
 	{ NULL, NULL, NULL, NULL }
 };
 
+#define SIGNATURES \
+	{ "ECDSA", PROV_PROPERTIES, prov_ecdsa, "ECDSA by the Tao host" }, \
+	{ "RSA:rsaEncryption", PROV_PROPERTIES, prov_rsa_sig, "RSA signatures by the Tao host" }
+
 static const OSSL_ALGORITHM signatures[] = {
-	{ "ECDSA", PROV_PROPERTIES, prov_ecdsa, "ECDSA by the Tao host" },
-	{ "RSA:rsaEncryption", PROV_PROPERTIES, prov_rsa_sig, "RSA signatures by the Tao host" },
+	SIGNATURES,
 	{ "ED25519", PROV_PROPERTIES, prov_ed25519_sig, "Ed25519 by the Tao host" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+/* The names are those of the default provider. */
+#define ECDSA_SHA(n, oid) \
+	{ "ECDSA-SHA2-" #n ":ECDSA-SHA" #n ":ecdsa-with-SHA" #n ":1.2.840.10045.4.3." oid, \
+	  PROV_PROPERTIES, prov_ecdsa_sha##n##_sig, "ECDSA by the Tao host" }
+#define RSA_SHA(n, oid) \
+	{ "RSA-SHA2-" #n ":RSA-SHA" #n ":sha" #n "WithRSAEncryption:1.2.840.113549.1.1." oid, \
+	  PROV_PROPERTIES, prov_rsa_sha##n##_sig, "RSA signatures by the Tao host" }
+
+static const OSSL_ALGORITHM newer_signatures[] = {
+	SIGNATURES,
+	{ "ED25519", PROV_PROPERTIES, prov_ed25519_message_sig, "Ed25519 by the Tao host" },
+	{ MLDSA44_NAMES, PROV_PROPERTIES, prov_mldsa44_sig, "ML-DSA-44 by the Tao host" },
+	{ MLDSA65_NAMES, PROV_PROPERTIES, prov_mldsa65_sig, "ML-DSA-65 by the Tao host" },
+	{ MLDSA87_NAMES, PROV_PROPERTIES, prov_mldsa87_sig, "ML-DSA-87 by the Tao host" },
+	ECDSA_SHA(256, "2"),
+	ECDSA_SHA(384, "3"),
+	ECDSA_SHA(512, "4"),
+	RSA_SHA(256, "11"),
+	RSA_SHA(384, "12"),
+	RSA_SHA(512, "13"),
 	{ NULL, NULL, NULL, NULL }
 };
 
@@ -83,6 +121,9 @@ static const OSSL_ALGORITHM stores[] = {
 	{ names, PROV_PROPERTIES ",input=der,structure=" PROV_STRUCTURE, table, "Tao stubs to keys" }
 
 static const OSSL_ALGORITHM decoders[] = {
+	DECODER(MLDSA44_NAMES, prov_mldsa44_der_decoder),
+	DECODER(MLDSA65_NAMES, prov_mldsa65_der_decoder),
+	DECODER(MLDSA87_NAMES, prov_mldsa87_der_decoder),
 	{ "DER", PROV_PROPERTIES ",input=pem", prov_pem_decoder, "TAO PRIVATE KEY to DER" },
 	DECODER(EC_NAMES, prov_ec_der_decoder),
 	DECODER(RSA_NAMES, prov_rsa_der_decoder),
@@ -108,6 +149,9 @@ static const OSSL_ALGORITHM decoders[] = {
 	{ names, PROV_PROPERTIES ",output=text", prov_text_encoder, "Tao keys for people" }
 
 static const OSSL_ALGORITHM encoders[] = {
+	ENCODERS(MLDSA44_NAMES),
+	ENCODERS(MLDSA65_NAMES),
+	ENCODERS(MLDSA87_NAMES),
 	ENCODERS(EC_NAMES),
 	ENCODERS(RSA_NAMES),
 	ENCODERS(RSA_PSS_NAMES),
@@ -377,24 +421,25 @@ static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_ca
 {
 	static const struct {
 		int operation;
-		const OSSL_ALGORITHM *algorithms;
+		const OSSL_ALGORITHM *algorithms, *newer;
 	} operations[] = {
-		{ OSSL_OP_KEYMGMT, keymgmts },
-		{ OSSL_OP_SIGNATURE, signatures },
-		{ OSSL_OP_ASYM_CIPHER, ciphers },
-		{ OSSL_OP_KEYEXCH, exchanges },
-		{ OSSL_OP_RAND, rands },
-		{ OSSL_OP_KDF, kdfs },
-		{ OSSL_OP_STORE, stores },
-		{ OSSL_OP_DECODER, decoders },
-		{ OSSL_OP_ENCODER, encoders },
+		{ OSSL_OP_KEYMGMT, keymgmts + NEWER_KEYMGMTS, keymgmts },
+		{ OSSL_OP_SIGNATURE, signatures, newer_signatures },
+		{ OSSL_OP_ASYM_CIPHER, ciphers, ciphers },
+		{ OSSL_OP_KEYEXCH, exchanges, exchanges },
+		{ OSSL_OP_RAND, rands, rands },
+		{ OSSL_OP_KDF, kdfs, kdfs },
+		{ OSSL_OP_STORE, stores, stores },
+		{ OSSL_OP_DECODER, decoders + NEWER_DECODERS, decoders },
+		{ OSSL_OP_ENCODER, encoders + NEWER_ENCODERS, encoders },
 	};
+	int newer = OpenSSL_version_num() >= NEWER_VERSION;
 
 	(void)provctx;
 	*no_cache = 0;
 	for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
 		if (operations[i].operation == operation)
-			return operations[i].algorithms;
+			return newer ? operations[i].newer : operations[i].algorithms;
 	}
 	return NULL;
 }

@@ -123,9 +123,22 @@ extern const OSSL_DISPATCH prov_rsa_keymgmt[];      /* keymgmt/rsa.c */
 extern const OSSL_DISPATCH prov_rsa_pss_keymgmt[];
 extern const OSSL_DISPATCH prov_ed25519_keymgmt[];  /* keymgmt/ecx.c */
 extern const OSSL_DISPATCH prov_x25519_keymgmt[];
+extern const OSSL_DISPATCH prov_mldsa44_keymgmt[];  /* keymgmt/mldsa.c, and these; from OpenSSL 3.5 on */
+extern const OSSL_DISPATCH prov_mldsa65_keymgmt[];
+extern const OSSL_DISPATCH prov_mldsa87_keymgmt[];
 extern const OSSL_DISPATCH prov_ecdsa[];            /* sig_ecdsa.c */
 extern const OSSL_DISPATCH prov_rsa_sig[];          /* sig_rsa.c */
 extern const OSSL_DISPATCH prov_ed25519_sig[];      /* sig_eddsa.c */
+extern const OSSL_DISPATCH prov_ed25519_message_sig[]; /* this and the rest: from OpenSSL 3.5 on */
+extern const OSSL_DISPATCH prov_mldsa44_sig[];      /* sig_mldsa.c */
+extern const OSSL_DISPATCH prov_mldsa65_sig[];
+extern const OSSL_DISPATCH prov_mldsa87_sig[];
+extern const OSSL_DISPATCH prov_ecdsa_sha256_sig[]; /* sig_message.c, and these */
+extern const OSSL_DISPATCH prov_ecdsa_sha384_sig[];
+extern const OSSL_DISPATCH prov_ecdsa_sha512_sig[];
+extern const OSSL_DISPATCH prov_rsa_sha256_sig[];
+extern const OSSL_DISPATCH prov_rsa_sha384_sig[];
+extern const OSSL_DISPATCH prov_rsa_sha512_sig[];
 extern const OSSL_DISPATCH prov_rsa_cipher[];       /* cipher_rsa.c */
 extern const OSSL_DISPATCH prov_exchange[];         /* exchange.c */
 extern const OSSL_DISPATCH prov_store[];            /* store/store.c */
@@ -135,6 +148,9 @@ extern const OSSL_DISPATCH prov_rsa_der_decoder[];
 extern const OSSL_DISPATCH prov_rsa_pss_der_decoder[];
 extern const OSSL_DISPATCH prov_ed25519_der_decoder[];
 extern const OSSL_DISPATCH prov_x25519_der_decoder[];
+extern const OSSL_DISPATCH prov_mldsa44_der_decoder[]; /* from OpenSSL 3.5 on */
+extern const OSSL_DISPATCH prov_mldsa65_der_decoder[];
+extern const OSSL_DISPATCH prov_mldsa87_der_decoder[];
 extern const OSSL_DISPATCH prov_stub_pem_encoder[]; /* store/encode.c, and these */
 extern const OSSL_DISPATCH prov_stub_der_encoder[];
 extern const OSSL_DISPATCH prov_spki_pem_encoder[];

@@ -16,7 +16,7 @@
 #include "tao.pb-c.h"
 
 #define REPLY_ID_LEN 32            /* bytes of a key id */
-#define REPLY_SIG_MAX 1024         /* bytes of a signature */
+#define REPLY_SIG_MAX 4627         /* bytes of a signature: ML-DSA-87 */
 #define REPLY_CHAIN_MAX 16         /* certificates in a chain */
 #define REPLY_CERT_MAX (64u << 10) /* bytes of one certificate */
 #define REPLY_KEYS_MAX 65536       /* keys in a list */
@@ -33,7 +33,7 @@ struct reply {
 enum reply_form {
 	REPLY_NONE,  /* such keys do not sign */
 	REPLY_ECDSA, /* a DER SEQUENCE of two INTEGERs that fits */
-	REPLY_WHOLE, /* exactly as long as the room: RSA, Ed25519 */
+	REPLY_WHOLE, /* exactly as long as the room: RSA, Ed25519, ML-DSA */
 };
 
 /* SignResponse; *sig_n is room on entry. */

@@ -45,6 +45,16 @@ size_t sig_max(const struct sig *c);
 int sig_by_host(struct sig *c, const struct opaque_how *how, const uint8_t *data, size_t n,
                 uint8_t *sig, size_t *sig_n, size_t room);
 
+/* The signature that is to be verified, given before the message (sig_message.c). An empty one is
+ * zeroed. The first two are 1 or 0; a parameter that is not there is fine. */
+struct sig_given {
+	uint8_t *p;
+	size_t n;
+};
+int sig_given_take(struct sig_given *g, const OSSL_PARAM params[]);
+int sig_given_dup(struct sig_given *to, const struct sig_given *from); /* over what is in to */
+void sig_given_free(struct sig_given *g);
+
 /* For dispatch tables. */
 OSSL_FUNC_signature_digest_sign_update_fn sig_update_fn;
 OSSL_FUNC_signature_get_ctx_md_params_fn sig_get_ctx_md_params_fn;

@@ -3,6 +3,7 @@
 #include <openssl/err.h>
 #include <openssl/params.h>
 
+#include "newer.h"
 #include "sig.h"
 
 static OSSL_FUNC_signature_newctx_fn eddsa_newctx;
@@ -10,6 +11,8 @@ static OSSL_FUNC_signature_digest_sign_init_fn eddsa_sign_init;
 static OSSL_FUNC_signature_digest_sign_fn eddsa_sign;
 static OSSL_FUNC_signature_digest_verify_init_fn eddsa_verify_init;
 static OSSL_FUNC_signature_digest_verify_fn eddsa_verify;
+static OSSL_FUNC_signature_sign_message_init_fn eddsa_sign_message_init;
+static OSSL_FUNC_signature_verify_message_init_fn eddsa_verify_message_init;
 static OSSL_FUNC_signature_dupctx_fn eddsa_dupctx;
 static OSSL_FUNC_signature_get_ctx_params_fn eddsa_get_ctx_params;
 static OSSL_FUNC_signature_gettable_ctx_params_fn eddsa_gettable_ctx_params;
@@ -78,6 +81,16 @@ static int eddsa_verify(void *vctx, const unsigned char *sig, size_t sig_n,
 	return good;
 }
 
+static int eddsa_sign_message_init(void *vctx, void *key, const OSSL_PARAM params[])
+{
+	return eddsa_sign_init(vctx, NULL, key, params);
+}
+
+static int eddsa_verify_message_init(void *vctx, void *key, const OSSL_PARAM params[])
+{
+	return eddsa_verify_init(vctx, NULL, key, params);
+}
+
 static int eddsa_get_ctx_params(void *vctx, OSSL_PARAM params[])
 {
 	OSSL_PARAM *q = OSSL_PARAM_locate(params, OSSL_SIGNATURE_PARAM_ALGORITHM_ID);
@@ -99,15 +112,25 @@ static const OSSL_PARAM *eddsa_gettable_ctx_params(void *vctx, void *provctx)
 
 #define ENTRY(id, fn) { OSSL_FUNC_SIGNATURE_##id, (void (*)(void))fn }
 
-const OSSL_DISPATCH prov_ed25519_sig[] = {
-	ENTRY(NEWCTX, eddsa_newctx),
-	ENTRY(DIGEST_SIGN_INIT, eddsa_sign_init),
-	ENTRY(DIGEST_SIGN, eddsa_sign),
-	ENTRY(DIGEST_VERIFY_INIT, eddsa_verify_init),
-	ENTRY(DIGEST_VERIFY, eddsa_verify),
-	ENTRY(FREECTX, sig_freectx),
-	ENTRY(DUPCTX, eddsa_dupctx),
-	ENTRY(GET_CTX_PARAMS, eddsa_get_ctx_params),
-	ENTRY(GETTABLE_CTX_PARAMS, eddsa_gettable_ctx_params),
+#define BOTH \
+	ENTRY(NEWCTX, eddsa_newctx), \
+	ENTRY(DIGEST_SIGN_INIT, eddsa_sign_init), \
+	ENTRY(DIGEST_SIGN, eddsa_sign), \
+	ENTRY(DIGEST_VERIFY_INIT, eddsa_verify_init), \
+	ENTRY(DIGEST_VERIFY, eddsa_verify), \
+	ENTRY(FREECTX, sig_freectx), \
+	ENTRY(DUPCTX, eddsa_dupctx), \
+	ENTRY(GET_CTX_PARAMS, eddsa_get_ctx_params), \
+	ENTRY(GETTABLE_CTX_PARAMS, eddsa_gettable_ctx_params)
+
+const OSSL_DISPATCH prov_ed25519_sig[] = { BOTH, { 0, NULL } };
+
+/* OpenSSL 3.0 takes no SIGN without SIGN_INIT. */
+const OSSL_DISPATCH prov_ed25519_message_sig[] = {
+	BOTH,
+	ENTRY(SIGN_MESSAGE_INIT, eddsa_sign_message_init),
+	ENTRY(SIGN, eddsa_sign),
+	ENTRY(VERIFY_MESSAGE_INIT, eddsa_verify_message_init),
+	ENTRY(VERIFY, eddsa_verify),
 	{ 0, NULL }
 };

@@ -107,6 +107,9 @@ DECODE(rsa_decode, &keytype_rsa)
 DECODE(rsa_pss_decode, &keytype_rsa_pss)
 DECODE(ed25519_decode, &keytype_ed25519)
 DECODE(x25519_decode, &keytype_x25519)
+DECODE(mldsa44_decode, &keytype_mldsa44)
+DECODE(mldsa65_decode, &keytype_mldsa65)
+DECODE(mldsa87_decode, &keytype_mldsa87)
 
 #define DECODER(fn) \
 	{ OSSL_FUNC_DECODER_NEWCTX, (void (*)(void))der_newctx }, \
@@ -120,3 +123,6 @@ const OSSL_DISPATCH prov_rsa_der_decoder[] = { DECODER(rsa_decode) };
 const OSSL_DISPATCH prov_rsa_pss_der_decoder[] = { DECODER(rsa_pss_decode) };
 const OSSL_DISPATCH prov_ed25519_der_decoder[] = { DECODER(ed25519_decode) };
 const OSSL_DISPATCH prov_x25519_der_decoder[] = { DECODER(x25519_decode) };
+const OSSL_DISPATCH prov_mldsa44_der_decoder[] = { DECODER(mldsa44_decode) };
+const OSSL_DISPATCH prov_mldsa65_der_decoder[] = { DECODER(mldsa65_decode) };
+const OSSL_DISPATCH prov_mldsa87_der_decoder[] = { DECODER(mldsa87_decode) };
