@@ -1,4 +1,4 @@
-#include "cmd.h"
+#include "cert.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,12 +12,12 @@
 #include <openssl/x509v3.h>
 
 #include "../tao/key.h"
-#include "tao.pb-c.h"
 
-enum { OPT_PEM = 1 };
+enum { OPT_PEM = 1, OPT_USER };
 
 static const struct option options[] = {
 	{ "pem", no_argument, NULL, OPT_PEM },
+	{ "user", required_argument, NULL, OPT_USER },
 	{ NULL, 0, NULL, 0 },
 };
 
@@ -27,6 +27,8 @@ struct cert {
 	char *principal, *subject, *issuer, *serial;
 	GENERAL_NAMES *names;
 	time_t from, until;
+	int imported;   /* it is another authority's */
+	size_t n_above; /* certificates of its chain */
 	uint8_t key[TAO_HASH_LEN];
 };
 
@@ -76,8 +78,9 @@ static time_t time_of(const ASN1_TIME *t)
 	return ASN1_TIME_to_tm(t, &tm) ? timegm(&tm) : 0;
 }
 
-static enum tao_err cert_read(const ProtobufCBinaryData *der, struct cert *c)
+static enum tao_err cert_read(const Tao__KeyResponse *rs, struct cert *c)
 {
+	const ProtobufCBinaryData *der = &rs->chain[0];
 	const unsigned char *p = der->data;
 	BIGNUM *serial = NULL;
 
@@ -85,7 +88,10 @@ static enum tao_err cert_read(const ProtobufCBinaryData *der, struct cert *c)
 	if (c->x == NULL || p != der->data + der->len)
 		return tao_fail_crypto("the certificate that the host sent is not readable; "
 		                       "start the program again with 'tao run' for a new one");
-	c->principal = unit_of(X509_get_subject_name(c->x));
+	c->imported = rs->has_cert_imported && rs->cert_imported;
+	c->n_above = rs->n_chain - 1;
+	if (!c->imported)
+		c->principal = unit_of(X509_get_subject_name(c->x));
 	c->subject = name_text(X509_get_subject_name(c->x));
 	c->issuer = name_text(X509_get_issuer_name(c->x));
 	serial = ASN1_INTEGER_to_BN(X509_get0_serialNumber(c->x), NULL);
@@ -145,6 +151,7 @@ static void put_text(const struct cert *c, const char *path)
 
 	tao_buf_hex(&hex, c->key, sizeof c->key);
 	cmd_field("certificate", path);
+	cmd_field("origin", c->imported ? "imported" : "the domain");
 	cmd_field("principal", c->principal);
 	each_name(c, GEN_DNS, put_field, "DNS name");
 	each_name(c, GEN_URI, put_field, "URI");
@@ -152,6 +159,10 @@ static void put_text(const struct cert *c, const char *path)
 	cmd_field("issuer", c->issuer);
 	cmd_fieldf("validity", "%s, from %s until %s", state_of(c), cmd_time(c->from, from),
 	           cmd_time(c->until, until));
+	cmd_field("renewal", c->imported ? "yours: 'tao cert import' takes the next one"
+	                                 : "the host's, while the program runs");
+	if (c->imported)
+		cmd_fieldf("chain", "%zu above it", c->n_above);
 	cmd_field("serial", c->serial);
 	cmd_fieldf("public key", "SHA-256 %s", tao_buf_cstr(&hex));
 	tao_buf_free(&hex);
@@ -165,6 +176,8 @@ static void put_json(const struct cmd_env *env, const struct cert *c, const char
 	tao_json_open(&j, &b);
 	tao_json_begin(&j, NULL, '{');
 	tao_json_str(&j, "certificate", path);
+	tao_json_bool(&j, "imported", c->imported);
+	tao_json_int(&j, "chain", (int64_t)c->n_above);
 	tao_json_str(&j, "principal", c->principal);
 	tao_json_begin(&j, "dns_names", '[');
 	each_name(c, GEN_DNS, put_element, &j);
@@ -189,8 +202,8 @@ static void put_pem(const Tao__KeyResponse *rs)
 		PEM_write(stdout, PEM_STRING_X509, "", rs->chain[i].data, (long)rs->chain[i].len);
 }
 
-static enum tao_err show(const struct cmd_env *env, const char *name, const Tao__KeyResponse *rs,
-                         int pem)
+enum tao_err cert_print(const struct cmd_env *env, const char *name, const Tao__KeyResponse *rs,
+                        int pem)
 {
 	struct cert c = { 0 };
 	enum tao_err e;
@@ -198,7 +211,7 @@ static enum tao_err show(const struct cmd_env *env, const char *name, const Tao_
 	if (rs->n_chain == 0)
 		return tao_fail(TAO_ENOTFOUND, "key %s has no certificate yet: it is made when the key's "
 		                "program runs under 'tao run', if 'tao trust PROGRAM' was said", name);
-	e = cert_read(&rs->chain[0], &c);
+	e = cert_read(rs, &c);
 	if (e == TAO_OK) {
 		if (pem)
 			put_pem(rs);
@@ -206,7 +219,11 @@ static enum tao_err show(const struct cmd_env *env, const char *name, const Tao_
 			put_json(env, &c, rs->cert_path);
 		else
 			put_text(&c, rs->cert_path);
-		if (time(NULL) > c.until)
+		if (time(NULL) > c.until && c.imported)
+			e = tao_fail(TAO_EEXPIRED, "the certificate that was imported for key %s has expired: the host "
+			             "cannot renew it; make a request with 'tao cert request %s', and import what the "
+			             "CA answers", name, name);
+		else if (time(NULL) > c.until)
 			e = tao_fail(TAO_EEXPIRED, "the certificate of key %s has expired: start its program "
 			             "again with 'tao run' for a new one", name);
 	}
@@ -224,7 +241,10 @@ int cmd_cert_show(struct cmd_env *env, int argc, char **argv)
 	while ((c = cmd_option(env, argc, argv, options)) != CMD_END) {
 		if (c == CMD_STOP)
 			return env->status;
-		pem = 1;
+		pem |= c == OPT_PEM;
+		if (c == OPT_USER && cmd_user_find(optarg, &rq.uid) != TAO_OK)
+			return cmd_failed(env);
+		rq.has_uid |= c == OPT_USER;
 	}
 	if (argc - optind != 1)
 		return cmd_usage(env, "give one key's name");
@@ -232,7 +252,7 @@ int cmd_cert_show(struct cmd_env *env, int argc, char **argv)
 	e = cmd_ask(env, "Host.Cert", &rq.base, -1, &tao__key_response__descriptor,
 	            (ProtobufCMessage **)&rs);
 	if (e == TAO_OK)
-		e = show(env, argv[optind], rs, pem);
+		e = cert_print(env, argv[optind], rs, pem);
 	if (rs != NULL)
 		tao__key_response__free_unpacked(rs, NULL);
 	return e == TAO_OK ? 0 : cmd_failed(env);

@@ -11,6 +11,14 @@ char *key_certificate(const Tao__KeyInfo *k)
 
 	if (k->has_retired && k->retired)
 		n = asprintf(&text, "no use: its epoch, %u, is retired", k->epoch);
+	else if (k->has_cert_misfit && k->cert_misfit)
+		n = asprintf(&text, "imported, but for another generation: 'tao cert request %s', and import "
+		             "what the CA answers", k->name);
+	else if (k->has_cert_imported && k->cert_imported)
+		n = asprintf(&text, "imported, %s %s, issued by %s; yours to renew ('tao cert import')",
+		             k->cert_not_after < time(NULL) ? "expired" : "until",
+		             cmd_time(k->cert_not_after, when),
+		             k->cert_issuer != NULL ? k->cert_issuer : "?");
 	else if (k->has_cert_not_after)
 		n = asprintf(&text, "%s %s", k->cert_not_after < time(NULL) ? "expired" : "until",
 		             cmd_time(k->cert_not_after, when));
@@ -70,6 +78,11 @@ void key_json(struct tao_json *j, const Tao__KeyInfo *k)
 	if (k->has_cert_not_after)
 		tao_json_int(j, "cert_not_after", k->cert_not_after);
 	tao_json_str(j, "cert_refusal", k->cert_refusal);
+	tao_json_bool(j, "cert_imported", k->has_cert_imported && k->cert_imported);
+	if (k->has_cert_imported && k->cert_imported)
+		tao_json_bool(j, "cert_fits", !k->cert_misfit);
+	if (k->cert_issuer != NULL)
+		tao_json_str(j, "cert_issuer", k->cert_issuer);
 	tao_json_str(j, "stub", k->stub_path);
 	tao_json_str(j, "certificate", k->cert_path);
 	tao_json_int(j, "bits", k->bits);

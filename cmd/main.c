@@ -110,9 +110,25 @@ const struct cmd cmd_table[] = {
 	{ "key", "list", "", "lists sealed keys", cmd_key_list, NULL },
 	{ "key", "pem", "NAME [--out FILE]", "prints a key's stub, to use as a key file", cmd_key_pem,
 	  "  --out FILE              writes it there\n" },
-	{ "cert", "show", "NAME [--pem]", "shows the certificate that the domain gave a key",
+	{ "cert", "show", "NAME [--pem] [--user USER]", "shows the certificate of a key",
 	  cmd_cert_show,
-	  "  --pem                   certificate and chain, as PEM\n" },
+	  "  --pem                   certificate and chain, as PEM\n"
+	  "  --user USER             of a key of this user, for the host's owner [the caller's]\n" },
+	{ "cert", "request", "NAME --dns DNSNAME... [--subject SUBJECT] [--out FILE] [--user USER]",
+	  "makes a certificate request for a key, for a public CA", cmd_cert_request,
+	  "  --dns DNSNAME           for this name\n"
+	  "  --subject SUBJECT       /C=DE/O=Example/CN=www.example.org [CN: the first DNS name]\n"
+	  "  --out FILE              writes it there\n"
+	  "  --user USER             of a key of this user, for the host's owner [the caller's]\n" },
+	{ "cert", "import", "NAME FILE... [--user USER]", "takes the certificate that a CA gave for a key",
+	  cmd_cert_import,
+	  "  --user USER             of a key of this user, for the host's owner [the caller's]\n"
+	  "FILE is PEM: the key's certificate and those above it, in any order; -: standard input.\n"
+	  "The host does not renew it: import the next one in time.\n" },
+	{ "cert", "remove", "NAME [--user USER]", "takes an imported certificate away again",
+	  cmd_cert_remove,
+	  "  --user USER             of a key of this user, for the host's owner [the caller's]\n"
+	  "The key has the domain's again, from its program's next start or the next renewal on.\n" },
 	{ "trust", NULL, "PROGRAM [--serves DNSNAME]... [--user USER | --any-user] [--remove]",
 	  "lets the domain issue certificates to a program", cmd_trust,
 	  "  --serves DNSNAME        and put this DNS name into them\n"

@@ -10,6 +10,7 @@
 #include <openssl/x509v3.h>
 
 #include "host.h"
+#include "imported.h"
 #include "root.h"
 #include "../tao/attest.h"
 #include "../tao/file.h"
@@ -72,9 +73,7 @@ static enum tao_err read_pem(const char *path, X509 **out)
 
 static int64_t not_after_of(X509 *x)
 {
-	struct tm tm;
-
-	return ASN1_TIME_to_tm(X509_get0_notAfter(x), &tm) == 1 ? timegm(&tm) : 0;
+	return certchain_time(X509_get0_notAfter(x));
 }
 
 static enum tao_err to_der(X509 *x, struct tao_buf *der)
@@ -283,6 +282,7 @@ static int is_held(struct host *h, const struct tao_node *name, const struct key
 	return w.found;
 }
 
+/* Nor does it replace what the key's owner has brought. */
 static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
                                     const struct key_facts *f, struct timespec rules,
                                     const struct tao_buf *der)
@@ -291,13 +291,17 @@ static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
 	char *path = keystore_cert_path(h, f->uid, f->name);
 	enum tao_err e = TAO_OK;
 
-	if (is_held(h, name, f, path)) {
+	custody_lock_files(h->custody);
+	if (path != NULL && imported_is(path)) {
+		host_log_of(h, f->uid, "info", "%s stays the one that was imported", path);
+	} else if (is_held(h, name, f, path)) {
 		host_log_of(h, f->uid, "info", "%s stays that of the running program it names", path);
 	} else {
 		e = put(path != NULL ? strdup(path) : NULL, der, 0);
 		if (e == TAO_OK)
 			utimensat(AT_FDCWD, path, times, 0); /* if not, it is made anew next time */
 	}
+	custody_unlock_files(h->custody);
 	free(path);
 	return e;
 }
@@ -317,6 +321,22 @@ static void record(struct host *h, struct instance *i, const struct key_facts *f
 	free(before);
 }
 
+/* TAO_ENOTFOUND: no other certificate stands in the domain's place. */
+static enum tao_err other_authority(struct host *h, const struct key_facts *f, struct tao_buf *der)
+{
+	struct imported i;
+	enum tao_err e = imported_read(h, f->uid, f->name, &i);
+
+	if (e == TAO_ENOTFOUND)
+		return e;
+	if (e == TAO_OK)
+		e = imported_fits(&i, f);
+	if (e == TAO_OK)
+		e = to_der(sk_X509_value(i.chain, 0), der);
+	imported_clear(&i);
+	return e == TAO_ENOTFOUND ? tao_fail(TAO_EALTERED, "%s", tao_why()) : e;
+}
+
 enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
                          struct tao_buf *der)
 {
@@ -326,6 +346,9 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
 	enum tao_err e;
 
 	held_key_facts(k, &f);
+	e = other_authority(h, &f, der);
+	if (e != TAO_ENOTFOUND)
+		return e;
 	if (reuse(h, name, &f, der) == TAO_OK)
 		return TAO_OK;
 	der->n = 0;
@@ -370,6 +393,11 @@ enum tao_err cert_follow(struct host *h, const struct held_key *k)
 	char *path;
 
 	held_key_facts(k, &f);
+	e = other_authority(h, &f, &der);
+	if (e != TAO_ENOTFOUND) { /* the file stays, for the generation before */
+		tao_buf_free(&der);
+		return e;
+	}
 	path = keystore_cert_path(h, f.uid, f.name);
 	e = path != NULL ? read_pem(path, &w.cert) : tao_fail_nomem();
 	if (e == TAO_OK)

@@ -37,6 +37,7 @@
  *   custody.c   sealed keys; custody_type.c, custody_use.c, sealedkey.c, pkcs1.c
  *   keystore.c  their files
  *   cert.c      program certificates
+ *   imported.c  certificates of other authorities (imported.h); certchain.c, op_cert.c
  *   renew.c     their renewal for programs that run
  *   audit.c     the audit log (audit.h)
  */
@@ -46,6 +47,8 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#include <openssl/x509.h>
 
 #include "audit.h"
 #include "conf.h"
@@ -381,6 +384,8 @@ struct request {
  * !may_be_slow: it is called again where it may be (POOL_COMPUTES). */
 #define OP_LATER ((enum tao_err)(-1))
 
+struct held_key;
+
 typedef enum tao_err op_fn(struct request *r);
 
 struct op {
@@ -424,7 +429,12 @@ op_fn op_generate_key, op_get_key, op_open_key, op_sign, op_decrypt, op_derive, 
 	op_get_certificate, op_policy_certificate;
 op_fn op_run;
 op_fn op_new_key, op_import_key, op_rotate_key, op_delete_key;
-op_fn op_keys, op_key, op_cert, op_status, op_ps, op_doctor, op_trust, op_policy,
+/* Of Host operations on keys (op_newkey.c): whose key it is about, which is the caller's, or for the
+ * host's owner anybody's; and that key, open. */
+enum tao_err op_whose(struct request *r, int given, uid_t uid, uid_t *out);
+enum tao_err op_open_named(struct request *r, const char *name, uid_t uid, struct tao_buf *stub,
+                           struct held_key **k);
+op_fn op_keys, op_key, op_status, op_ps, op_doctor, op_trust, op_policy,
 	op_add_fact, op_remove_fact, op_shutdown, op_log;
 
 /* ---- sealed keys (custody.c, custody_type.c, custody_use.c, sealedkey.c) ----
@@ -538,6 +548,11 @@ enum tao_err custody_decrypt(struct host *h, struct held_key *k, const struct de
                              const void *data, size_t n, struct tao_buf *plain);
 enum tao_err custody_derive(struct host *h, struct held_key *k, const void *peer, size_t n,
                             struct tao_buf *secret);
+/* A certificate request (PKCS#10, DER) for the key, signed with it: of whatever purpose, since the
+ * host makes up what is signed. subject may be NULL; dns: n names. TAO_EPURPOSE for X25519.
+ * (custody_request.c) */
+enum tao_err custody_request(struct host *h, struct held_key *k, const X509_NAME *subject,
+                             char **dns, size_t n, struct tao_buf *out);
 /* Custody "program": the private key as PKCS#8 DER; TAO_EPURPOSE otherwise. */
 enum tao_err custody_private(struct host *h, struct held_key *k, struct tao_buf *pkcs8);
 
@@ -574,8 +589,8 @@ char *keystore_old_path(struct host *h, uid_t uid, const char *name);
 
 /* ---- program certificates (cert.c) ---- */
 
-/* The certificate of key k for instance i: the one on file if it is for this
- * principal and key and valid, else a new one, which is put on file. */
+/* The certificate of key k for instance i: the one that was imported for it (imported.h), the one on
+ * file if it is for this principal and key and valid, else a new one, which is put on file. */
 /* der is filled also when it could not be put on file (a full disk). */
 enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
                          struct tao_buf *der);
@@ -584,7 +599,7 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
 enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct tao_buf *der,
                           int64_t *not_after);
 /* After a rotation: the certificate on file is replaced by one of key k for the running program
- * that it names, or removed if that has ended. */
+ * that it names, or removed if that has ended. One that was imported stays: an error says so. */
 enum tao_err cert_follow(struct host *h, const struct held_key *k);
 /* Writes DIR/policy.pem: what peers are given to verify program certificates with. */
 enum tao_err cert_publish_policy(struct host *h);

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "host.h"
+#include "imported.h"
 #include "tao.pb-c.h"
 #include "../tao/stub.h"
 
@@ -254,11 +255,10 @@ enum tao_err op_derive(struct request *r)
 
 /* ---- certificates ---- */
 
-static void put_chain(struct request *r, const struct tao_buf *certs, size_t n,
-                      const char *cert_path)
+static void put_chain(struct request *r, const struct tao_buf *certs, size_t n)
 {
 	Tao__KeyResponse rp = TAO__KEY_RESPONSE__INIT;
-	ProtobufCBinaryData chain[2];
+	ProtobufCBinaryData chain[CERTCHAIN_MAX];
 
 	for (size_t i = 0; i < n; i++) {
 		chain[i].data = certs[i].p;
@@ -266,36 +266,52 @@ static void put_chain(struct request *r, const struct tao_buf *certs, size_t n,
 	}
 	rp.n_chain = n;
 	rp.chain = chain;
-	rp.cert_path = (char *)cert_path;
 	tao_pb_pack(&rp.base, r->body);
+}
+
+/* The domain's: certificate and policy certificate. */
+static enum tao_err domain_chain(struct request *r, const struct held_key *k,
+                                 struct tao_buf chain[2])
+{
+	enum tao_err e = cert_obtain(r->h, r->inst, k, &chain[0]);
+
+	if (e != TAO_OK && chain[0].n > 0) { /* the caller has it, if no other */
+		host_log("warning", "a certificate is not on file: %s", tao_why());
+		e = TAO_OK;
+	}
+	return e == TAO_OK ? domain_policy_cert(r->h->domain, &chain[1]) : e;
 }
 
 enum tao_err op_get_certificate(struct request *r)
 {
 	struct tao_pb_alloc pa;
 	Tao__KeyRequest *rq = NULL;
-	struct tao_buf stub = TAO_BUF_INIT, chain[2] = { TAO_BUF_INIT, TAO_BUF_INIT };
+	struct tao_buf stub = TAO_BUF_INIT, chain[CERTCHAIN_MAX];
 	struct held_key *k = NULL;
+	struct key_facts f;
+	size_t n = 0;
 	enum tao_err e = OP_UNPACK(r, &pa, tao__key_request, &rq);
 
+	for (size_t i = 0; i < CERTCHAIN_MAX; i++)
+		chain[i] = stub;
 	if (e == TAO_OK) {
 		rq->has_stub = 0;
 		e = open_asked(r, rq, &stub, &k);
 	}
-	if (e == TAO_OK)
-		e = cert_obtain(r->h, r->inst, k, &chain[0]);
-	if (e != TAO_OK && chain[0].n > 0) { /* the caller has it, if no other */
-		host_log("warning", "a certificate is not on file: %s", tao_why());
-		e = TAO_OK;
+	if (e == TAO_OK) {
+		held_key_facts(k, &f);
+		e = imported_chain(r->h, &f, chain, &n);
+	}
+	if (e == TAO_OK && n == 0) {
+		n = 2;
+		e = domain_chain(r, k, chain);
 	}
 	if (e == TAO_OK)
-		e = domain_policy_cert(r->h->domain, &chain[1]);
-	if (e == TAO_OK)
-		put_chain(r, chain, 2, NULL);
+		put_chain(r, chain, n);
 	held_key_release(k);
 	tao_buf_free(&stub);
-	tao_buf_free(&chain[0]);
-	tao_buf_free(&chain[1]);
+	for (size_t i = 0; i < CERTCHAIN_MAX; i++)
+		tao_buf_free(&chain[i]);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
 }
@@ -306,36 +322,7 @@ enum tao_err op_policy_certificate(struct request *r)
 	enum tao_err e = domain_policy_cert(r->h->domain, &cert);
 
 	if (e == TAO_OK)
-		put_chain(r, &cert, 1, NULL);
+		put_chain(r, &cert, 1);
 	tao_buf_free(&cert);
-	return e;
-}
-
-/* For people. */
-enum tao_err op_cert(struct request *r)
-{
-	struct tao_pb_alloc pa;
-	Tao__KeyRequest *rq = NULL;
-	struct tao_buf stub = TAO_BUF_INIT, chain[2] = { TAO_BUF_INIT, TAO_BUF_INIT };
-	char *path = NULL;
-	enum tao_err e = OP_UNPACK(r, &pa, tao__key_request, &rq);
-
-	if (e == TAO_OK && rq->name == NULL)
-		e = tao_fail(TAO_EINVAL, "Host.Cert needs a key's name");
-	if (e == TAO_OK)
-		e = keystore_get(r->h, r->c->uid, rq->name, &stub); /* is there such a key? */
-	if (e == TAO_OK)
-		e = cert_on_file(r->h, r->c->uid, rq->name, &chain[0], NULL);
-	if (e == TAO_OK)
-		e = domain_policy_cert(r->h->domain, &chain[1]);
-	if (e == TAO_OK) {
-		path = keystore_cert_path(r->h, r->c->uid, rq->name);
-		put_chain(r, chain, 2, path);
-	}
-	free(path);
-	tao_buf_free(&stub);
-	tao_buf_free(&chain[0]);
-	tao_buf_free(&chain[1]);
-	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
 }

@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include "host.h"
+#include "imported.h"
 #include "sealedkey.h"
 #include "tao.pb-c.h"
 
@@ -25,6 +26,7 @@ static void info_free(Tao__KeyInfo *i)
 	free(i->program_hash.data);
 	free(i->spki_hash.data);
 	free(i->cert_refusal);
+	free(i->cert_issuer);
 	free(i->stub_path);
 	free(i->cert_path);
 	free(i->key_id.data);
@@ -63,10 +65,30 @@ static void fill_generation(struct host *h, const struct key_facts *f, Tao__KeyI
 	free(old);
 }
 
+static void fill_certificate(struct host *h, const struct key_facts *f, Tao__KeyInfo *i)
+{
+	struct imported im;
+	int64_t until;
+
+	if (imported_read(h, f->uid, f->name, &im) == TAO_OK) {
+		i->has_cert_imported = i->has_cert_misfit = i->has_cert_not_after = 1;
+		i->cert_imported = 1;
+		i->cert_misfit = imported_fits(&im, f) != TAO_OK;
+		i->cert_not_after = im.not_after;
+		i->cert_issuer = im.issuer != NULL ? strdup(im.issuer) : NULL;
+		imported_clear(&im);
+		return;
+	}
+	i->cert_refusal = cert_refusal(h, f->uid, f->name);
+	if (cert_on_file(h, f->uid, f->name, NULL, &until) == TAO_OK) {
+		i->has_cert_not_after = 1;
+		i->cert_not_after = until;
+	}
+}
+
 static Tao__KeyInfo *info_new(struct host *h, const struct key_facts *f)
 {
 	Tao__KeyInfo *i = malloc(sizeof *i);
-	int64_t until;
 
 	if (i == NULL)
 		return NULL;
@@ -86,11 +108,7 @@ static Tao__KeyInfo *info_new(struct host *h, const struct key_facts *f)
 	i->stub_path = keystore_stub_path(h, f->uid, f->name);
 	i->cert_path = keystore_cert_path(h, f->uid, f->name);
 	fill_generation(h, f, i);
-	i->cert_refusal = cert_refusal(h, f->uid, f->name);
-	if (cert_on_file(h, f->uid, f->name, NULL, &until) == TAO_OK) {
-		i->has_cert_not_after = 1;
-		i->cert_not_after = until;
-	}
+	fill_certificate(h, f, i);
 	if (copy_bytes(&i->spki_hash, f->spki_hash, sizeof f->spki_hash) && i->name != NULL &&
 	    i->type != NULL && i->purpose != NULL && i->custody != NULL && i->policy != NULL)
 		return i;

@@ -151,8 +151,7 @@ static enum tao_err new_key_for_program(struct request *r, const Tao__NewKeyRequ
 	return e;
 }
 
-/* Of Host operations: whose key it is about. */
-static enum tao_err whose(struct request *r, int given, uid_t uid, uid_t *out)
+enum tao_err op_whose(struct request *r, int given, uid_t uid, uid_t *out)
 {
 	*out = given ? uid : r->c->uid;
 	if (*out == r->c->uid || op_is_owner(r))
@@ -169,7 +168,7 @@ static enum tao_err new_key(struct request *r, int import)
 	enum tao_err e = OP_UNPACK(r, &pa, tao__new_key_request, &rq);
 
 	if (e == TAO_OK)
-		e = whose(r, rq->has_uid, rq->uid, &uid);
+		e = op_whose(r, rq->has_uid, rq->uid, &uid);
 	if (e == TAO_OK && import != rq->has_private_key)
 		e = tao_fail(TAO_EINVAL, "Host.ImportKey takes a private key, Host.NewKey none");
 	if (e == TAO_OK && !import) { /* before anything is measured */
@@ -197,22 +196,22 @@ enum tao_err op_import_key(struct request *r)
 
 /* ---- the next generation ---- */
 
-static enum tao_err open_named(struct request *r, const Tao__KeyRequest *rq, uid_t uid,
-                               struct tao_buf *stub, struct held_key **k)
+enum tao_err op_open_named(struct request *r, const char *name, uid_t uid, struct tao_buf *stub,
+                           struct held_key **k)
 {
 	struct key_facts f;
-	enum tao_err e = keystore_get(r->h, uid, rq->name, stub);
+	enum tao_err e = keystore_get(r->h, uid, name, stub);
 
-	audit_note(r, "key", rq->name);
+	audit_note(r, "key", name);
 	audit_note_int(r, "for_uid", uid);
 	if (e == TAO_OK)
 		e = custody_open(r->h, stub->p, stub->n, k);
 	if (e != TAO_OK)
 		return e;
 	held_key_facts(*k, &f);
-	if (strcmp(f.name, rq->name) != 0)
+	if (strcmp(f.name, name) != 0)
 		return tao_fail(TAO_EALTERED, "the file of key %s holds key %s: give it its own name again",
-		                rq->name, f.name);
+		                name, f.name);
 	return TAO_OK;
 }
 
@@ -284,9 +283,9 @@ enum tao_err op_rotate_key(struct request *r)
 	if (e == TAO_OK && rq->name == NULL)
 		e = tao_fail(TAO_EINVAL, "%s needs a key's name", r->m->op);
 	if (e == TAO_OK)
-		e = whose(r, rq->has_uid, rq->uid, &uid);
+		e = op_whose(r, rq->has_uid, rq->uid, &uid);
 	if (e == TAO_OK)
-		e = open_named(r, rq, uid, &stub, &k);
+		e = op_open_named(r, rq->name, uid, &stub, &k);
 	if (e == TAO_OK)
 		e = custody_next(r->h, k, &next);
 	if (e == TAO_OK) {
@@ -322,7 +321,7 @@ static enum tao_err delete_old(struct request *r, const Tao__KeyRequest *rq, uid
 	struct tao_buf stub = TAO_BUF_INIT, old = TAO_BUF_INIT;
 	struct held_key *k = NULL;
 	struct key_facts f;
-	enum tao_err e = open_named(r, rq, uid, &stub, &k);
+	enum tao_err e = op_open_named(r, rq->name, uid, &stub, &k);
 
 	if (e == TAO_OK)
 		e = keystore_get_old(r->h, uid, rq->name, &old);
@@ -348,7 +347,7 @@ static enum tao_err delete_all(struct request *r, const Tao__KeyRequest *rq, uid
 	struct tao_buf stub = TAO_BUF_INIT;
 	struct held_key *k = NULL;
 	struct key_facts f;
-	enum tao_err e = open_named(r, rq, uid, &stub, &k);
+	enum tao_err e = op_open_named(r, rq->name, uid, &stub, &k);
 
 	if (k != NULL) {
 		held_key_facts(k, &f);
@@ -378,7 +377,7 @@ enum tao_err op_delete_key(struct request *r)
 	if (e == TAO_OK)
 		e = tao_key_name_check(rq->name, strlen(rq->name));
 	if (e == TAO_OK)
-		e = whose(r, rq->has_uid, rq->uid, &uid);
+		e = op_whose(r, rq->has_uid, rq->uid, &uid);
 	if (e == TAO_OK) {
 		custody_lock_files(r->h->custody);
 		e = (rq->old ? delete_old : delete_all)(r, rq, uid);

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "host.h"
+#include "imported.h"
 
 #define SMALL 4096         /* bytes of a request that holds names and hashes */
 #define WITH_STUB 32768
@@ -42,6 +43,9 @@ static const struct op ops[] = {
 	{ "Host.Keys", CONN_NEW, SMALL, op_keys, OP_SLOW, AUDIT_NONE },
 	{ "Host.Key", CONN_NEW, SMALL, op_key, OP_SLOW, AUDIT_NONE },
 	{ "Host.Cert", CONN_NEW, SMALL, op_cert, OP_WAITS, AUDIT_NONE },
+	{ "Host.ImportCert", CONN_NEW, WITH_STUB, op_import_cert, OP_COMPUTES | OP_COSTLY, AUDIT_EACH },
+	{ "Host.RemoveCert", CONN_NEW, SMALL, op_remove_cert, OP_SLOW | OP_COSTLY, AUDIT_EACH },
+	{ "Host.RequestCert", CONN_NEW, WITH_STUB, op_request_cert, OP_COMPUTES | OP_COSTLY, AUDIT_EACH },
 	{ "Host.Status", CONN_NEW, SMALL, op_status, OP_SLOW, AUDIT_NONE },
 	{ "Host.Ps", CONN_NEW, SMALL, op_ps, OP_WAITS, AUDIT_NONE },
 	{ "Host.Doctor", CONN_NEW, SMALL, op_doctor, OP_WAITS, AUDIT_NONE },

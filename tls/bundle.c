@@ -116,7 +116,7 @@ static int load_all(struct tls_bundle *b, OSSL_STORE_CTX *store)
 	return good;
 }
 
-/* Key, certificate and policy certificate, fitting together, or NULL. */
+/* Key, certificate and, for one of the domain's, policy certificate, fitting together, or NULL. */
 static struct tls_bundle *load(const char *name)
 {
 	char uri[TLS_NAME_MAX + 8];
@@ -132,7 +132,7 @@ static struct tls_bundle *load(const char *name)
 	store = OSSL_STORE_open_ex(uri, NULL, PROPERTIES, NULL, NULL, NULL, NULL, NULL);
 	good = store != NULL && b->chain != NULL && load_all(b, store);
 	OSSL_STORE_close(store);
-	if (good && b->key != NULL && b->leaf != NULL && b->policy != NULL &&
+	if (good && b->key != NULL && b->leaf != NULL &&
 	    X509_check_private_key(b->leaf, b->key) == 1)
 		return b;
 	tls_bundle_release(b);

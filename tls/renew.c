@@ -6,6 +6,7 @@
 
 #include "tls.h"
 
+#define PROGRAM_URN "urn:tao:" /* domain/domain.h */
 #define NAME_PARAM "tao-name" /* of tao.so's keys (provider-tao(7)) */
 #define MAX_SLOTS 16          /* of certificates in one connection: one for each kind of key */
 
@@ -24,10 +25,56 @@ static int key_name(EVP_PKEY *key, char name[TLS_NAME_MAX])
 	return EVP_PKEY_get_utf8_string_param(key, NAME_PARAM, name, TLS_NAME_MAX, &n) == 1 && n > 0;
 }
 
-/* A certificate of another authority for the same key is its owner's business. */
-static int is_domains(X509 *cert, const struct tls_bundle *b)
+/* The domain's name a program by a URI of this scheme. */
+static int is_domains(X509 *cert)
 {
-	return X509_check_issued(b->policy, cert) == X509_V_OK;
+	static const char scheme[] = PROGRAM_URN;
+	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
+	int is = 0;
+
+	for (int i = 0; !is && i < sk_GENERAL_NAME_num(names); i++) {
+		const GENERAL_NAME *g = sk_GENERAL_NAME_value(names, i);
+
+		is = g->type == GEN_URI &&
+		     (size_t)ASN1_STRING_length(g->d.ia5) >= sizeof scheme - 1 &&
+		     memcmp(ASN1_STRING_get0_data(g->d.ia5), scheme, sizeof scheme - 1) == 0;
+	}
+	GENERAL_NAMES_free(names);
+	return is;
+}
+
+static int has_name(const GENERAL_NAMES *names, GENERAL_NAME *name)
+{
+	for (int i = 0; i < sk_GENERAL_NAME_num(names); i++)
+		if (GENERAL_NAME_cmp(sk_GENERAL_NAME_value(names, i), name) == 0)
+			return 1;
+	return 0;
+}
+
+/* The new one is for all that the old one is for. */
+static int has_names_of(X509 *new, X509 *old)
+{
+	GENERAL_NAMES *now = X509_get_ext_d2i(new, NID_subject_alt_name, NULL, NULL);
+	GENERAL_NAMES *before = X509_get_ext_d2i(old, NID_subject_alt_name, NULL, NULL);
+	int has = before != NULL ||
+	          X509_NAME_cmp(X509_get_subject_name(new), X509_get_subject_name(old)) == 0;
+
+	for (int i = 0; has && i < sk_GENERAL_NAME_num(before); i++)
+		has = has_name(now, sk_GENERAL_NAME_value(before, i));
+	GENERAL_NAMES_free(now);
+	GENERAL_NAMES_free(before);
+	return has;
+}
+
+/* A certificate of another authority for the same key is its owner's business, until he imports a
+ * newer one for the same names. */
+static int replaces(const struct tls_bundle *b, X509 *cert)
+{
+	if (b->policy != NULL)
+		return X509_check_issued(b->policy, cert) == X509_V_OK;
+	return is_domains(cert) ||
+	       (ASN1_TIME_compare(X509_get0_notBefore(b->leaf), X509_get0_notBefore(cert)) >= 0 &&
+	        has_names_of(b->leaf, cert));
 }
 
 /* What the host has instead of this certificate, or NULL. */
@@ -39,7 +86,7 @@ static struct tls_bundle *newer(X509 *cert, EVP_PKEY *key, unsigned seconds)
 	if (!key_name(key, name))
 		return NULL;
 	b = tls_bundle_get(name, seconds);
-	if (b != NULL && is_domains(cert, b) && X509_cmp(cert, b->leaf) != 0)
+	if (b != NULL && X509_cmp(cert, b->leaf) != 0 && replaces(b, cert))
 		return b;
 	tls_bundle_release(b);
 	return NULL;

@@ -55,7 +55,7 @@ struct tls_bundle {
 	EVP_PKEY *key;           /* opaque, of tao.so */
 	X509 *leaf;
 	STACK_OF(X509) *chain;   /* to be sent: without the policy certificate */
-	X509 *policy;            /* the domain's, self-signed */
+	X509 *policy;            /* the domain's, self-signed; NULL: the leaf is of another authority */
 };
 
 /* bundle.c: the newest one that this process knows of the key, NULL if none. The
