@@ -187,7 +187,7 @@ my %states = ('Tao.Sign' => 'p', 'Tao.Decrypt' => 'p', 'Tao.Derive' => 'p', 'Tao
 	'Tao.Prove' => 'h', 'Tao.Door' => 'p', 'Tao.GetTaoName' => 'p', 'Tao.ExtendTaoName' => 'p', 'Tao.GetRandomBytes' => 'p',
 	'Tao.Attest' => 'p', 'Tao.Seal' => 'p', 'Tao.Unseal' => 'p', map({ ("Tao.$_" => 'p') } qw(GetSharedSecret
 	InitCounter GetCounter RollbackProtectedSeal RollbackProtectedUnseal)), map { ("Host.$_" => 'n') } qw(Run NewKey
-	ImportKey RotateKey DeleteKey Keys Key Cert Status Ps Doctor Trust Policy AddFact RemoveFact Epoch Counters Log Shutdown));
+	ImportKey RotateKey DeleteKey Keys Key Cert ImportCert RemoveCert RequestCert Status Ps Doctor Trust Policy AddFact RemoveFact Epoch Counters Log Shutdown));
 my %into = (n => ['connect'], d => ['door'], h => [ 'connect', 'hello' ], p => [ 'connect', 'identify' ]);
 my @listed = slurp(srctop() . '/host/ops.c') =~ /^\t\{ "([\w.]+)",/mg;
 is_deeply([ sort keys %states ], [ sort @listed ], 'the operations of the table');
