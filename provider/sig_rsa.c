@@ -129,13 +129,17 @@ static int salt_len(const struct rsa *c, int given)
 static int describe(struct rsa *c, struct opaque_how *how, char mgf1[SIG_DIGEST_NAME_MAX])
 {
 	int padding = 0, salt = 0, good;
+	/* EVP_PKEY_CTX_get_rsa_pss_saltlen() makes 0 of OpenSSL 3.1's default. */
+	OSSL_PARAM salts[] = {
+		OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, &salt), OSSL_PARAM_END
+	};
 
 	if (c->base.md == NULL || sig_digest_word(c->base.md) == NULL)
 		return sig_digest_refused(&c->base);
 	ERR_set_mark();
 	good = EVP_PKEY_CTX_get_rsa_padding(c->inner, &padding) > 0;
 	if (good && padding == RSA_PKCS1_PSS_PADDING) {
-		good = EVP_PKEY_CTX_get_rsa_pss_saltlen(c->inner, &salt) > 0;
+		good = EVP_PKEY_CTX_get_params(c->inner, salts) > 0;
 		mgf1[0] = 0;
 		if (EVP_PKEY_CTX_get_rsa_mgf1_md_name(c->inner, mgf1, SIG_DIGEST_NAME_MAX) > 0 &&
 		    mgf1[0] != 0)
