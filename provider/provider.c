@@ -17,6 +17,7 @@
 
 #include "byname.h"
 #include "config.h"
+#include "group.h"
 #include "tao/pb.h"
 
 #define SOCKET_ENV "TAO_SOCKET"
@@ -42,7 +43,8 @@ static OSSL_FUNC_provider_get_reason_strings_fn prov_get_reasons;
 
 /* Tables begin with as many entries for libcrypto from NEWER_VERSION on: older ones get the rest. */
 #define NEWER_VERSION 0x30500000L
-#define NEWER_KEYMGMTS 3
+#define NEWER_KEYMGMTS 4
+#define NEWER_KEMS 1
 #define NEWER_DECODERS 3
 #define NEWER_ENCODERS (3 * 6)
 
@@ -50,11 +52,19 @@ static const OSSL_ALGORITHM keymgmts[] = {
 	{ MLDSA44_NAMES, PROV_PROPERTIES, prov_mldsa44_keymgmt, "Tao ML-DSA-44 keys" },
 	{ MLDSA65_NAMES, PROV_PROPERTIES, prov_mldsa65_keymgmt, "Tao ML-DSA-65 keys" },
 	{ MLDSA87_NAMES, PROV_PROPERTIES, prov_mldsa87_keymgmt, "Tao ML-DSA-87 keys" },
+	{ "tao_x25519mlkem768", PROV_PROPERTIES, prov_tao_mlkem_keymgmt, "shares of the Tao group" },
+	{ "tao_x25519", PROV_PROPERTIES, prov_tao_x25519_keymgmt, "shares of the Tao group" },
 	{ EC_NAMES, PROV_PROPERTIES, prov_ec_keymgmt, "Tao EC keys" },
 	{ RSA_NAMES, PROV_PROPERTIES, prov_rsa_keymgmt, "Tao RSA keys" },
 	{ RSA_PSS_NAMES, PROV_PROPERTIES, prov_rsa_pss_keymgmt, "Tao RSA-PSS keys" },
 	{ ED25519_NAMES, PROV_PROPERTIES, prov_ed25519_keymgmt, "Tao Ed25519 keys" },
 	{ X25519_NAMES, PROV_PROPERTIES, prov_x25519_keymgmt, "Tao X25519 keys" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM kems[] = {
+	{ "tao_x25519mlkem768", PROV_PROPERTIES, prov_kem, "Tao channels, with ML-KEM-768" },
+	{ "tao_x25519", PROV_PROPERTIES, prov_kem, "Tao channels" },
 	{ NULL, NULL, NULL, NULL }
 };
 
@@ -189,6 +199,16 @@ static const char *const own_reasons[] = {
 	[PROV_RSEED - PROV_REXPORT] =
 		"TAO-RAND seeds OpenSSL's generators and is none itself: in the random section of "
 		"openssl.cnf, write 'seed = TAO-RAND'",
+	[PROV_RSHARE - PROV_REXPORT] =
+		"the peer's key share for a Tao group is malformed: upgrade the older of the two sides",
+	[PROV_RPAIR - PROV_REXPORT] =
+		"the Tao host refuses a Tao group with this peer: no rule lets these two programs talk (see "
+		"'tao connect'), one of them is revoked, or a key share was used before or by another program",
+	[PROV_RSTRANGER - PROV_REXPORT] =
+		"the Tao host does not know who sent a key share for a Tao group: the peer is no program of "
+		"this domain",
+	[PROV_RSTALE - PROV_REXPORT] =
+		"a key share for a Tao group is too old: connect again, and set the clocks of both hosts",
 };
 
 /* The list has no place for TAO_OK: a zero ends it. */
@@ -424,6 +444,7 @@ static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_ca
 		const OSSL_ALGORITHM *algorithms, *newer;
 	} operations[] = {
 		{ OSSL_OP_KEYMGMT, keymgmts + NEWER_KEYMGMTS, keymgmts },
+		{ OSSL_OP_KEM, kems + NEWER_KEMS, kems },
 		{ OSSL_OP_SIGNATURE, signatures, newer_signatures },
 		{ OSSL_OP_ASYM_CIPHER, ciphers, ciphers },
 		{ OSSL_OP_KEYEXCH, exchanges, exchanges },
@@ -450,6 +471,7 @@ static void prov_teardown(void *provctx)
 
 	if (p == NULL)
 		return;
+	group_drop_nonces(p);
 	tao_client_free(p->client);
 	OSSL_LIB_CTX_free(p->libctx);
 	free(p);
@@ -460,6 +482,7 @@ static const OSSL_DISPATCH prov_functions[] = {
 	{ OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))prov_gettable_params },
 	{ OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))prov_get_params },
 	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))prov_query },
+	{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))group_capabilities },
 	{ OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))prov_get_reasons },
 	{ 0, NULL }
 };

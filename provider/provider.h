@@ -59,6 +59,10 @@ enum prov_reason {
 	PROV_RPADDING,      /* a padding, salt or digest that is not for this key */
 	PROV_RUNPAD,        /* a padding that the host does not decrypt */
 	PROV_RSEED,         /* TAO-RAND as a generator */
+	PROV_RSHARE,        /* a peer's key share for a group of ours */
+	PROV_RPAIR,         /* two programs, or a share, that the host refuses */
+	PROV_RSTRANGER,     /* a share of nobody that the host knows */
+	PROV_RSTALE,        /* a share that is too old */
 	PROV_REASON_END
 };
 #define PROV_REASONS (TAO_ERR_COUNT + PROV_REASON_END - PROV_REXPORT) /* with the end mark */
@@ -69,6 +73,7 @@ struct prov {
 	struct tao_client *client;
 	int undumpable;      /* the setting, for a process with a door */
 	atomic_int guarded;  /* the process that it was done in last */
+	_Atomic(struct prov_nonces *) nonces; /* group.c's */
 	enum tao_err setup; /* what is wrong with the settings, and the sentence */
 	char setup_why[TAO_WHY_MAX];
 	struct channel channel; /* for tao_tls.so */
@@ -126,6 +131,9 @@ extern const OSSL_DISPATCH prov_x25519_keymgmt[];
 extern const OSSL_DISPATCH prov_mldsa44_keymgmt[];  /* keymgmt/mldsa.c, and these; from OpenSSL 3.5 on */
 extern const OSSL_DISPATCH prov_mldsa65_keymgmt[];
 extern const OSSL_DISPATCH prov_mldsa87_keymgmt[];
+extern const OSSL_DISPATCH prov_tao_x25519_keymgmt[]; /* keymgmt/tao_x25519.c */
+extern const OSSL_DISPATCH prov_tao_mlkem_keymgmt[];
+extern const OSSL_DISPATCH prov_kem[];              /* kem.c */
 extern const OSSL_DISPATCH prov_ecdsa[];            /* sig_ecdsa.c */
 extern const OSSL_DISPATCH prov_rsa_sig[];          /* sig_rsa.c */
 extern const OSSL_DISPATCH prov_ed25519_sig[];      /* sig_eddsa.c */

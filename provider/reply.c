@@ -174,3 +174,47 @@ enum tao_err reply_list(struct reply *r, const struct tao_buf *body)
 	r->list = m;
 	return TAO_OK;
 }
+
+enum tao_err reply_nonces(const struct tao_buf *body, struct reply_nonces *out)
+{
+	struct reply r;
+	enum tao_err e = unpack(&r, &tao__group_nonces_response__descriptor, body, "nonces");
+	const Tao__GroupNoncesResponse *m = (const Tao__GroupNoncesResponse *)r.m;
+
+	if (e == TAO_OK && (m->id.len != REPLY_NONCE_LEN || m->nonces.len == 0 ||
+	                    m->nonces.len % REPLY_NONCE_LEN != 0 ||
+	                    m->nonces.len > sizeof out->nonce))
+		e = malformed("nonces");
+	if (e == TAO_OK) {
+		out->epoch = m->epoch;
+		out->seconds = m->seconds;
+		out->n = m->nonces.len / REPLY_NONCE_LEN;
+		memcpy(out->id, m->id.data, sizeof out->id);
+		memcpy(out->nonce, m->nonces.data, m->nonces.len);
+	}
+	reply_free(&r);
+	return e;
+}
+
+enum tao_err reply_group(const struct tao_buf *body, uint8_t *share, size_t share_n,
+                         uint8_t salt[REPLY_SALT_LEN], struct tao_buf *peer)
+{
+	struct reply r;
+	enum tao_err e = unpack(&r, &tao__group_response__descriptor, body, "a group's salt");
+	const Tao__GroupResponse *m = (const Tao__GroupResponse *)r.m;
+
+	if (e == TAO_OK && (m->salt.len != REPLY_SALT_LEN || m->peer.len == 0 ||
+	                    m->peer.len > REPLY_PEER_MAX))
+		e = malformed("a group's salt");
+	if (e == TAO_OK && share_n > 0 && (!m->has_server_share || m->server_share.len != share_n))
+		e = malformed("a group's share");
+	if (e == TAO_OK) {
+		memcpy(salt, m->salt.data, REPLY_SALT_LEN);
+		tao_buf_put(peer, m->peer.data, m->peer.len);
+		if (share_n > 0)
+			memcpy(share, m->server_share.data, share_n);
+		e = tao_buf_err(peer);
+	}
+	reply_free(&r);
+	return e;
+}

@@ -20,6 +20,10 @@
 #define REPLY_CHAIN_MAX 16         /* certificates in a chain */
 #define REPLY_CERT_MAX (64u << 10) /* bytes of one certificate */
 #define REPLY_KEYS_MAX 65536       /* keys in a list */
+#define REPLY_NONCE_LEN 16         /* bytes of a nonce, and of a program's id, in a group */
+#define REPLY_NONCES_MAX 16        /* nonces of one answer */
+#define REPLY_SALT_LEN 32          /* bytes of a group's salt */
+#define REPLY_PEER_MAX (16u << 10) /* bytes of a peer's principal */
 #define REPLY_MEMORY (16u << 20)   /* bytes that an unpacked answer may take */
 
 struct reply {
@@ -58,5 +62,19 @@ enum tao_err reply_key(struct reply *r, const struct tao_buf *body, int need);
 enum tao_err reply_list(struct reply *r, const struct tao_buf *body);
 
 void reply_free(struct reply *r);
+
+/* GroupNoncesResponse: 1 to REPLY_NONCES_MAX of them. */
+struct reply_nonces {
+	uint32_t epoch, seconds;
+	size_t n;
+	uint8_t id[REPLY_NONCE_LEN];
+	uint8_t nonce[REPLY_NONCES_MAX][REPLY_NONCE_LEN];
+};
+enum tao_err reply_nonces(const struct tao_buf *body, struct reply_nonces *out);
+
+/* GroupResponse: salt and principal (appended), and, if share_n is not 0, a share of exactly that
+ * many bytes. salt is the caller's to wipe. */
+enum tao_err reply_group(const struct tao_buf *body, uint8_t *share, size_t share_n,
+                         uint8_t salt[REPLY_SALT_LEN], struct tao_buf *peer);
 
 #endif

@@ -1,6 +1,7 @@
 # Project Wycheproof: every case of every file that we have. Verification,
-# derivation, MACs and AEAD go through libtao where it has the operation, key
-# agreement, PSS and OAEP through libcrypto's calls (test/tool/wycheproof.c).
+# derivation, MACs and AEAD go through libtao where it has the operation, X25519
+# through the code of the group tao_x25519, ECDH, PSS and OAEP through libcrypto's calls
+# (test/tool/wycheproof.c).
 # How many cases a file has of which result is asserted as well, so that a
 # changed file does not pass unseen.
 use strict;

@@ -15,10 +15,10 @@
  *   seal KEY IV AAD MESSAGE                   AES-GCM; ciphertext and tag
  *   open KEY IV AAD CIPHERTEXT+TAG            the message
  *   ecdh PRIVATE POINT                        P-256; the shared secret
- *   x25519 PRIVATE PUBLIC
+ *   x25519 PRIVATE PUBLIC                     as the group tao_x25519 has it
  *
  * What libtao has is asked from libtao: verify, hkdf, hmac, and seal and open
- * with 256-bit keys and 96-bit nonces. The rest is libcrypto's own.
+ * with 256-bit keys and 96-bit nonces; x25519 from the provider. The rest is libcrypto's own.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,6 +37,7 @@
 #include "tao/gcm.h"
 #include "tao/key.h"
 #include "tao/keytype.h"
+#include "../../provider/mix.c"
 
 #define FIELDS_MAX 5
 #define TAG_LEN 16
@@ -269,11 +270,19 @@ static enum tao_err op_ecdh(struct args *a, struct tao_buf *out)
 
 static enum tao_err op_x25519(struct args *a, struct tao_buf *out)
 {
-	return agree(EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, a->bytes[0].p,
-	                                          a->bytes[0].n),
-	             EVP_PKEY_new_raw_public_key(EVP_PKEY_X25519, NULL, a->bytes[1].p,
-	                                         a->bytes[1].n),
-	             out);
+	EVP_PKEY *own = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, a->bytes[0].p,
+	                                             a->bytes[0].n);
+	uint8_t shared[MIX_X25519];
+	enum tao_err e;
+
+	if (own == NULL || a->bytes[1].n != MIX_X25519)
+		e = tao_fail(TAO_EFORMAT, "no X25519 keys");
+	else
+		e = mix_x25519(NULL, own, a->bytes[1].p, shared);
+	if (e == TAO_OK)
+		tao_buf_put(out, shared, sizeof shared);
+	EVP_PKEY_free(own);
+	return e;
 }
 
 /* fields: b bytes, w a word */
