@@ -37,11 +37,6 @@
 #define GROUP_SHARE_MAX (GROUP_PUBLIC_MAX + GROUP_TAIL)
 #define GROUP_BATCH REPLY_NONCES_MAX /* nonces asked for at once */
 
-/* Key parameters that tell who the peer is, once it is known: for a server the key of
- * SSL_get_peer_tmp_key(), for a client that of SSL_get_tmp_key(). */
-#define GROUP_PARAM_NAME "tao-name"      /* UTF-8: the principal as text */
-#define GROUP_PARAM_PRINCIPAL "tao-principal" /* octets: the principal, binary */
-
 struct group {
 	const char *name; /* of the group, its key management and its KEM */
 	unsigned id;      /* TLS code point */

@@ -47,6 +47,14 @@
 #define PROV_TIMEOUT_MIN 1       /* milliseconds */
 #define PROV_TIMEOUT_MAX 3600000
 
+/*
+ * Parameters of a Tao group's temporary key (provider/group.h), which tell who the peer is: for a
+ * server the key of SSL_get_peer_tmp_key(), for a client that of SSL_get_tmp_key(). Not there
+ * before the secret was made.
+ */
+#define GROUP_PARAM_NAME "tao-name"           /* UTF-8: the principal as text */
+#define GROUP_PARAM_PRINCIPAL "tao-principal" /* octets: the principal, binary */
+
 /* Reasons of the provider's own; those of enum tao_err come before. */
 enum prov_reason {
 	PROV_REXPORT = 100, /* the private half was asked for */
