@@ -29,11 +29,11 @@ ok_run(tao(qw(key new web --for), $nginx), 'a key for nginx');
 my $csr = "$dir/web.csr";
 ok_run(tao(qw(cert request web --dns www.example.test --dns example.test --out), $csr), 'tao cert request');
 my $text = ok_run([ $openssl, qw(req -noout -verify -text -in), $csr ], 'the request is signed by its key')->{out};
-like($text, qr/Subject: CN = www\.example\.test\n/, 'its subject is the first name');
+like($text, qr/Subject: CN ?= ?www\.example\.test\n/, 'its subject is the first name');
 like($text, qr/DNS:www\.example\.test, DNS:example\.test\n/, 'and its names are there');
 is(run($openssl, qw(req -noout -pubkey -in), $csr)->{out}, run(@{ tao(qw(key show web --pubkey)) })->{out}, 'the key is the sealed one');
 like(ok_run([ $openssl, qw(req -noout -subject -in), spew("$dir/x", ok_run(tao(qw(cert request web --subject), '/C=DE/O=A\\/B/CN=x'),
-	'with a subject, to standard output')->{out}) ], 'reads')->{out}, qr{C = DE, O = A/B, CN = x}, 'which is as it was given');
+	'with a subject, to standard output')->{out}) ], 'reads')->{out}, qr{C ?= ?DE, O ?= ?A/B, CN ?= ?x}, 'which is as it was given');
 fails_with(tao(qw(cert request web)), qr/--dns/, 'a request for nothing');
 fails_with(tao(qw(cert request web --dns), 'a b'), qr/not a DNS name/, 'a name that is none');
 fails_with(tao(qw(cert request web --subject), 'CN=x'), qr{/C=DE/O=Example}, 'a subject in another form');
@@ -64,7 +64,9 @@ fails_with(tao(qw(cert import web), "$dir/leaf1.pem", $under_other->{cert}), qr/
 fails_with(tao(qw(cert import web), "$dir/leaf1.pem", $root->{cert}), qr/CN=Root,O=Public is not of this key's chain/, 'a gap in the chain');
 my $twin = ca_new("$dir/twin", 'Intermediate')->under($root); # the same name, another key
 ok_run([ $openssl, qw(x509 -req -days 5 -in), $csr, '-CA', $twin->{cert}, '-CAkey', $twin->{key}, '-set_serial', 7, '-out', "$dir/twinleaf.pem" ], 'signed by a CA of that name');
-fails_with(tao(qw(cert import web), "$dir/twinleaf.pem", $middle->{cert}), qr/was not signed by/, 'and given with the other');
+# From OpenSSL 3.2 on, `openssl x509` writes whose key it was.
+fails_with(tao(qw(cert import web), "$dir/twinleaf.pem", $middle->{cert}), qr/was not signed by|is not of this key's chain/,
+	'and given with the other');
 $middle->sign($csr, "$dir/late.pem", qw(-startdate 20200101000000Z -enddate 20200201000000Z));
 fails_with(tao(qw(cert import web), "$dir/late.pem", $middle->{cert}), qr/has expired/, 'an expired one');
 $middle->sign($csr, "$dir/early.pem", qw(-startdate 20900101000000Z -enddate 20900201000000Z));

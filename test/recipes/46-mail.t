@@ -85,6 +85,7 @@ smtpd_tls_security_level = encrypt
 smtpd_tls_cert_file = $cert
 smtpd_tls_key_file = $key
 smtpd_tls_session_cache_database =
+smtpd_forbid_unauth_pipelining = no
 import_environment = MAIL_CONFIG MAIL_LOGTAG TZ LANG=C POSTLOG_SERVICE POSTLOG_HOSTNAME OPENSSL_CONF
 export_environment = TZ MAIL_CONFIG LANG OPENSSL_CONF
 CF
@@ -116,23 +117,15 @@ postfix('sealed', files('root', 'smtp'), "$state/policy.pem", $host->cmd(qw(run 
 
 # --- Dovecot
 
-sub dovecot_conf {
-	my ($at, $cert, $key, $port) = @_;
-	mkdir $_ for $at, map { "$at/$_" } qw(run state mail);
-	chown scalar getpwnam('nobody'), -1, "$at/mail";
-	return spew("$at/conf", <<CONF);
-base_dir = $at/run
-state_dir = $at/state
-log_path = $at/log
-protocols = imap
-listen = 127.0.0.1
-ssl = required
+# What version 2.4 says in other words than the ones before.
+sub dovecot_version_conf {
+	my ($at, $cert, $key) = @_;
+	my ($version) = run(qw(/usr/sbin/dovecot --version))->{out} =~ /^(\d+\.\d+)/;
+	return <<CONF if $version < 2.4;
 ssl_cert = <$cert
 ssl_key = <$key
-ssl_min_protocol = TLSv1.2
 import_environment = TZ NOTIFY_SOCKET LISTEN_PID LISTEN_FDS OPENSSL_CONF TAO_DOOR
 mail_location = maildir:$at/mail
-first_valid_uid = 1
 passdb {
   driver = static
   args = password=secret
@@ -141,8 +134,48 @@ userdb {
   driver = static
   args = uid=nobody gid=nogroup home=$at/mail
 }
+CONF
+	return <<CONF;
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+ssl_server_cert_file = $cert
+ssl_server_key_file = $key
+import_environment {
+  OPENSSL_CONF = %{env:OPENSSL_CONF}
+  TAO_DOOR = %{env:TAO_DOOR}
+}
+mail_driver = maildir
+mail_path = $at/mail
+passdb static {
+  password = secret
+}
+userdb static {
+  fields {
+    uid = nobody
+    gid = nogroup
+    home = $at/mail
+  }
+}
+CONF
+}
+
+sub dovecot_conf {
+	my ($at, $cert, $key, $port) = @_;
+	mkdir $_ for $at, map { "$at/$_" } qw(run state mail);
+	chown scalar getpwnam('nobody'), -1, "$at/mail";
+	my $conf = dovecot_version_conf($at, $cert, $key);
+	my $count = $conf =~ /^dovecot_config/ ? 'restart_request_count = unlimited' : 'service_count = 0';
+	return spew("$at/conf", $conf . <<CONF);
+base_dir = $at/run
+state_dir = $at/state
+log_path = $at/log
+protocols = imap
+listen = 127.0.0.1
+ssl = required
+ssl_min_protocol = TLSv1.2
+first_valid_uid = 1
 service imap-login {
-  service_count = 0
+  $count
   inet_listener imap {
     port = 0
   }

@@ -21,8 +21,8 @@ spew($conf, slurp($conf) =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 1/mr);
 
 sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{err}" }
 
-quietly($openssl, qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=control -addext keyUsage=critical,keyCertSign),
-	'-keyout', "$dir/ca.key", '-out', "$dir/ca.pem");
+quietly($openssl, qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=control),
+	'-addext', 'keyUsage=critical,keyCertSign', '-keyout', "$dir/ca.key", '-out', "$dir/ca.pem");
 for my $name (qw(server client)) {
 	quietly($openssl, qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj), "/CN=$name",
 		qw(-addext subjectAltName=DNS:localhost -addext basicConstraints=CA:FALSE), '-CA', "$dir/ca.pem", '-CAkey', "$dir/ca.key",
