@@ -33,6 +33,11 @@ use TaoTest;
 
 our @EXPORT = qw(applications);
 
+# Where each release of Debian has them.
+sub newest { my ($name, $else) = @_; return ((reverse sort glob $name), $else)[0] }
+my $postgres_bin = newest('/usr/lib/postgresql/*/bin', '/usr/lib/postgresql/15/bin');
+my $php = newest('/usr/bin/php[78].[0-9]', '/usr/bin/php8.2');
+
 my %dotted = ('1_3' => '1.3', '1_2' => '1.2');
 
 sub conf {
@@ -175,11 +180,11 @@ CONF
 		},
 	},
 	{
-		name => 'postgres', package => 'postgresql-15', program => '/usr/lib/postgresql/15/bin/postgres',
+		name => 'postgres', package => 'postgresql', program => "$postgres_bin/postgres",
 		account => 'postgres', private => 1, no_asan => 1, reload => 'HUP', starttls => 'postgres',
 		server => sub {
 			my ($s) = @_;
-			my $bin = '/usr/lib/postgresql/15/bin';
+			my $bin = $postgres_bin;
 			my $data = "$s->{dir}/data";
 			my $r = run(@{ $s->{as} }, "$bin/initdb", qw(-A trust -U postgres --no-sync -D), $data);
 			die "initdb: $r->{err}" if $r->{status} != 0;
@@ -201,10 +206,10 @@ CONF
 		say => pack('N N Z* Z* Z* Z* x', 41, 196608, 'user', 'postgres', 'database', 'postgres'),
 		hear => qr/server_version/,
 		client => {
-			program => '/usr/lib/postgresql/15/bin/psql', account => 'postgres', private => 1, run => sub {
+			program => "$postgres_bin/psql", account => 'postgres', private => 1, run => sub {
 				my ($s) = @_;
 				my $max = 'TLSv' . $dotted{ $s->{version} };
-				return ('/usr/lib/postgresql/15/bin/psql', '-At', '-c',
+				return ("$postgres_bin/psql", '-At', '-c',
 				    'select version, client_dn from pg_stat_ssl where pid = pg_backend_pid()',
 				    "host=localhost hostaddr=127.0.0.1 port=$s->{port} user=postgres sslmode=verify-full " .
 				    "sslrootcert=$s->{ca} sslcert=$s->{cert} sslkey=$s->{key} ssl_max_protocol_version=$max");
@@ -325,9 +330,9 @@ CONF
 		},
 	},
 	{
-		name => 'php', package => 'php-cli', no_asan => 1, program => '/usr/bin/php8.2', heavy => 'a package of its own',
+		name => 'php', package => 'php-cli', no_asan => 1, program => $php, heavy => 'a package of its own',
 		client => {
-			to => 'rev', args => interpreted('client.php'), run => script('/usr/bin/php8.2', 'client.php', $php_client),
+			to => 'rev', args => interpreted('client.php'), run => script($php, 'client.php', $php_client),
 		},
 	},
 	{
