@@ -17,14 +17,18 @@ struct door {
 static void door_destroy(struct host *h, struct source *s)
 {
 	struct door *d = (struct door *)s;
+	struct instance *i = d->inst;
 
 	conn_drain(s->fd);
 	close(s->fd);
-	if (atomic_fetch_sub(&d->inst->door_open, 1) == 1 && atomic_load(&d->inst->ended) &&
-	    atomic_load(&d->inst->watched) == 0)
-		recall_watch(h, d->inst);
-	registry_settle(h->registry, d->inst);
-	instance_unref(d->inst);
+	/* With its connections gone too, another thread would find that it is over. */
+	atomic_fetch_add(&i->watched, 1);
+	if (atomic_fetch_sub(&i->door_open, 1) == 1 && atomic_load(&i->ended) &&
+	    !atomic_load(&i->by_member))
+		recall_watch(h, i);
+	atomic_fetch_sub(&i->watched, 1);
+	registry_settle(h->registry, i);
+	instance_unref(i);
 	free(d);
 }
 
@@ -132,7 +136,9 @@ static void watch_ready(struct host *h, struct source *s, uint32_t events)
 	struct instance *i = ((struct door *)s)->inst;
 
 	(void)events;
+	/* First this, then that: at the same time the last door may close, whose thread looks at both. */
 	atomic_store(&i->ended, 1);
+	atomic_store(&i->by_member, 0);
 	if (!atomic_load(&i->door_open))
 		recall_watch(h, i);
 	loop_remove(h, s);
