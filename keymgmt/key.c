@@ -43,6 +43,7 @@ void opaque_free(struct opaque *k)
 
 	if (k == NULL || atomic_fetch_sub(&k->refs, 1) > 1)
 		return;
+	prov_outlive_cleanup(k->prov);
 	id = atomic_load(&k->id);
 	while (id != NULL) {
 		struct opaque_id *older = id->older;

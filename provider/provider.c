@@ -282,6 +282,12 @@ enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *r
 	return e;
 }
 
+void prov_outlive_cleanup(struct prov *p)
+{
+	if (p->core_up_ref != NULL && !OPENSSL_init_crypto(0, NULL))
+		p->core_up_ref(p->handle, 0);
+}
+
 void prov_keep_door(struct prov *p)
 {
 	if (p->setup != TAO_OK)
@@ -502,6 +508,9 @@ static void take_core(struct prov *p, const OSSL_DISPATCH *in)
 			break;
 		case OSSL_FUNC_CORE_VSET_ERROR:
 			p->core_vset_error = OSSL_FUNC_core_vset_error(in);
+			break;
+		case OSSL_FUNC_PROVIDER_UP_REF:
+			p->core_up_ref = OSSL_FUNC_provider_up_ref(in);
 			break;
 		case OSSL_FUNC_BIO_READ_EX:
 			p->bio_read = OSSL_FUNC_BIO_read_ex(in);

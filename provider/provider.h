@@ -90,6 +90,7 @@ struct prov {
 	OSSL_FUNC_core_new_error_fn *core_new_error;
 	OSSL_FUNC_core_set_error_debug_fn *core_set_error_debug;
 	OSSL_FUNC_core_vset_error_fn *core_vset_error;
+	OSSL_FUNC_provider_up_ref_fn *core_up_ref;
 	OSSL_FUNC_BIO_read_ex_fn *bio_read;
 	OSSL_FUNC_BIO_gets_fn *bio_gets;
 	OSSL_FUNC_BIO_write_ex_fn *bio_write;
@@ -115,6 +116,11 @@ enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *r
                        struct tao_buf *reply);
 
 void prov_channel_init(struct prov *p); /* channel.c */
+
+/* Before an object is freed that may hold the last reference to the provider. After
+ * OPENSSL_cleanup() (destructors, functions of atexit) libcrypto would go on to forget the
+ * provider's reasons, and crash: then it is kept, until the process is gone. */
+void prov_outlive_cleanup(struct prov *p);
 
 /* A key was loaded: the process should have a door by the time it uses it, see
  * tao_client_keep_door(). */
