@@ -4,7 +4,8 @@
  *   sign_loop [-s SECONDS | -n COUNT] [-j THREADS] KEY
  *
  * KEY is what OSSL_STORE loads: a PEM file or a URI. Each signature is one
- * EVP_DigestSign with SHA-256 over 32 bytes, in an EVP_MD_CTX of its own. Some
+ * EVP_DigestSign over 32 bytes, with SHA-256 unless the key is for Ed25519, in an
+ * EVP_MD_CTX of its own. Some
  * are made and verified before the clock starts; each thread then works for
  * that time (1 second), or makes that many. Prints the signatures per second
  * of all threads. Exits with 1, the error queue on standard error, if anything
@@ -62,13 +63,18 @@ static EVP_PKEY *load(const char *uri)
 	return key;
 }
 
+static const char *digest(EVP_PKEY *key)
+{
+	return EVP_PKEY_is_a(key, "ED25519") ? NULL : "SHA256";
+}
+
 static int sign(EVP_PKEY *key, const uint8_t message[MESSAGE], uint8_t *sig, size_t *n)
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	int good;
 
 	*n = SIGNATURE_MAX;
-	good = ctx != NULL && EVP_DigestSignInit_ex(ctx, NULL, "SHA256", NULL, NULL, key, NULL) == 1 &&
+	good = ctx != NULL && EVP_DigestSignInit_ex(ctx, NULL, digest(key), NULL, NULL, key, NULL) == 1 &&
 	       EVP_DigestSign(ctx, sig, n, message, MESSAGE) == 1;
 	EVP_MD_CTX_free(ctx);
 	return good;
@@ -78,7 +84,7 @@ static int verify(EVP_PKEY *key, const uint8_t message[MESSAGE], const uint8_t *
 {
 	EVP_MD_CTX *ctx = EVP_MD_CTX_new();
 	int good = ctx != NULL &&
-	           EVP_DigestVerifyInit_ex(ctx, NULL, "SHA256", NULL, NULL, key, NULL) == 1 &&
+	           EVP_DigestVerifyInit_ex(ctx, NULL, digest(key), NULL, NULL, key, NULL) == 1 &&
 	           EVP_DigestVerify(ctx, sig, n, message, MESSAGE) == 1;
 
 	EVP_MD_CTX_free(ctx);

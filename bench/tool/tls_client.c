@@ -1,10 +1,11 @@
 /*
  * tls_client: does full TLS 1.3 handshakes with a server of this machine.
  *
- *   tls_client [-s SECONDS] [-j THREADS] PORT
+ *   tls_client [-a] [-s SECONDS] [-j THREADS] PORT
  *
  * Each thread connects to 127.0.0.1, does the handshake, reads the server's
  * first byte, closes, and begins again, until that time (1 second) is over.
+ * With -a it asks for a page before that: some servers wait to be asked.
  * It verifies the handshake's own signature, not the certificate's chain.
  * Prints the handshakes per second of all threads. Exits with 1, the error
  * queue on standard error, if a handshake failed or was a resumption.
@@ -28,6 +29,7 @@ struct job {
 	SSL_CTX *ctx;
 	struct sockaddr_in to;
 	double seconds;
+	int ask;
 	long done;
 	double start, end;
 	int good;
@@ -59,14 +61,21 @@ static int connect_to(const struct sockaddr_in *to)
 	return -1;
 }
 
+static int first_byte(SSL *ssl, int ask)
+{
+	static const char request[] = "GET / HTTP/1.0\r\n\r\n";
+	char byte;
+
+	return (!ask || SSL_write(ssl, request, sizeof request - 1) > 0) && SSL_read(ssl, &byte, 1) == 1;
+}
+
 static int handshake(const struct job *j)
 {
 	int fd = connect_to(&j->to);
 	SSL *ssl = fd >= 0 ? SSL_new(j->ctx) : NULL;
-	char byte;
 	int good = ssl != NULL && SSL_set_fd(ssl, fd) &&
 	           SSL_set_tlsext_host_name(ssl, "localhost") && SSL_connect(ssl) == 1 &&
-	           SSL_read(ssl, &byte, 1) == 1 && !SSL_session_reused(ssl);
+	           first_byte(ssl, j->ask) && !SSL_session_reused(ssl);
 
 	SSL_free(ssl);
 	if (fd >= 0)
@@ -128,7 +137,7 @@ static int run(const struct job *like, long threads)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: tls_client [-s SECONDS] [-j THREADS] PORT\n");
+	fprintf(stderr, "usage: tls_client [-a] [-s SECONDS] [-j THREADS] PORT\n");
 	return 2;
 }
 
@@ -138,8 +147,10 @@ int main(int argc, char **argv)
 	long threads = 1;
 	int c, good;
 
-	while ((c = getopt(argc, argv, "s:j:")) != -1) {
-		if (c == 's')
+	while ((c = getopt(argc, argv, "as:j:")) != -1) {
+		if (c == 'a')
+			job.ask = 1;
+		else if (c == 's')
 			job.seconds = strtod(optarg, NULL);
 		else if (c == 'j')
 			threads = strtol(optarg, NULL, 10);
