@@ -18,9 +18,17 @@ package TaoApps;
 #   gap        it reloads, but nobody listens for a moment
 #   private    the key's file has to be its user's alone
 #   stays      why a running server does not show a renewed certificate
-#   client     {program, run, hear, seen, account, args, private}: the same as a client, of the server above or, where there is no
-#              `server` or `to` is 'rev' or 'www', of s_server. run: sub, returns its command line or calls it;
-#              `seen`: what then stands in the server's log
+#   bundle     its key's file has the certificate before the key
+#   client     the same as a client, of the server above or, with `to`, of s_server, which reverses lines ('rev'), answers
+#              with a page about the connection ('www') or prints what it gets ('print'):
+#                program, account, args, private, bundle  as above
+#                run        sub: its command line; it does not end while its standard input is open
+#                relay      it forwards what comes to port2
+#                say, hear  what is written to it, and a sub that returns what then comes back ('print': arrives)
+#                seen       a sub: what then stands in the server's log
+#                linger     [SUB, LOG], where it does end: another command line, and what the server's log has when it waits
+#                goes_on    it connects anew whenever something is said, and so shows renewed certificates
+#                stays      or why not
 #
 # A sub gets a hash: dir (scratch), port, port2 (another free one), version ('1_3' or '1_2'), cert,
 # key (files), ca (whom clients trust), clients (whom servers trust), user ('' unless root).
@@ -43,6 +51,33 @@ my %dotted = ('1_3' => '1.3', '1_2' => '1.2');
 sub conf {
 	my ($s, $name, $text) = @_;
 	return spew("$s->{dir}/$name", $text =~ s/^\t+//mgr);
+}
+
+sub nginx_conf {
+	my ($s, $server) = @_;
+	my $user = $s->{user} ? 'user www-data;' : '';
+	my $temp = join ' ', map { "${_}_temp_path $s->{dir}/$_;" } qw(client_body proxy fastcgi uwsgi scgi);
+	return conf($s, 'nginx.conf', <<"CONF");
+	daemon off; $user worker_processes 2; pid $s->{dir}/pid; error_log $s->{dir}/error.log info;
+	events { worker_connections 64; }
+	http { access_log off; $temp server { $server } }
+CONF
+}
+
+sub haproxy_conf {
+	my ($s) = @_;
+	my $user = $s->{user} ? "user haproxy\n    group haproxy" : '';
+	return <<"CONF";
+global
+    stats socket $s->{dir}/sock mode 600 level admin expose-fd listeners
+    hard-stop-after 30s
+    $user
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 30s
+    timeout server 30s
+CONF
 }
 
 # The scripts of interpreters: an echo server that wants client certificates, and its client.
@@ -72,22 +107,68 @@ port, cert, key, ca, version = sys.argv[1:]
 context = ssl.create_default_context(cafile=ca)
 context.load_cert_chain(cert, key)
 context.maximum_version = ssl.TLSVersion["TLSv" + version]
-with context.wrap_socket(socket.create_connection(("127.0.0.1", int(port))), server_hostname="localhost") as c:
-    c.sendall(b"hello\n")
-    print(c.version(), c.recv(1000))
+for line in sys.stdin:
+    with context.wrap_socket(socket.create_connection(("127.0.0.1", int(port))), server_hostname="localhost") as c:
+        c.sendall(line.encode() + b"\r\n")
+        while data := c.recv(100000):
+            sys.stdout.write(data.decode())
+    print("done", flush=True)
 PY
+
+my $php_server = <<'PHP';
+<?php
+[, $port, $cert, $key, $ca] = $argv;
+$ssl = ["local_cert" => $cert, "local_pk" => $key, "cafile" => $ca, "verify_peer" => true,
+    "verify_peer_name" => false, "capture_peer_cert" => true];
+$listener = stream_socket_server("tls://127.0.0.1:$port", $code, $text, STREAM_SERVER_BIND | STREAM_SERVER_LISTEN,
+    stream_context_create(["ssl" => $ssl]));
+while (true) {
+    $c = @stream_socket_accept($listener, 3600);
+    if ($c && ($line = fgets($c)) !== false) fwrite($c, strtoupper($line));
+    if ($c) fclose($c);
+}
+PHP
 
 my $php_client = <<'PHP';
 <?php
-[, $port, $cert, $key, $ca, $version] = $argv;
+[, $port, $cert, $key, $ca] = $argv;
 $ssl = ["local_cert" => $cert, "local_pk" => $key, "cafile" => $ca, "verify_peer" => true,
     "peer_name" => "localhost"];
-$c = stream_socket_client("tls://127.0.0.1:$port", $code, $text, 20, STREAM_CLIENT_CONNECT,
-    stream_context_create(["ssl" => $ssl]));
-if (!$c) { fwrite(STDERR, "$text\n"); exit(1); }
-fwrite($c, "hello\n");
-echo fgets($c);
+while ($line = fgets(STDIN)) {
+    $c = stream_socket_client("tls://127.0.0.1:$port", $code, $text, 20, STREAM_CLIENT_CONNECT,
+        stream_context_create(["ssl" => $ssl]));
+    if (!$c) { fwrite(STDERR, "$text\n"); exit(1); }
+    fwrite($c, $line);
+    echo fgets($c);
+}
 PHP
+
+my $node_server = <<'JS';
+const tls = require("tls"), fs = require("fs");
+const [port, cert, key, ca] = process.argv.slice(2);
+const server = tls.createServer({ cert: fs.readFileSync(cert), key: fs.readFileSync(key), ca: fs.readFileSync(ca),
+    requestCert: true, rejectUnauthorized: true }, (c) => {
+    console.log("from", c.getPeerCertificate().subject.CN, c.getProtocol());
+    c.on("data", (data) => c.write(data.toString().toUpperCase()));
+    c.on("error", (e) => console.log(e.message));
+});
+server.on("tlsClientError", (e) => console.log(e.message));
+server.listen(Number(port), "127.0.0.1");
+JS
+
+my $node_client = <<'JS';
+const tls = require("tls"), fs = require("fs");
+const [port, cert, key, ca, version] = process.argv.slice(2);
+const context = tls.createSecureContext({ cert: fs.readFileSync(cert), key: fs.readFileSync(key), ca: fs.readFileSync(ca),
+    maxVersion: "TLSv" + version.replace("_", ".") });
+require("readline").createInterface({ input: process.stdin }).on("line", (line) => {
+    const c = tls.connect({ port: Number(port), host: "127.0.0.1", servername: "localhost", secureContext: context },
+        () => c.write(line + "\r\n\r\n"));
+    c.on("data", (data) => process.stdout.write(data));
+    c.on("error", (e) => console.log(e.message));
+    c.on("close", () => console.log("done"));
+});
+JS
 
 # A sub that runs a script with the arguments of `args`.
 sub script {
@@ -108,7 +189,75 @@ sub interpreted {
 	};
 }
 
+# Who speaks with s_server -www.
+my @page = (say => "GET / HTTP/1.0\r\n\r\n", hear => sub { qr/server accepts that finished.*^<\/pre>/ms });
+my @page_done = (say => "GET / HTTP/1.0\n", hear => sub { qr/server accepts that finished.*^done$/ms });
+
+sub curl {
+	my ($s, @more) = @_;
+	return ('/usr/bin/curl', '-sS', '--max-time', 60, '--cacert', $s->{ca}, '--cert', $s->{cert}, '--key', $s->{key},
+	    '--resolve', "localhost:$s->{port}:127.0.0.1", @more, "https://localhost:$s->{port}/");
+}
+
 my @table = (
+	{
+		name => 'nginx', package => 'nginx', program => '/usr/sbin/nginx', reload => 'HUP',
+		server => sub {
+			my ($s) = @_;
+			return ('/usr/sbin/nginx', '-e', "$s->{dir}/error.log", '-c', nginx_conf($s, <<"CONF"));
+			listen 127.0.0.1:$s->{port} ssl;
+			ssl_protocols TLSv1.2 TLSv1.3;
+			ssl_certificate $s->{cert};
+			ssl_certificate_key $s->{key};
+			ssl_client_certificate $s->{clients};
+			ssl_verify_client on;
+			ssl_verify_depth 3;
+			return 200 "hello \$ssl_client_s_dn\n";
+CONF
+		},
+		say => "GET / HTTP/1.0\r\n\r\n", hear => qr/^hello CN=client/m,
+		client => {
+			@page, to => 'www', relay => 1, goes_on => 1, run => sub {
+				my ($s) = @_;
+				return ('/usr/sbin/nginx', '-e', "$s->{dir}/error.log", '-c', nginx_conf($s, <<"CONF"));
+				listen 127.0.0.1:$s->{port2};
+				location / {
+					proxy_pass https://127.0.0.1:$s->{port};
+					proxy_ssl_certificate $s->{cert};
+					proxy_ssl_certificate_key $s->{key};
+					proxy_ssl_trusted_certificate $s->{ca};
+					proxy_ssl_protocols TLSv1.2 TLSv1.3;
+					proxy_ssl_verify on;
+					proxy_ssl_verify_depth 3;
+					proxy_ssl_name localhost;
+					proxy_ssl_session_reuse off;
+				}
+CONF
+			},
+		},
+	},
+	{
+		name => 'haproxy', package => 'haproxy', program => '/usr/sbin/haproxy', bundle => 1, reload => 'USR2',
+		server => sub {
+			my ($s) = @_;
+			return ('/usr/sbin/haproxy', '-W', '-f', conf($s, 'haproxy.conf', haproxy_conf($s) . <<"CONF"));
+			frontend https
+			    bind 127.0.0.1:$s->{port} ssl crt $s->{key} ca-file $s->{clients} verify required ssl-min-ver TLSv1.2
+			    http-request return status 200 content-type text/plain lf-string "hello %[ssl_c_s_dn]\\n"
+CONF
+		},
+		say => "GET / HTTP/1.0\r\n\r\n", hear => qr{^hello /CN=client}m,
+		client => {
+			@page, to => 'www', relay => 1, bundle => 1, goes_on => 1, run => sub {
+				my ($s) = @_;
+				return ('/usr/sbin/haproxy', '-f', conf($s, 'haproxy.conf', haproxy_conf($s) . <<"CONF"));
+				listen plain
+				    bind 127.0.0.1:$s->{port2}
+				    server s1 127.0.0.1:$s->{port} ssl crt $s->{key} ca-file $s->{ca} verify required verifyhost localhost no-ssl-reuse
+CONF
+			},
+		},
+	},
 	{
 		name => 'apache', package => 'apache2', program => '/usr/sbin/apache2', reload => 'USR1',
 		modules => [ map { "/usr/lib/apache2/modules/mod_$_.so" } qw(ssl headers mpm_event) ],
@@ -161,12 +310,12 @@ CONF
 		},
 		say => "hello\n", hear => qr/^hello$/m,
 		client => {
-			to => 'rev', relay => 1, run => sub {
+			@page, to => 'www', relay => 1, goes_on => 1, run => sub {
 				my ($s) = @_;
 				return ('/usr/bin/stunnel4', conf($s, 'stunnel-client.conf', <<"CONF"));
 				foreground = yes
 				pid =
-				[rev]
+				[forward]
 				client = yes
 				accept = 127.0.0.1:$s->{port2}
 				connect = 127.0.0.1:$s->{port}
@@ -209,11 +358,11 @@ CONF
 			program => "$postgres_bin/psql", account => 'postgres', private => 1, run => sub {
 				my ($s) = @_;
 				my $max = 'TLSv' . $dotted{ $s->{version} };
-				return ("$postgres_bin/psql", '-At', '-c',
-				    'select version, client_dn from pg_stat_ssl where pid = pg_backend_pid()',
+				return ("$postgres_bin/psql", '-At',
 				    "host=localhost hostaddr=127.0.0.1 port=$s->{port} user=postgres sslmode=verify-full " .
 				    "sslrootcert=$s->{ca} sslcert=$s->{cert} sslkey=$s->{key} ssl_max_protocol_version=$max");
 			},
+			say => "select version, client_dn from pg_stat_ssl where pid = pg_backend_pid();\n",
 			hear => sub { qr/^TLSv\Q$dotted{$_[0]{version}}\E\|.*$_[0]{subject}/m },
 		},
 	},
@@ -240,6 +389,11 @@ CONF
 				    'tlsv' . $dotted{ $s->{version} });
 			},
 			hear => sub { qr/^hello$/m }, seen => sub { qr/u'.*$_[0]{subject}/ },
+			linger => [ sub {
+				my ($s) = @_;
+				return (qw(/usr/bin/mosquitto_rr -h localhost -V mqttv5 -i waits -t t -e never -m hello -W 60 -p), $s->{port},
+				    '--cafile', $s->{ca}, '--cert', $s->{cert}, '--key', $s->{key});
+			}, qr/ as waits / ],
 		},
 	},
 	{
@@ -247,8 +401,8 @@ CONF
 		server => script('/usr/bin/python3', 'server.py', $python_server),
 		say => "hello\n", hear => qr/^HELLO$/m,
 		client => {
+			@page_done, to => 'www', goes_on => 1,
 			args => interpreted('client.py'), run => script('/usr/bin/python3', 'client.py', $python_client),
-			hear => sub { qr/HELLO/ }, seen => sub { qr/from .*$_[0]{subject}/ },
 		},
 	},
 	{
@@ -260,7 +414,7 @@ CONF
 		},
 		say => "hello\n", hear => qr/^hello$/m,
 		client => {
-			to => 'rev', run => sub {
+			to => 'rev', hear => sub { qr/olleh/ }, run => sub {
 				my ($s) = @_;
 				return ('/usr/bin/socat', '-t10', '-', "OPENSSL:localhost:$s->{port}," .
 				    "cert=$s->{cert},key=$s->{key},cafile=$s->{ca},verify=1");
@@ -270,11 +424,8 @@ CONF
 	{
 		name => 'curl', package => 'curl', no_asan => 1, program => '/usr/bin/curl',
 		client => {
-			to => 'www', run => sub {
-				my ($s) = @_;
-				return ('/usr/bin/curl', '-sS', '--max-time', 20, '--cacert', $s->{ca}, '--cert', $s->{cert},
-				    '--key', $s->{key}, '--resolve', "localhost:$s->{port}:127.0.0.1", "https://localhost:$s->{port}/");
-			},
+			to => 'www', hear => sub { qr/<\/pre>/ }, run => sub { return curl($_[0]) },
+			linger => [ sub { return curl($_[0], '-T', '-') }, qr/(?:^verify return:1.*){4}/ms ], # of the second connection
 		},
 	},
 	{
@@ -324,15 +475,28 @@ CONF
 			program => '/usr/bin/redis-cli', run => sub {
 				my ($s) = @_;
 				return (qw(/usr/bin/redis-cli --tls -h 127.0.0.1 -p), $s->{port}, '--sni', 'localhost',
-				    '--cacert', $s->{ca}, '--cert', $s->{cert}, '--key', $s->{key}, qw(ECHO hello));
+				    '--cacert', $s->{ca}, '--cert', $s->{cert}, '--key', $s->{key});
 			},
-			hear => sub { qr/^hello$/m }, one_version => 1,
+			say => "ECHO hello\n", hear => sub { qr/^hello$/m }, one_version => 1,
 		},
 	},
 	{
 		name => 'php', package => 'php-cli', no_asan => 1, program => $php, heavy => 'a package of its own',
+		args => interpreted('server.php'), server => script($php, 'server.php', $php_server),
+		say => "hello\n", hear => qr/^HELLO$/m,
 		client => {
-			to => 'rev', args => interpreted('client.php'), run => script($php, 'client.php', $php_client),
+			to => 'rev', hear => sub { qr/olleh/ }, args => interpreted('client.php'),
+			run => script($php, 'client.php', $php_client),
+		},
+	},
+	{
+		name => 'node', package => 'nodejs', program => '/usr/bin/node', heavy => 'a package of its own', no_asan => 1,
+		modules => [ glob('/usr/lib/*/libnode.so.*') || '/usr/lib/libnode.so, of Debian\'s package' ],
+		args => interpreted('server.js'), server => script('/usr/bin/node', 'server.js', $node_server),
+		say => "hello\n", hear => qr/^HELLO$/m, stays => 'it sets a certificate callback of its own',
+		client => {
+			@page_done, to => 'www', goes_on => 1, stays => 'it sets a certificate callback of its own',
+			args => interpreted('client.js'), run => script('/usr/bin/node', 'client.js', $node_client),
 		},
 	},
 	{
@@ -364,7 +528,8 @@ CONF
 			my ($s) = @_;
 			conf($s, 'hello.zone', "\@ 60 IN SOA localhost. root 1 1 1 1 1\n\@ 60 IN NS localhost.\n\@ 60 IN TXT hello\n");
 			return ('/usr/sbin/named', '-g', ($s->{user} ? ('-u', 'bind') : ()), '-c', conf($s, 'named.conf', <<"CONF"));
-			tls dot { cert-file "$s->{cert}"; key-file "$s->{key}"; protocols { TLSv1.2; TLSv1.3; }; };
+			tls dot { cert-file "$s->{cert}"; key-file "$s->{key}"; ca-file "$s->{clients}";
+			    protocols { TLSv1.2; TLSv1.3; }; };
 			controls { };
 			options {
 			    directory "$s->{dir}";
@@ -378,6 +543,14 @@ CONF
 		},
 		say => "\0\x1c\0\1\1\0\0\1\0\0\0\0\0\0\5hello\4test\0\0\x10\0\1", hear => qr{\x05hello\x04test\x00.*\x05hello}s,
 		reload => 'HUP',
+		client => {
+			program => '/usr/bin/dig', run => sub {
+				my ($s) = @_;
+				return (qw(/usr/bin/dig +noall +answer +tls @127.0.0.1 -p), $s->{port}, "+tls-ca=$s->{ca}", '+tls-hostname=localhost',
+				    "+tls-certfile=$s->{cert}", "+tls-keyfile=$s->{key}", qw(-f -));
+			},
+			say => "hello.test TXT\n", hear => sub { qr/"hello"/ }, one_version => 1,
+		},
 	},
 	{
 		name => 'rsyslog', package => 'rsyslog-openssl', program => '/usr/sbin/rsyslogd', heavy => 'a package of its own',
@@ -394,6 +567,20 @@ CONF
 		},
 		say => "<13>Nov 23 00:00:00 host test: hello from a client\n", hear => qr/^Verified peername/m, # it has no answers
 		writes => [ 'messages', qr/hello from a client/ ],
+		client => {
+			to => 'print', relay => 1, say => "<13>Nov 23 00:00:00 host test: hello from a client\n", run => sub {
+				my ($s) = @_;
+				return ('/usr/sbin/rsyslogd', '-n', '-i', "$s->{dir}/pid", '-f', conf($s, 'rsyslog.conf', <<"CONF"));
+				global(DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="$s->{ca}"
+				    DefaultNetstreamDriverCertFile="$s->{cert}" DefaultNetstreamDriverKeyFile="$s->{key}")
+				module(load="imtcp")
+				input(type="imtcp" address="127.0.0.1" port="$s->{port2}" StreamDriver.Name="ptcp")
+				*.* action(type="omfwd" protocol="tcp" target="127.0.0.1" port="$s->{port}" StreamDriver="ossl" StreamDriverMode="1"
+				    StreamDriverAuthMode="x509/name" StreamDriverPermittedPeers="localhost")
+CONF
+			},
+			hear => sub { qr/hello from a client/ },
+		},
 	},
 	{
 		name => 'mariadb', package => 'mariadb-server', program => '/usr/sbin/mariadbd', account => 'mysql',

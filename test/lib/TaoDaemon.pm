@@ -11,6 +11,9 @@ package TaoDaemon;
 #   measured(TEXT)      the Measured(...) in it, however it was escaped
 #   running(HOST)       what `tao ps` lists
 #   program_of(HOST, PID|NAME)  Measured(...) in `tao ps` of the program with that label or process
+#   holds_no_key(NAME, HOST, STUB, CERT, PID...)  a test: in the memory of these processes, and of those
+#                 below them that have the same executable, is the path CERT and not the private half of
+#                 the key in STUB (P-256). Not with the sanitizers, whose memory is too large
 #   controls(SUB)       runs it with runtests --all, and says so otherwise
 #   load(PORT, CA)      curl after curl, TLS 1.2 and 1.3 in turn: an object with done (how many
 #                 were served), wait_more(N), finish: the list of failures
@@ -24,6 +27,7 @@ use TaoTest;
 use Test::More ();
 
 our @EXPORT = qw(shown file_key measured running program_of load controls);
+our @EXPORT_OK = qw(holds_no_key);
 
 my $n = 0;
 
@@ -60,6 +64,27 @@ sub program_of {
 		return measured($i->{principal}) if $i->{pid} eq $which || ($i->{label} // '') eq $which;
 	}
 	return undef;
+}
+
+# A process and all below it.
+sub family {
+	my @all = @_;
+	my %parent = map { my ($pid) = /(\d+)/; my $text = eval { slurp("/proc/$pid/status") } // '';
+		$text =~ /^PPid:\s*(\d+)/m ? ($pid => $1) : () } glob '/proc/[0-9]*';
+	for (my $i = 0; $i < @all; $i++) {
+		push @all, grep { $parent{$_} == $all[$i] } sort keys %parent;
+	}
+	return @all;
+}
+
+# The same executable: what stunnel or socat start for a connection is another program.
+sub holds_no_key {
+	my ($name, $host, $stub, $cert, @pids) = @_;
+	return if config('TAO_ASAN');
+	my %exe = map { readlink("/proc/$_/exe") // '' => 1 } @pids;
+	my @all = grep { $exe{ readlink("/proc/$_/exe") // '' } } family(@pids);
+	my $r = run(tool('keyscan'), $host->dir . '/host/root.key', $host->passfile, $stub, $cert, @all, { timeout => 300 });
+	Test::More::is($r->{status}, 0, "$name: no process holds the private key") or Test::More::diag($r->{out}, $r->{err});
 }
 
 # A process of its own, until a file appears.

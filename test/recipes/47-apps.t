@@ -1,10 +1,14 @@
 # Debian's programs with sealed keys, as servers and as clients: the table is test/lib/TaoApps.pm.
-# Each also with a key from a file, as the control. TAO_APPS names some of them.
+# Each also with a key from a file, as the control. With sealed keys, a running server or client shows
+# the renewed certificate and the rotated key, and its memory has no private key. TAO_APPS names some of them.
 use strict;
 use warnings;
+use IO::Handle;
 use IO::Socket::INET;
+use POSIX ();
 use Test::More;
 use TaoApps;
+use TaoDaemon qw(holds_no_key);
 use TaoTest;
 
 need_programs('openssl');
@@ -57,15 +61,16 @@ sub setting {
 		@s{qw(stub cert subject)} = ("$dir/$role.key", "$dir/$role.pem", 'client');
 	}
 	$s{ca} = "$dir/clients.pem";
-	$s{key} = $app->{private} ? "$s{dir}/key.pem" : $s{stub};
+	$s{bundled} = $app->{bundle};
+	$s{key} = $app->{private} || $app->{bundle} ? "$s{dir}/key.pem" : $s{stub};
 	return \%s;
 }
 
-# A key file of its own, for nobody else.
+# A key file of its own, for nobody else, and where it is wanted with the certificate before the key.
 sub install_key {
-	my ($s) = @_;
+	my ($app, $s) = @_;
 	return if $s->{key} eq $s->{stub};
-	spew($s->{key}, slurp($s->{stub}));
+	spew($s->{key}, ($app->{bundle} ? slurp($s->{cert}) : '') . slurp($s->{stub}));
 	chmod 0600, $s->{key};
 	chown $s->{uid}, -1, $s->{key} if $> == 0;
 }
@@ -76,6 +81,12 @@ sub make_key {
 	my @user = ('--user', $s->{uid});
 	ok_run([$host->cmd('key', 'new', $s->{name}, '--for', $app->{program}, @user, @args)], "$s->{name}: a key");
 	ok_run([$host->cmd('trust', $app->{program}, '--serves', 'localhost', @user)], "$s->{name}: serves localhost");
+	quietly(@{ $s->{as} }, $host->cmd('run', '--prepare', $app->{program})) if $app->{bundle};
+}
+
+sub scanned {
+	my ($s, $process) = @_;
+	holds_no_key($s->{name}, $host, $s->{stub}, $s->{bundled} ? $s->{dir} : $s->{cert}, $process->pid);
 }
 
 # The command, in `tao run` or without it.
@@ -99,8 +110,10 @@ sub shown {
 	my $r = run(s_client($app, $s, '1_3'), { stdin => '', timeout => 20 });
 	my ($pem) = $r->{out} =~ /(-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----\n)/s;
 	return '' if !$pem || $r->{out} !~ /Verify return code: 0/;
-	return run($openssl, qw(x509 -noout -ext subjectAltName -serial), { stdin => $pem })->{out};
+	return run($openssl, qw(x509 -noout -ext subjectAltName -serial -pubkey), { stdin => $pem })->{out};
 }
+
+sub public_key { return $_[0] =~ /(-----BEGIN PUBLIC KEY.*?-----END)/s ? $1 : '' }
 
 sub asks {
 	my ($app, $s, $version) = @_;
@@ -133,34 +146,23 @@ sub under_load {
 	return join "\n", $load->log =~ /^bad\n(.*?)(?=^fine|\z)/msg;
 }
 
-# A process and all below it.
-sub family {
-	my @all = @_;
-	my %parent = map { my ($pid) = /(\d+)/; my $text = eval { slurp("/proc/$pid/status") } // '';
-		$text =~ /^PPid:\s*(\d+)/m ? ($pid => $1) : () } glob '/proc/[0-9]*';
-	for (my $i = 0; $i < @all; $i++) {
-		push @all, grep { $parent{$_} == $all[$i] } sort keys %parent;
-	}
-	return @all;
-}
-
-# The same executable: what stunnel or socat start for a connection is another program.
-sub holds_no_key {
-	my ($s, $server) = @_;
-	my $exe = readlink '/proc/' . $server->pid . '/exe';
-	my @pids = grep { (readlink("/proc/$_/exe") // '') eq $exe } family($server->pid);
-	my $r = run(tool('keyscan'), $host->dir . '/host/root.key', $host->passfile, $s->{stub}, $s->{cert}, @pids, { timeout => 300 });
-	is($r->{status}, 0, "$s->{name}: no process holds the private key") or diag($r->{out}, $r->{err});
-}
-
+# What it shows changes, with the names and with a new generation of its key, and no client fails.
 sub renews {
 	my ($app, $s) = @_;
 	my @user = ('--user', $s->{uid});
-	ok_run([$host->cmd('trust', $app->{program}, '--serves', 'renewed.test', @user)], "$s->{name}: another name");
+	my $key = public_key(shown($app, $s));
 	my $last;
-	my $shown = wait_for(sub { $last = shown($app, $s); $last =~ /renewed\.test/ }, $app->{stays} ? 3 : 20);
-	return ok(!$shown, "$s->{name}: does not show the new certificate: $app->{stays}") if $app->{stays};
-	ok($shown, "$s->{name}: shows the new certificate without restart") or diag($last);
+	my $bad = under_load($app, $s, sub {
+		ok_run([$host->cmd('trust', $app->{program}, '--serves', 'renewed.test', @user)], "$s->{name}: another name");
+		my $shown = wait_for(sub { $last = shown($app, $s); $last =~ /renewed\.test/ }, $app->{stays} ? 3 : 20);
+		return ok(!$shown, "$s->{name}: does not show the new certificate: $app->{stays}") if $app->{stays};
+		ok($shown, "$s->{name}: shows the new certificate without restart") or diag($last);
+		ok_run([$host->cmd('key', 'rotate', $s->{name}, @user)], "$s->{name}: the key is rotated");
+		ok(wait_for(sub { $last = shown($app, $s); $last && public_key($last) ne $key }, 20),
+			"$s->{name}: shows the new key without restart") or diag($last);
+		like($last, qr/renewed\.test/, "$s->{name}: with a certificate for the same names");
+	});
+	is($bad, '', "$s->{name}: no handshake fails meanwhile");
 }
 
 sub reloads {
@@ -182,7 +184,7 @@ sub as_server {
 	my $s = setting($app, 'server', $kind, "$app->{name}-$kind");
 	$s->{verify} = $kind eq 'tao' ? $policy : "$dir/ca.pem";
 	make_key($app, $s) if $kind eq 'tao';
-	install_key($s);
+	install_key($app, $s);
 	my @cmd = $app->{server}->($s);
 	quietly('chown', '-R', uid($app->{owner} // $app->{account}), $s->{dir}) if $> == 0;
 	my $server = spawn(started($s, @cmd), { dir => $s->{dir} });
@@ -194,8 +196,8 @@ sub as_server {
 	my $fine = 1;
 	$fine &= asks($app, $s, $_) for qw(1_3 1_2);
 	as_client($app, $kind, $s, $server) if $app->{client} && !$app->{client}{to};
+	scanned($s, $server) if $kind eq 'tao';
 	renews($app, $s) if $kind eq 'tao';
-	holds_no_key($s, $server) if $kind eq 'tao' && !config('TAO_ASAN');
 	reloads($app, $s, $server) if $app->{reload};
 	$fine or diag($server->log, map { slurp($_) } glob "$s->{dir}/*.log");
 	$server->stop;
@@ -203,30 +205,100 @@ sub as_server {
 
 # --- clients
 
+# What is connected to: it reverses lines, or answers with a page about the connection, or prints what it got. Without
+# resumption: each handshake shows a certificate.
+my %s_server = (rev => ['-rev'], www => ['-www'], print => []);
+
 sub s_server {
 	my ($s, $to) = @_;
 	my $server = spawn($openssl, 's_server', "-tls$s->{version}", '-accept', "127.0.0.1:$s->{port}", '-cert', "$dir/server.pem",
-		'-key', "$dir/server.key", qw(-Verify 3 -verify_return_error -CAfile), "$dir/clients.pem", "-$to", '-naccept', 20);
+		'-key', "$dir/server.key", qw(-Verify 3 -verify_return_error -no_ticket -no_cache -num_tickets 0 -CAfile), "$dir/clients.pem", @{ $s_server{$to} });
 	$server->wait_for_line(qr/ACCEPT/, 20);
 	return $server;
 }
 
-# Speaks through a program that forwards it.
-sub relayed {
-	my ($s, @cmd) = @_;
-	my $relay = spawn(@cmd, { dir => $s->{dir} });
+# One exchange through a program that forwards it: the answer.
+sub through {
+	my ($s, $say) = @_;
 	my $c;
-	wait_for(sub { $c = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $s->{port2}, Timeout => 20) }, 20);
-	my $line;
-	if ($c) {
-		print $c "hello\n";
-		local $SIG{ALRM} = sub { close $c };
-		alarm 20;
-		$line = <$c>;
-		alarm 0;
+	wait_for(sub { $c = IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $s->{port2}, Timeout => 20) }, 20) or return '';
+	print $c $say;
+	local $SIG{ALRM} = sub { shutdown $c, 2 };
+	alarm 20;
+	my $text = join '', <$c>;
+	alarm 0;
+	return $text;
+}
+
+# A running client, and how to make it speak once more: what it then prints, or hands on.
+sub running_client {
+	my ($client, $s, @cmd) = @_;
+	my $say = $client->{say} // "hello\n";
+	if ($client->{relay}) {
+		my $relay = spawn(@cmd, { dir => $s->{dir} });
+		return ($relay, sub { return through($s, $say) }, sub { });
 	}
-	$relay->stop;
-	return ($line // '') . $relay->log;
+	my $fifo = "$s->{dir}/stdin";
+	unlink $fifo;
+	POSIX::mkfifo($fifo, 0644) or die "$fifo: $!";
+	open my $in, '+<', $fifo or die "$fifo: $!"; # both ways: or opening would wait for the other
+	$in->autoflush(1);
+	my $process = spawn(@cmd, { dir => $s->{dir}, stdin => $fifo });
+	my $ask = sub {
+		my $before = length $process->log;
+		print $in $say;
+		wait_for(sub { my $new = substr $process->log, $before; !$process->alive || $new =~ $client->{hear}->($s) }, 20);
+		return substr $process->log, $before;
+	};
+	return ($process, $ask, sub { close $in; $process->wait(20) });
+}
+
+# The certificate in the page about a connection.
+sub page_key { return $_[0] =~ /Public Key Algorithm:(.*?)X509v3/s ? $1 : '' }
+
+# A client that goes on shows its new certificate, and then its new key, at its next connections.
+sub client_renews {
+	my ($client, $program, $s, $ask) = @_;
+	my @user = ('--user', $s->{uid});
+	my $last = $ask->();
+	my $key = page_key($last);
+	ok($key, "$s->{name}: as client, a certificate") or diag($last);
+	ok_run([$host->cmd('trust', $program, '--serves', 'client.test', @user)], "$s->{name}: another name");
+	my $shown = wait_for(sub { $last = $ask->(); $last =~ /client\.test/ }, $client->{stays} ? 3 : 20);
+	return ok(!$shown, "$s->{name}: as client, does not show the new certificate: $client->{stays}") if $client->{stays};
+	ok($shown, "$s->{name}: as client, shows the new certificate") or diag($last);
+	ok_run([$host->cmd('key', 'rotate', $s->{name}, @user)], "$s->{name}: the key is rotated");
+	ok(wait_for(sub { $last = $ask->(); page_key($last) && page_key($last) ne $key }, 20), "$s->{name}: as client, shows the new key")
+	    or diag($last);
+}
+
+# One that would not wait is made to, by another command.
+sub lingers {
+	my ($client, $s, $log) = @_;
+	my ($command, $until) = @{ $client->{linger} };
+	my ($process, undef, $end) = running_client($client, $s, started($s, $command->($s)));
+	ok(wait_for(sub { $log->() =~ $until }, 20), "$s->{name}: is connected") or diag($process->log, $log->());
+	scanned($s, $process);
+	$process->stop('KILL');
+	$end->();
+}
+
+sub client_speaks {
+	my ($client, $program, $s, $kind, $log) = @_;
+	my @cmd = started($s, $client->{run}->($s));
+	quietly('chown', '-R', $s->{uid}, $s->{dir}) if $> == 0;
+	my ($process, $ask, $end) = running_client($client, $s, @cmd);
+	my $said = $ask->();
+	my $what = "$s->{name}, TLS $s->{version}";
+	my $hear = $client->{hear} ? $client->{hear}->($s) : qr/olleh/;
+	like($client->{to} && $client->{to} eq 'print' ? $log->() : $said, $hear, "$what: sends and receives") or diag($process->log, $log->());
+	if ($kind eq 'tao' && $s->{version} eq '1_3') {
+		$client->{linger} ? lingers($client, $s, sub { substr $log->(), 0 }) : scanned($s, $process);
+		client_renews($client, $program, $s, $ask) if $client->{goes_on};
+	}
+	$end->();
+	$process->stop;
+	return $said . $process->log;
 }
 
 sub as_client {
@@ -234,25 +306,21 @@ sub as_client {
 	my $client = $app->{client};
 	my $program = $client->{program} // $app->{program};
 	my $name = $client->{program} ? $program =~ s{.*/}{}r : "$app->{name}c";
+	my $to = $client->{to} // '';
 	for my $version ($client->{one_version} ? '1_3' : qw(1_3 1_2)) {
 		my $s = setting($client, 'client', $kind, $client->{args} ? "$name-$kind-$version" : "$name-$kind", version => $version);
-		my $own = defined $client->{to} ? s_server($s, $client->{to}) : undef;
+		my $own = $to ? s_server($s, $to) : undef;
+		my $log = sub { return ($own // $server)->log };
 		$s->{port} = $other->{port} if $other;
 		make_key({ %$client, program => $program }, $s) if $kind eq 'tao' && !-e $s->{stub};
-		install_key($s);
-		my @cmd = started($s, $client->{run}->($s));
-		quietly('chown', '-R', $s->{uid}, $s->{dir}) if $> == 0;
-		my $r = $client->{relay} ? { out => relayed($s, @cmd) } : run(@cmd, { stdin => "hello\n", timeout => 30, dir => $s->{dir} });
+		install_key($client, $s);
+		my $said = client_speaks($client, $program, $s, $kind, $log);
 		my $what = "$s->{name}, TLS $version";
-		my $hear = $client->{hear} ? $client->{hear}->($s) : $client->{to} eq 'www' ? qr/HTTP-server-type|s_server/ : qr/olleh/;
-		like($r->{out}, $hear, "$what: sends and receives") or diag($r->{err}, ($own // $server)->log);
-		my $seen = $client->{seen} ? $client->{seen}->($s) : undef;
-		$seen = qr/$s->{subject}/ if $own;
-		my $log = ($own // $server)->log . ($client->{to} && $client->{to} eq 'www' ? $r->{out} : '');
-		like($log, $seen, "$what: the server knows who it is") if $seen;
-		if ($client->{to} && $client->{to} eq 'rev') {
-			like($log, qr/^Signature type: $ECDSA_TYPE$/m, "$what: and saw its signature");
-		}
+		my $seen = $client->{seen} ? $client->{seen}->($s) : $own ? qr/$s->{subject}/ : undef;
+		my $all = $log->() . $said;
+		like($all, $seen, "$what: the server knows who it is") if $seen;
+		like($all, qr/^(?:Peer signature type|Signature type): $ECDSA_TYPE$/m, "$what: and saw its signature") if $own;
+		like($all, qr/TLSv\Q@{[ $version =~ tr{_}{.}r ]}\E/, "$what: the version") if $own;
 		$own->stop if $own;
 	}
 }
@@ -260,23 +328,31 @@ sub as_client {
 # --- OpenVPN: two ends, each with a key of the host
 
 sub openvpn {
-	my ($version) = @_;
+	my ($version, $kind) = @_;
 	my $app = { program => '/usr/sbin/openvpn' };
-	my @ends = map { setting($app, $_, 'tao', "openvpn-$_-$version") } qw(server client);
+	my @ends = map { setting($app, $_, $kind, "openvpn-$_-$kind-$version") } qw(server client);
 	my @ports = map { $_->{port} } @ends;
 	my $max = $version =~ tr{_}{.}r;
 	my @running;
 	for my $i (0, 1) {
 		my $s = $ends[$i];
-		make_key($app, $s);
+		make_key($app, $s) if $kind eq 'tao';
 		push @running, spawn(started($s, $app->{program}, qw(--dev null --proto udp --dh none --verb 3 --local 127.0.0.1 --remote 127.0.0.1),
 			'--lport', $ports[$i], '--rport', $ports[1 - $i], '--tls-' . (qw(server client))[$i], '--cert', $s->{cert}, '--key', $s->{key},
-			'--ca', $policy, '--tls-version-min', '1.2', '--tls-version-max', $max, qw(--remote-cert-tls), (qw(client server))[$i]));
+			'--ca', $s->{clients}, '--tls-version-min', '1.2', '--tls-version-max', $max, qw(--ping 1 --status), "$s->{dir}/status", 1,
+			'--verify-x509-name', $kind eq 'tao' ? ('key', 'name-prefix') : ((qw(client server))[$i], 'name')));
 	}
 	for my $i (0, 1) {
-		my $what = (qw(server client))[$i] . " of openvpn, TLS $version";
-		ok($running[$i]->wait_for_line(qr/Initialization Sequence Completed/, 30), "$what: is up") or diag($running[$i]->log);
-		like($running[$i]->log, qr/VERIFY OK: depth=0, .*key\(\[.*Control Channel: TLSv\Q$max\E/s, "$what: knows the other");
+		my ($s, $p) = ($ends[$i], $running[$i]);
+		my $what = "$s->{name}, TLS $version";
+		ok($p->wait_for_line(qr/Initialization Sequence Completed/, 30), "$what: is up") or diag($p->log);
+		like($p->log, qr/VERIFY OK: depth=0, .*(?:key\(\[|CN=client|CN=server).*Control Channel: TLSv\Q$max\E/s, "$what: knows the other");
+		# Authenticated bytes of the tunnel, which the other sent.
+		ok(wait_for(sub { (eval { slurp("$s->{dir}/status") } // '') =~ /^Auth read bytes,[1-9]/m }, 20), "$what: the other's data arrives");
+		scanned($s, $p) if $kind eq 'tao';
+		kill 'USR1', $p->pid if $i == 0;
+		ok($p->wait_for_line(qr/Initialization Sequence Completed.*Initialization Sequence Completed/s, 60), "$what: again after a reload")
+		    or diag($p->log);
 	}
 	$_->stop for @running;
 }
@@ -321,7 +397,7 @@ for my $app (applications()) {
 	}
 }
 
-my %others = (openvpn => [ '/usr/sbin/openvpn', sub { openvpn($_) for qw(1_3 1_2) } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
+my %others = (openvpn => [ '/usr/sbin/openvpn', sub { for my $kind (qw(tao file)) { openvpn($_, $kind) for qw(1_3 1_2) } } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
 for my $name (sort keys %others) {
 	my ($program, $code) = @{ $others{$name} };
 	next if %only && !$only{$name};

@@ -13,6 +13,8 @@
  * (the least significant byte first). CONTROL is a text that the processes
  * do hold: a scan that does not find it would prove nothing.
  *
+ * Private pages that the process never touched are left out: they have nothing in them.
+ *
  * Prints one line a process. Exit status: 0 if no process holds the scalar
  * and every one holds the control, 1 if not, 2 if it could not look.
  */
@@ -29,6 +31,8 @@
 #define CHUNK (4u << 20)
 #define MAX_NEEDLE 256
 #define MAX_NEEDLES 5
+#define PAGES 512            /* entries of pagemap read at once */
+#define IN_USE (3ull << 62)  /* in memory, or in swap (proc_pid_pagemap(5)) */
 
 struct needle {
 	const char *what;
@@ -76,15 +80,39 @@ static size_t scan_range(int mem, unsigned long from, unsigned long to, uint8_t 
 	return seen;
 }
 
+/* The runs of pages in use; all of them where that is not to be known. */
+static size_t scan_used(int mem, int pagemap, unsigned long from, unsigned long to, uint8_t *chunk,
+                        struct needle *needles, size_t n)
+{
+	unsigned long page = (unsigned long)sysconf(_SC_PAGESIZE), start = from;
+	uint64_t flags[PAGES];
+	size_t seen = 0;
+
+	for (unsigned long at = from; at < to; at += page) {
+		size_t i = (at - from) / page % PAGES;
+
+		if (i == 0 && pread(pagemap, flags, sizeof flags, (off_t)(at / page * sizeof *flags)) <= 0)
+			return seen + scan_range(mem, start, to, chunk, needles, n);
+		if ((flags[i] & IN_USE) != 0)
+			continue;
+		if (start < at)
+			seen += scan_range(mem, start, at, chunk, needles, n);
+		start = at + page;
+	}
+	return start < to ? seen + scan_range(mem, start, to, chunk, needles, n) : seen;
+}
+
 static int scan_process(const char *pid, uint8_t *chunk, struct needle *needles, size_t n)
 {
 	char path[64], line[512];
 	size_t seen = 0;
 	FILE *maps;
-	int mem, clean = 1;
+	int mem, pagemap, clean = 1;
 
 	snprintf(path, sizeof path, "/proc/%s/mem", pid);
 	mem = open(path, O_RDONLY | O_CLOEXEC);
+	snprintf(path, sizeof path, "/proc/%s/pagemap", pid);
+	pagemap = open(path, O_RDONLY | O_CLOEXEC);
 	snprintf(path, sizeof path, "/proc/%s/maps", pid);
 	maps = fopen(path, "re");
 	if (mem < 0 || maps == NULL) {
@@ -95,12 +123,15 @@ static int scan_process(const char *pid, uint8_t *chunk, struct needle *needles,
 		needles[i].found = 0;
 	while (fgets(line, sizeof line, maps) != NULL) {
 		unsigned long from, to;
+		char shared;
 
-		if (sscanf(line, "%lx-%lx r", &from, &to) == 2 && strstr(line, "[vvar") == NULL)
-			seen += scan_range(mem, from, to, chunk, needles, n);
+		if (sscanf(line, "%lx-%lx r%*c%*c%c", &from, &to, &shared) == 3 && strstr(line, "[vvar") == NULL)
+			seen += shared == 's' ? scan_range(mem, from, to, chunk, needles, n)
+			                      : scan_used(mem, pagemap, from, to, chunk, needles, n);
 	}
 	fclose(maps);
 	close(mem);
+	close(pagemap);
 	printf("process %s: %zu MB read", pid, seen >> 20);
 	for (size_t i = 0; i < n; i++) {
 		printf(", %s %lu times", needles[i].what, needles[i].found);
