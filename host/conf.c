@@ -383,6 +383,7 @@ void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
 	            "# and the providers before the TLS module (tao_tls(5)).\n"
 	            "\n"
 	            "openssl_conf = openssl_init\n"
+	            "nodejs_conf = openssl_init\n"
 	            "\n"
 	            "[openssl_init]\n"
 	            "providers = provider_sect\n"
