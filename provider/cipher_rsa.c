@@ -8,6 +8,7 @@
 #include <openssl/params.h>
 #include <openssl/rsa.h>
 
+#include "inner.h"
 #include "keymgmt/key.h"
 #include "provider.h"
 
@@ -25,12 +26,10 @@ static OSSL_FUNC_asym_cipher_gettable_ctx_params_fn rsa_gettable_ctx_params;
 static OSSL_FUNC_asym_cipher_set_ctx_params_fn rsa_set_ctx_params;
 static OSSL_FUNC_asym_cipher_settable_ctx_params_fn rsa_settable_ctx_params;
 
-/* As in sig_rsa.c, a context of the inner library holds and checks the
- * parameters; encrypting, with the public key, is its work as well. */
 struct rsa {
 	struct prov *prov;
 	struct opaque *key;
-	EVP_PKEY_CTX *inner;
+	EVP_PKEY_CTX *inner; /* has the parameters, and encrypts; NULL: not begun */
 };
 
 static void *rsa_newctx(void *provctx)
@@ -60,7 +59,7 @@ static void *rsa_dupctx(void *vctx)
 	if (to == NULL)
 		return NULL;
 	to->key = from->key != NULL ? opaque_up_ref(from->key) : NULL;
-	to->inner = from->inner != NULL ? EVP_PKEY_CTX_dup(from->inner) : NULL;
+	to->inner = inner_dup(from->inner);
 	if (from->inner == NULL || to->inner != NULL)
 		return to;
 	rsa_freectx(to);
@@ -69,8 +68,6 @@ static void *rsa_dupctx(void *vctx)
 
 static int init(struct rsa *c, struct opaque *key, int decrypt, const OSSL_PARAM params[])
 {
-	int good;
-
 	if (key == NULL || key->pub == NULL || !key->has_pub)
 		return 0;
 	if (decrypt && !opaque_is_private(key))
@@ -78,13 +75,10 @@ static int init(struct rsa *c, struct opaque *key, int decrypt, const OSSL_PARAM
 	opaque_up_ref(key);
 	opaque_free(c->key);
 	c->key = key;
-	ERR_set_mark();
 	EVP_PKEY_CTX_free(c->inner);
-	c->inner = EVP_PKEY_CTX_new_from_pkey(c->prov->libctx, key->pub, NULL);
-	good = c->inner != NULL &&
-	       (decrypt ? EVP_PKEY_decrypt_init(c->inner) : EVP_PKEY_encrypt_init(c->inner)) > 0;
-	ERR_pop_to_mark();
-	return good && rsa_set_ctx_params(c, params);
+	c->inner = inner_new(c->prov, key->pub, decrypt ? EVP_PKEY_decrypt_init
+	                                                : EVP_PKEY_encrypt_init);
+	return c->inner != NULL && rsa_set_ctx_params(c, params);
 }
 
 static int rsa_encrypt_init(void *vctx, void *key, const OSSL_PARAM params[])
@@ -194,15 +188,7 @@ static int rsa_decrypt(void *vctx, unsigned char *out, size_t *out_n, size_t roo
 
 static int rsa_get_ctx_params(void *vctx, OSSL_PARAM params[])
 {
-	struct rsa *c = vctx;
-	int good;
-
-	if (c->inner == NULL)
-		return 0;
-	ERR_set_mark();
-	good = EVP_PKEY_CTX_get_params(c->inner, params) > 0;
-	ERR_pop_to_mark();
-	return good;
+	return inner_get_params(((struct rsa *)vctx)->inner, params);
 }
 
 static const OSSL_PARAM *rsa_gettable_ctx_params(void *vctx, void *provctx)
@@ -224,17 +210,7 @@ static const OSSL_PARAM *rsa_gettable_ctx_params(void *vctx, void *provctx)
 
 static int rsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 {
-	struct rsa *c = vctx;
-	int good;
-
-	if (params == NULL || params[0].key == NULL)
-		return 1;
-	if (c->inner == NULL)
-		return 0;
-	ERR_set_mark();
-	good = EVP_PKEY_CTX_set_params(c->inner, params) > 0;
-	ERR_pop_to_mark();
-	return good;
+	return inner_set_params(((struct rsa *)vctx)->inner, params);
 }
 
 static const OSSL_PARAM *rsa_settable_ctx_params(void *vctx, void *provctx)

@@ -6,6 +6,7 @@
 #include <openssl/params.h>
 #include <openssl/rsa.h>
 
+#include "inner.h"
 #include "sig.h"
 
 static OSSL_FUNC_signature_newctx_fn rsa_newctx;
@@ -27,12 +28,9 @@ static OSSL_FUNC_signature_gettable_ctx_params_fn rsa_gettable_ctx_params;
 static OSSL_FUNC_signature_set_ctx_params_fn rsa_set_ctx_params;
 static OSSL_FUNC_signature_settable_ctx_params_fn rsa_settable_ctx_params;
 
-/* Padding, salt and restrictions are OpenSSL's own business: the parameters live
- * in a context of the inner library for the public key, which checks them, and
- * which verifies. What it then says goes to the host. */
 struct rsa {
 	struct sig base;
-	EVP_PKEY_CTX *inner; /* NULL: not begun */
+	EVP_PKEY_CTX *inner; /* has the parameters, and verifies; NULL: not begun */
 };
 
 static void *rsa_newctx(void *provctx, const char *propq)
@@ -57,26 +55,16 @@ static void *rsa_dupctx(void *vctx)
 
 	if (to == NULL)
 		return NULL;
-	to->inner = NULL;
-	if (from->inner != NULL) {
-		to->inner = EVP_PKEY_CTX_dup(from->inner);
-		if (to->inner == NULL) {
-			rsa_freectx(to);
-			return NULL;
-		}
-	}
-	return to;
+	to->inner = inner_dup(from->inner);
+	if (from->inner == NULL || to->inner != NULL)
+		return to;
+	rsa_freectx(to);
+	return NULL;
 }
 
 /* ---- beginning ---- */
 
 enum what { SIGN, VERIFY, RECOVER };
-
-static int begin_inner(EVP_PKEY_CTX *ctx, enum what what)
-{
-	return (what == SIGN ? EVP_PKEY_sign_init(ctx) : what == VERIFY ? EVP_PKEY_verify_init(ctx)
-	                                                : EVP_PKEY_verify_recover_init(ctx)) > 0;
-}
 
 /* A restricted key brings its digest along. */
 static int take_digest_of_key(struct rsa *c)
@@ -87,23 +75,24 @@ static int take_digest_of_key(struct rsa *c)
 		OSSL_PARAM_END
 	};
 
-	return EVP_PKEY_CTX_get_params(c->inner, params) <= 0 || name[0] == 0 ||
+	return !inner_get_params(c->inner, params) || name[0] == 0 ||
 	       sig_choose_digest(&c->base, name);
 }
 
 static int init(struct rsa *c, void *key, enum what what, const OSSL_PARAM params[])
 {
-	int good;
+	static int (*const begin[])(EVP_PKEY_CTX *) = {
+		[SIGN] = EVP_PKEY_sign_init,
+		[VERIFY] = EVP_PKEY_verify_init,
+		[RECOVER] = EVP_PKEY_verify_recover_init,
+	};
 
 	c->base.begun = 0;
 	if (!sig_take_key(&c->base, key, what == SIGN))
 		return 0;
-	ERR_set_mark();
 	EVP_PKEY_CTX_free(c->inner);
-	c->inner = EVP_PKEY_CTX_new_from_pkey(c->base.prov->libctx, c->base.key->pub, NULL);
-	good = c->inner != NULL && begin_inner(c->inner, what) && take_digest_of_key(c);
-	ERR_pop_to_mark();
-	return good && rsa_set_ctx_params(c, params);
+	c->inner = inner_new(c->base.prov, c->base.key->pub, begin[what]);
+	return c->inner != NULL && take_digest_of_key(c) && rsa_set_ctx_params(c, params);
 }
 
 /* ---- what the host is told ---- */
@@ -298,15 +287,7 @@ static int rsa_digest_verify_final(void *vctx, const unsigned char *sig, size_t 
 
 static int rsa_get_ctx_params(void *vctx, OSSL_PARAM params[])
 {
-	struct rsa *c = vctx;
-	int good;
-
-	if (c->inner == NULL)
-		return 0;
-	ERR_set_mark();
-	good = EVP_PKEY_CTX_get_params(c->inner, params) > 0;
-	ERR_pop_to_mark();
-	return good;
+	return inner_get_params(((struct rsa *)vctx)->inner, params);
 }
 
 static const OSSL_PARAM *rsa_gettable_ctx_params(void *vctx, void *provctx)
@@ -330,7 +311,6 @@ static int rsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 	struct rsa *c = vctx;
 	const OSSL_PARAM *q;
 	char name[SIG_DIGEST_NAME_MAX], *at = name;
-	int good;
 
 	if (params == NULL || params[0].key == NULL)
 		return 1;
@@ -340,10 +320,7 @@ static int rsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 	if (q != NULL && (!OSSL_PARAM_get_utf8_string(q, &at, sizeof name) ||
 	                  !sig_choose_digest(&c->base, name)))
 		return 0;
-	ERR_set_mark();
-	good = EVP_PKEY_CTX_set_params(c->inner, params) > 0;
-	ERR_pop_to_mark();
-	return good ? 1 : padding_refused(c);
+	return inner_set_params(c->inner, params) || padding_refused(c);
 }
 
 static const OSSL_PARAM *rsa_settable_ctx_params(void *vctx, void *provctx)
