@@ -135,6 +135,8 @@ static const OSSL_ALGORITHM decoders[] = {
 	DECODER(MLDSA65_NAMES, prov_mldsa65_der_decoder),
 	DECODER(MLDSA87_NAMES, prov_mldsa87_der_decoder),
 	{ "DER", PROV_PROPERTIES ",input=pem", prov_pem_decoder, "TAO PRIVATE KEY to DER" },
+	{ "DER", PROV_PROPERTIES ",input=der,structure=" PROV_STRUCTURE, prov_stub_check_decoder,
+	  "what is wrong with Tao stubs" },
 	DECODER(EC_NAMES, prov_ec_der_decoder),
 	DECODER(RSA_NAMES, prov_rsa_der_decoder),
 	DECODER(RSA_PSS_NAMES, prov_rsa_pss_der_decoder),

@@ -11,6 +11,7 @@
 static OSSL_FUNC_decoder_newctx_fn der_newctx;
 static OSSL_FUNC_decoder_freectx_fn der_freectx;
 static OSSL_FUNC_decoder_does_selection_fn der_does_selection;
+static OSSL_FUNC_decoder_decode_fn stub_check;
 
 static void *der_newctx(void *provctx)
 {
@@ -43,7 +44,7 @@ static int read_exactly(const struct prov *p, OSSL_CORE_BIO *in, struct tao_buf 
 	return b->err == TAO_OK;
 }
 
-/* One DER SEQUENCE of a stub's size; 0 if there is something else. */
+/* One DER SEQUENCE of a stub's size; 0 if there is something else, or not all of it. */
 static int read_sequence(const struct prov *p, OSSL_CORE_BIO *in, struct tao_buf *b)
 {
 	size_t n, more;
@@ -60,14 +61,20 @@ static int read_sequence(const struct prov *p, OSSL_CORE_BIO *in, struct tao_buf
 	return n <= TAO_STUB_MAX && read_exactly(p, in, b, n);
 }
 
-/* No other key structure has a UTF8String behind its version. */
+/* No other key structure has a UTF8String behind its version. The end may be missing. */
 static int looks_like_stub(const struct tao_buf *b)
 {
-	struct tao_rd r = tao_rd_of(b->p, b->n), seq = tao_rd_der(&r, DER_SEQUENCE);
+	struct tao_rd r = tao_rd_of(b->p, b->n);
+	uint8_t n;
 
-	tao_rd_der(&seq, DER_INTEGER);
-	tao_rd_der(&seq, DER_UTF8STRING);
-	return !seq.bad;
+	if (tao_rd_u8(&r) != DER_SEQUENCE)
+		return 0;
+	n = tao_rd_u8(&r);
+	if (n > 0x80)
+		tao_rd_bytes(&r, n & 0x7f);
+	tao_rd_der(&r, DER_INTEGER);
+	tao_rd_der(&r, DER_UTF8STRING);
+	return !r.bad;
 }
 
 static int decode(struct prov *p, const struct keytype *type, OSSL_CORE_BIO *in, OSSL_CALLBACK *cb,
@@ -89,6 +96,31 @@ static int decode(struct prov *p, const struct keytype *type, OSSL_CORE_BIO *in,
 	}
 	tao_buf_free(&der);
 	return r;
+}
+
+/* Gives nothing. A stub that is damaged, or of a kind not known here, ends the search for a decoder
+ * with its sentence; that of the decoders below would be lost where OpenSSL's store reads the
+ * file, since that tries them on anything and forgets what they say. */
+static int stub_check(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *cb, void *cbarg,
+                      OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_cbarg)
+{
+	struct prov *p = ctx;
+	struct tao_buf der = TAO_BUF_INIT;
+	struct opaque *k = NULL;
+	enum tao_err e = TAO_OK;
+
+	(void)selection;
+	(void)cb;
+	(void)cbarg;
+	(void)pw_cb;
+	(void)pw_cbarg;
+	read_sequence(p, in, &der);
+	if (der.err == TAO_OK && looks_like_stub(&der))
+		e = opaque_from_stub(p, der.p, der.n, &k);
+	if (e == TAO_OK)
+		opaque_free(k);
+	tao_buf_free(&der);
+	return e == TAO_OK || prov_raise(p, e);
 }
 
 #define DECODE(name, type) \
@@ -118,6 +150,7 @@ DECODE(mldsa87_decode, &keytype_mldsa87)
 	{ OSSL_FUNC_DECODER_DECODE, (void (*)(void))(fn) }, \
 	{ 0, NULL }
 
+const OSSL_DISPATCH prov_stub_check_decoder[] = { DECODER(stub_check) };
 const OSSL_DISPATCH prov_ec_der_decoder[] = { DECODER(ec_decode) };
 const OSSL_DISPATCH prov_rsa_der_decoder[] = { DECODER(rsa_decode) };
 const OSSL_DISPATCH prov_rsa_pss_der_decoder[] = { DECODER(rsa_pss_decode) };

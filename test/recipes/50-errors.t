@@ -55,6 +55,60 @@ spew("$dir/changed.pem", "-----BEGIN TAO PRIVATE KEY-----\n" . encode_base64($ch
 	. "-----END TAO PRIVATE KEY-----\n");
 fails_with(sign_with("$dir/changed.pem"), qr/altered.*tao key pem/, 'altered blob: the sentence');
 
+# Stubs whose parts are wrong. OpenSSL's store tries decoders on anything and
+# forgets what they say: the sentence must be there all the same, from PEM and from DER.
+sub element { my ($tag, $what) = @_; my $n = length $what;
+	return chr($tag) . ($n < 128 ? chr $n : $n < 256 ? "\x81" . chr $n : "\x82" . pack 'n', $n) . $what }
+sub elements {
+	my ($rest) = @_;
+	my @all;
+	while (length $rest) {
+		my ($tag, $n) = unpack 'CC', $rest;
+		my $head = $n < 0x80 ? 2 : $n == 0x81 ? 3 : 4;
+		$n = $head == 3 ? ord substr $rest, 2, 1 : unpack 'x2n', $rest if $head > 2;
+		push @all, [$tag, substr $rest, $head, $n];
+		$rest = substr $rest, $head + $n;
+	}
+	return @all;
+}
+sub stub_of { return element(0x30, join '', map { element(@$_) } @_) }
+sub public_der {
+	my $r = run($openssl, 'genpkey', @_, '-out', "$dir/real.pem");
+	run($openssl, qw(pkey -pubout -outform DER -in), "$dir/real.pem", '-out', "$dir/real.der");
+	return (elements(slurp("$dir/real.der")))[0];
+}
+my ($version, $name, $spki, $sealed) = elements((elements($der))[0][1]);
+is(stub_of($version, $name, $spki, $sealed), $der, 'a stub, taken apart and put together');
+ok_run([$host->cmd(qw(key new theirs --for /usr/bin/true))], 'a key of another program');
+my ($theirs) = slurp("$state/keys/$>/theirs.pem") =~ /-\n(.*?)-----END/s;
+my $spki_of_theirs = (elements((elements(decode_base64($theirs)))[0][1]))[2];
+my @stubs = (
+	['a newer version', stub_of([2, "\x02"], $name, $spki, $sealed), qr/newer version than 1: upgrade/],
+	['an illegal name', stub_of($version, [12, '../x'], $spki, $sealed), qr/damaged \(key name\).*tao key pem/],
+	['too long a name', stub_of($version, [12, 'x' x 65], $spki, $sealed), qr/damaged.*tao key pem/],
+	['a damaged public key', stub_of($version, $name, [0x30, 'garbage'], $sealed),
+		qr/damaged \(public key\).*tao key pem/],
+	['no point of the curve', stub_of($version, $name, [0x30, substr($spki->[1], 0, -1) ^ "\1" x (length($spki->[1]) - 40)], $sealed),
+		qr/damaged.*tao key pem/],
+	['a type of key that is not known', stub_of($version, $name, public_der(qw(-algorithm ED448)), $sealed),
+		qr/type that this tao.so does not know: upgrade it/],
+	['another curve', stub_of($version, $name, public_der(qw(-algorithm EC -pkeyopt group:secp256k1)), $sealed),
+		qr/type that this tao.so does not know: upgrade it/],
+	['a length that is wrong', substr($der, 0, -5), qr/length is wrong.*tao key pem/],
+	['a blob that is none', stub_of($version, $name, $spki, [0x80, 'short']), qr/not a sealed blob.*tao key pem/],
+	['another public key than the blob\'s', stub_of($version, $name, $spki_of_theirs, $sealed), qr/altered.*tao key pem/],
+	['another public key than the host\'s', stub_of($version, $name, $spki_of_theirs), qr/another key of this name/],
+	['a blob of another program', decode_base64($theirs), qr/sealed for another program.*tao key new/],
+);
+for my $bad (@stubs) {
+	my ($what, $bytes, $sentence) = @$bad;
+	spew("$dir/bad.der", $bytes);
+	spew("$dir/bad.pem", "-----BEGIN TAO PRIVATE KEY-----\n" . encode_base64($bytes) . "-----END TAO PRIVATE KEY-----\n");
+	fails_with(sign_with("$dir/bad.pem"), $sentence, "$what: the sentence");
+	fails_with(tao_openssl(qw(dgst -sha256 -keyform DER -sign), "$dir/bad.der", '-out', "$dir/sig", $openssl),
+		$sentence, "$what, in DER");
+}
+
 my $other = start_host();
 ok_run([$other->cmd(qw(key new web --for), $openssl)], 'a key of another host');
 fails_with(sign_with($other->dir . "/keys/$>/web.pem"), qr/sealed by another.*tao key new/s,
