@@ -107,6 +107,8 @@ int opaque_gen_set_params_fn(void *genctx, const OSSL_PARAM params[])
 
 	if (params == NULL)
 		return 1;
+	if (!prov_params_whole(g->prov, params))
+		return 0;
 	q = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_RSA_BITS);
 	if (q != NULL && !OSSL_PARAM_get_size_t(q, &g->bits))
 		return 0;

@@ -314,7 +314,7 @@ int opaque_import_fn(void *keydata, int selection, const OSSL_PARAM params[])
 	/* Taking only the public half would make OpenSSL believe that we can sign. */
 	if (OSSL_PARAM_locate_const(params, k->type->private_param) != NULL)
 		return prov_raise_reason(k->prov, PROV_RIMPORT);
-	return import_public(k, selection, params);
+	return prov_params_whole(k->prov, params) && import_public(k, selection, params);
 }
 
 /* Succeeding with less than was asked for would make OpenSSL sign elsewhere,
@@ -380,7 +380,8 @@ int opaque_set_params_fn(void *keydata, const OSSL_PARAM params[])
 	if (params == NULL || params[0].key == NULL)
 		return 1;
 	gives_key = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY) != NULL;
-	if (k->pub == NULL || (gives_key && opaque_is_private(k)))
+	if (k->pub == NULL || (gives_key && opaque_is_private(k)) ||
+	    !prov_params_whole(k->prov, params))
 		return 0;
 	ERR_set_mark();
 	good = EVP_PKEY_set_params(k->pub, (OSSL_PARAM *)params) == 1;

@@ -231,7 +231,8 @@ static int gk_set_params(void *keydata, const OSSL_PARAM params[])
 
 	if (q == NULL)
 		return 1;
-	if (k->share_n > 0 || !OSSL_PARAM_get_octet_string_ptr(q, &p, &n))
+	if (k->share_n > 0 || !prov_params_whole(k->prov, params) ||
+	    !OSSL_PARAM_get_octet_string_ptr(q, &p, &n))
 		return 0;
 	e = group_share(k->group, 0, p, n, &s);
 	if (e != TAO_OK)

@@ -143,9 +143,8 @@ static int describe(struct rsa *c, struct opaque_unpad *how, struct names *names
 {
 	int padding = 0, good = 0;
 
+	inner_get_int(c->inner, OSSL_PKEY_PARAM_PAD_MODE, &padding);
 	ERR_set_mark();
-	if (EVP_PKEY_CTX_get_rsa_padding(c->inner, &padding) <= 0)
-		padding = 0;
 	if (padding == RSA_PKCS1_OAEP_PADDING) {
 		good = describe_oaep(c, how, names);
 	} else if (padding == RSA_PKCS1_WITH_TLS_PADDING) {
@@ -210,7 +209,9 @@ static const OSSL_PARAM *rsa_gettable_ctx_params(void *vctx, void *provctx)
 
 static int rsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 {
-	return inner_set_params(((struct rsa *)vctx)->inner, params);
+	struct rsa *c = vctx;
+
+	return prov_params_whole(c->prov, params) && inner_set_params(c->inner, params);
 }
 
 static const OSSL_PARAM *rsa_settable_ctx_params(void *vctx, void *provctx)

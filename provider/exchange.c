@@ -221,6 +221,8 @@ static int exch_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 
 	if (params == NULL)
 		return 1;
+	if (!prov_params_whole(c->prov, params))
+		return 0;
 	q = OSSL_PARAM_locate_const(params, OSSL_EXCHANGE_PARAM_EC_ECDH_COFACTOR_MODE);
 	if (q != NULL && (!OSSL_PARAM_get_int(q, &c->cofactor) || c->cofactor < -1 || c->cofactor > 1))
 		return 0;

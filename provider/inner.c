@@ -2,6 +2,7 @@
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 
 EVP_PKEY_CTX *inner_new(struct prov *p, EVP_PKEY *pub, int (*begin)(EVP_PKEY_CTX *))
 {
@@ -53,4 +54,11 @@ int inner_set_params(EVP_PKEY_CTX *c, const OSSL_PARAM params[])
 	good = EVP_PKEY_CTX_set_params(c, params) > 0;
 	ERR_pop_to_mark();
 	return good;
+}
+
+int inner_get_int(EVP_PKEY_CTX *c, const char *name, int *out)
+{
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_int(name, out), OSSL_PARAM_END };
+
+	return inner_get_params(c, params);
 }

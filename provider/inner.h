@@ -19,5 +19,9 @@ EVP_PKEY_CTX *inner_dup(const EVP_PKEY_CTX *c);
 int inner_get_params(EVP_PKEY_CTX *c, OSSL_PARAM params[]);
 /* NULL takes none, but nothing is set in any case: 1 if params has none. */
 int inner_set_params(EVP_PKEY_CTX *c, const OSSL_PARAM params[]);
+/* One of its parameters as a number, of the padding for example. EVP_PKEY_CTX_get_rsa_padding() of
+ * OpenSSL 3.0 crashes where the number that was set is no padding, and
+ * EVP_PKEY_CTX_get_rsa_pss_saltlen() makes 0 of OpenSSL 3.1's default. */
+int inner_get_int(EVP_PKEY_CTX *c, const char *name, int *out);
 
 #endif

@@ -325,6 +325,29 @@ enum tao_err prov_sha256(struct prov *p, const void *data, size_t n, uint8_t has
 	return good ? TAO_OK : tao_fail(TAO_ECRYPTO, "SHA-256 failed inside the Tao provider");
 }
 
+static int is_whole(const OSSL_PARAM *q)
+{
+	switch (q->data_type) {
+	case OSSL_PARAM_UTF8_PTR:
+	case OSSL_PARAM_OCTET_PTR:
+		return q->data != NULL && (*(void **)q->data != NULL || q->data_size == 0);
+	case OSSL_PARAM_UTF8_STRING:
+	case OSSL_PARAM_OCTET_STRING:
+		return q->data != NULL || q->data_size == 0;
+	default:
+		return q->data != NULL && q->data_size > 0;
+	}
+}
+
+int prov_params_whole(const struct prov *p, const OSSL_PARAM params[])
+{
+	for (; params != NULL && params->key != NULL; params++)
+		if (!is_whole(params))
+			return prov_raise_text(p, TAO_EINVAL, "the parameter %.40s has no data",
+			                       params->key);
+	return 1;
+}
+
 int prov_bio_write(const struct prov *p, OSSL_CORE_BIO *out, const void *data, size_t n)
 {
 	const uint8_t *from = data;

@@ -130,6 +130,10 @@ void prov_keep_door(struct prov *p);
  * that have several. */
 const char *prov_digest_word(struct prov *p, const char *name);
 
+/* 1 if every parameter has the data that its size says, and numbers have some: libcrypto's functions
+ * that read parameters rely on it. Else 0, with an error. NULL has none that lacks any. */
+int prov_params_whole(const struct prov *p, const OSSL_PARAM params[]);
+
 /* SHA-256 in the inner context. */
 enum tao_err prov_sha256(struct prov *p, const void *data, size_t n, uint8_t hash[32]);
 

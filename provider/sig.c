@@ -154,7 +154,8 @@ int sig_set_ctx_md_params_fn(void *vctx, const OSSL_PARAM params[])
 {
 	struct sig *c = vctx;
 
-	return c->hash != NULL && EVP_MD_CTX_set_params(c->hash, params);
+	return c->hash != NULL && prov_params_whole(c->prov, params) &&
+	       EVP_MD_CTX_set_params(c->hash, params);
 }
 
 const OSSL_PARAM *sig_settable_ctx_md_params_fn(void *vctx)

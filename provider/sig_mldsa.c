@@ -278,6 +278,8 @@ static int mldsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 	if (c->base.begun)
 		return prov_raise_text(c->base.prov, TAO_EINVAL, "part of the message is hashed already: "
 		                       "context and encoding cannot change any more");
+	if (!prov_params_whole(c->base.prov, params))
+		return 0;
 	if (!take_context(c, params) || !take_int(params, OSSL_SIGNATURE_PARAM_MU, &c->mu) ||
 	    !take_int(params, OSSL_SIGNATURE_PARAM_MESSAGE_ENCODING, &encoded) ||
 	    !take_int(params, OSSL_SIGNATURE_PARAM_DETERMINISTIC, &deterministic))

@@ -117,18 +117,14 @@ static int salt_len(const struct rsa *c, int given)
 
 static int describe(struct rsa *c, struct opaque_how *how, char mgf1[SIG_DIGEST_NAME_MAX])
 {
-	int padding = 0, salt = 0, good;
-	/* EVP_PKEY_CTX_get_rsa_pss_saltlen() makes 0 of OpenSSL 3.1's default. */
-	OSSL_PARAM salts[] = {
-		OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_PSS_SALTLEN, &salt), OSSL_PARAM_END
-	};
+	int padding = 0, salt = 0, good = 1;
 
 	if (c->base.md == NULL || sig_digest_word(c->base.md) == NULL)
 		return sig_digest_refused(&c->base);
+	inner_get_int(c->inner, OSSL_PKEY_PARAM_PAD_MODE, &padding);
 	ERR_set_mark();
-	good = EVP_PKEY_CTX_get_rsa_padding(c->inner, &padding) > 0;
-	if (good && padding == RSA_PKCS1_PSS_PADDING) {
-		good = EVP_PKEY_CTX_get_params(c->inner, salts) > 0;
+	if (padding == RSA_PKCS1_PSS_PADDING) {
+		good = inner_get_int(c->inner, OSSL_SIGNATURE_PARAM_PSS_SALTLEN, &salt);
 		mgf1[0] = 0;
 		if (EVP_PKEY_CTX_get_rsa_mgf1_md_name(c->inner, mgf1, SIG_DIGEST_NAME_MAX) > 0 &&
 		    mgf1[0] != 0)
@@ -314,7 +310,7 @@ static int rsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 
 	if (params == NULL || params[0].key == NULL)
 		return 1;
-	if (c->inner == NULL)
+	if (c->inner == NULL || !prov_params_whole(c->base.prov, params))
 		return 0;
 	q = OSSL_PARAM_locate_const(params, OSSL_SIGNATURE_PARAM_DIGEST);
 	if (q != NULL && (!OSSL_PARAM_get_utf8_string(q, &at, sizeof name) ||

@@ -48,6 +48,8 @@ static int stub_set_ctx_params(void *ctx, const OSSL_PARAM params[])
 	const OSSL_PARAM *q = OSSL_PARAM_locate_const(params, OSSL_ENCODER_PARAM_CIPHER);
 	const char *cipher = NULL;
 
+	if (!prov_params_whole(ctx, params))
+		return 0;
 	if (q == NULL || !OSSL_PARAM_get_utf8_string_ptr(q, &cipher) || cipher == NULL)
 		return 1;
 	return prov_raise_reason((struct prov *)ctx, PROV_RCIPHER);

@@ -108,7 +108,7 @@ static int store_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 	struct store *s = vctx;
 	const OSSL_PARAM *q = OSSL_PARAM_locate_const(params, OSSL_STORE_PARAM_EXPECT);
 
-	if (!search_set(&s->search, params))
+	if (!prov_params_whole(s->prov, params) || !search_set(&s->search, params))
 		return 0;
 	look_for_alias(s);
 	if (looks_at_certificates(s))

@@ -619,12 +619,37 @@ static void test_twice(struct fix *f)
 	OSSL_LIB_CTX_free(ctx);
 }
 
+/* libcrypto's own functions read the bytes of a number that has none. */
+static void test_bare_parameters(struct fix *f)
+{
+	static const struct {
+		unsigned type;
+		size_t size;
+	} bare[] = {
+		{ OSSL_PARAM_INTEGER, sizeof(int) }, { OSSL_PARAM_INTEGER, 0 }, { OSSL_PARAM_REAL, 8 },
+		{ OSSL_PARAM_UTF8_PTR, 4 }, { OSSL_PARAM_OCTET_STRING, 4 },
+	};
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(f->ctx, f->opaque, NULL);
+
+	ok(ctx != NULL && EVP_PKEY_derive_init(ctx) > 0, "deriving begins");
+	for (size_t i = 0; i < sizeof bare / sizeof bare[0]; i++) {
+		OSSL_PARAM params[] = {
+			{ OSSL_EXCHANGE_PARAM_EC_ECDH_COFACTOR_MODE, bare[i].type, NULL, bare[i].size, 0 },
+			OSSL_PARAM_END
+		};
+
+		ok(EVP_PKEY_CTX_set_params(ctx, params) <= 0 && raised("argument or setting is wrong"),
+		   "a parameter of type %u and size %zu without data", bare[i].type, bare[i].size);
+	}
+	EVP_PKEY_CTX_free(ctx);
+}
+
 int main(void)
 {
 	static void (*const tests[])(struct fix *f) = {
 		test_description, test_refusals, test_signing, test_verifying, test_copies,
 		test_writing, test_combined, test_damaged, test_stores, test_ordinary,
-		test_other_type, test_twice,
+		test_other_type, test_twice, test_bare_parameters,
 	};
 	struct fix f;
 
