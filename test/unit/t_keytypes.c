@@ -303,6 +303,8 @@ static void check_sign_refusals(void)
 		{ "ed25519", "any", { .digest = "SHA512" }, 64, TAO_EPURPOSE },
 		{ "ed25519", "tls", { .digest = NULL }, 64, TAO_OK },
 		{ "ed25519", "any", { .padding = "pss" }, 32, TAO_EINVAL },
+		{ "ed25519", "any", { .digest = "MU" }, 64, TAO_EPURPOSE },
+		{ "p256", "any", { .digest = "MU" }, 64, TAO_EPURPOSE },
 		{ "x25519", "any", { .digest = NULL }, 32, TAO_EPURPOSE },
 	};
 	uint8_t data[64];
@@ -902,6 +904,83 @@ static void check_mismatch(const char *type)
 	tao_buf_free(&stub);
 }
 
+/* ---- ML-DSA ---- */
+
+/* With libcrypto, from 3.5 on: data is mu. */
+static int verifies_mu(const struct held_key *k, const uint8_t *mu, const struct tao_buf *sig)
+{
+	int yes = 1;
+	OSSL_PARAM params[] = { OSSL_PARAM_construct_int("mu", &yes), OSSL_PARAM_construct_end() };
+	EVP_PKEY *pub = public_of(k);
+	EVP_MD_CTX *c = EVP_MD_CTX_new();
+	int good = EVP_DigestVerifyInit_ex(c, NULL, NULL, NULL, NULL, pub, params) == 1 &&
+	           EVP_DigestVerify(c, sig->p, sig->n, mu, KEY_MU_LEN) == 1;
+
+	EVP_MD_CTX_free(c);
+	EVP_PKEY_free(pub);
+	return good;
+}
+
+static void check_mu(const char *type)
+{
+	static const struct {
+		const char *purpose;
+		struct sign_how how;
+		size_t n;
+		enum tao_err want;
+	} cases[] = {
+		{ "any", { .digest = "MU" }, 64, TAO_OK },
+		{ "sign", { .digest = "MU" }, 64, TAO_OK },
+		{ "tls", { .digest = "MU" }, 64, TAO_OK },
+		{ "tls13", { .digest = "MU" }, 64, TAO_EPURPOSE },
+		{ "any", { .digest = "MU" }, 63, TAO_EINVAL },
+		{ "any", { .digest = "MU" }, 65, TAO_EINVAL },
+		{ "any", { .digest = "MU" }, 0, TAO_EINVAL },
+		{ "any", { .digest = "MU", .message = 1 }, 64, TAO_EPURPOSE },
+		{ "any", { .digest = "MU", .padding = "pss" }, 64, TAO_EINVAL },
+		{ "any", { .digest = "SHA512" }, 64, TAO_EPURPOSE },
+		{ "any", { .digest = "mu" }, 64, TAO_EPURPOSE },
+	};
+	uint8_t mu[65];
+	struct tao_buf sig = TAO_BUF_INIT;
+
+	memset(mu, 0x5a, sizeof mu);
+	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+		struct held_key *k = shared_key(type, cases[i].purpose);
+
+		tao_buf_reset(&sig);
+		ok_err(custody_sign(&h, k, &cases[i].how, mu, cases[i].n, &sig), cases[i].want,
+		       "%s: mu, case %zu", type, i);
+		ok(cases[i].want != TAO_OK ? sig.n == 0 : verifies_mu(k, mu, &sig), "%s",
+		   cases[i].want == TAO_OK ? "verifies" : "no signature");
+		held_key_release(k);
+	}
+	tao_buf_free(&sig);
+}
+
+static void check_mldsa(void)
+{
+	static const char *const types[] = { "ml-dsa-44", "ml-dsa-65", "ml-dsa-87" };
+	struct key_spec s = { .name = "k", .uid = UID, .exe = exe };
+	struct tao_buf stub = TAO_BUF_INIT;
+
+	for (size_t i = 0; i < sizeof types / sizeof types[0]; i++) {
+		s.type = types[i];
+		if (OpenSSL_version_num() < 0x30500000L) {
+			ok_err(custody_generate(&h, &s, &stub), TAO_EINVAL, "%s: not with this libcrypto",
+			       types[i]);
+			ok(strstr(tao_why(), "OpenSSL 3.5") != NULL && stub.n == 0, "and says so");
+			continue;
+		}
+		check_custody(types[i]);
+		check_mismatch(types[i]);
+		check_own_digest(types[i], NULL, NO_PSS);
+		check_mu(types[i]);
+		check_idle(types[i]);
+	}
+	tao_buf_free(&stub);
+}
+
 static void check_big(void)
 {
 	static const char *const slow[] = { "rsa-pss-3072", "rsa-pss-4096" };
@@ -948,6 +1027,7 @@ int main(void)
 	check_own_digest("rsa-pss-2048", "SHA256", -1);
 	check_own_digest("ed25519", NULL, NO_PSS);
 	check_big();
+	check_mldsa();
 	check_restricted();
 	check_sign_refusals();
 	check_tls13();
