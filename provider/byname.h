@@ -33,6 +33,8 @@
  *   info    another name for it, that of most KDFs; not both
  *   policy  text: exact (the default), program, host, policy
  *
+ * As a key object of OpenSSL 3.5: keymgmt/secret.h.
+ *
  * 1 to TAO_PARENT_SECRET_MAX bytes can be derived (tao/tao.h). A shorter secret is the beginning of
  * a longer one.
  */

@@ -35,6 +35,33 @@ typedef int(OSSL_FUNC_signature_verify_message_update_fn)(void *ctx, const unsig
 typedef int(OSSL_FUNC_signature_verify_message_final_fn)(void *ctx);
 #endif
 
+#ifndef OSSL_FUNC_CIPHER_ENCRYPT_SKEY_INIT
+#define OSSL_FUNC_CIPHER_ENCRYPT_SKEY_INIT 19
+#define OSSL_FUNC_CIPHER_DECRYPT_SKEY_INIT 20
+typedef int(OSSL_FUNC_cipher_encrypt_skey_init_fn)(void *ctx, void *key, const unsigned char *iv,
+                                                   size_t iv_n, const OSSL_PARAM params[]);
+typedef int(OSSL_FUNC_cipher_decrypt_skey_init_fn)(void *ctx, void *key, const unsigned char *iv,
+                                                   size_t iv_n, const OSSL_PARAM params[]);
+#endif
+
+#ifndef OSSL_OP_SKEYMGMT
+#define OSSL_OP_SKEYMGMT 15
+#define OSSL_FUNC_SKEYMGMT_FREE 1
+#define OSSL_FUNC_SKEYMGMT_IMPORT 2
+#define OSSL_FUNC_SKEYMGMT_EXPORT 3
+#define OSSL_FUNC_SKEYMGMT_GET_KEY_ID 5
+#define OSSL_FUNC_SKEYMGMT_IMP_SETTABLE_PARAMS 6
+typedef void(OSSL_FUNC_skeymgmt_free_fn)(void *key);
+typedef void *(OSSL_FUNC_skeymgmt_import_fn)(void *provctx, int selection,
+                                             const OSSL_PARAM params[]);
+typedef int(OSSL_FUNC_skeymgmt_export_fn)(void *key, int selection, OSSL_CALLBACK *cb, void *arg);
+typedef const char *(OSSL_FUNC_skeymgmt_get_key_id_fn)(void *key);
+typedef const OSSL_PARAM *(OSSL_FUNC_skeymgmt_imp_settable_params_fn)(void *provctx);
+#endif
+#ifndef OSSL_SKEY_PARAM_RAW_BYTES
+#define OSSL_SKEY_PARAM_RAW_BYTES "raw-bytes"
+#endif
+
 #ifndef OSSL_SIGNATURE_PARAM_SIGNATURE
 #define OSSL_SIGNATURE_PARAM_SIGNATURE "signature"
 #endif

@@ -16,6 +16,7 @@
 #include <openssl/provider.h>
 
 #include "byname.h"
+#include "newer.h"
 #include "config.h"
 #include "group.h"
 #include "tao/pb.h"
@@ -103,6 +104,17 @@ static const OSSL_ALGORITHM newer_signatures[] = {
 
 static const OSSL_ALGORITHM ciphers[] = {
 	{ "RSA:rsaEncryption", PROV_PROPERTIES, prov_rsa_cipher, "RSA decryption by the Tao host" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+/* From NEWER_VERSION on. */
+static const OSSL_ALGORITHM skeymgmts[] = {
+	{ "TAO-SECRET", PROV_PROPERTIES, prov_secret_skeymgmt, "keys that the Tao host derives" },
+	{ NULL, NULL, NULL, NULL }
+};
+
+static const OSSL_ALGORITHM symmetric_ciphers[] = {
+	{ "TAO-AES-256-GCM", PROV_PROPERTIES, prov_aes_cipher, "AES-256-GCM with keys of TAO-SECRET" },
 	{ NULL, NULL, NULL, NULL }
 };
 
@@ -211,6 +223,9 @@ static const char *const own_reasons[] = {
 		"this domain",
 	[PROV_RSTALE - PROV_REXPORT] =
 		"a key share for a Tao group is too old: connect again, and set the clocks of both hosts",
+	[PROV_RSECRET - PROV_REXPORT] =
+		"a TAO-SECRET key has no bytes to give or take: it is made from a label, and used by "
+		"TAO-AES-256-GCM alone",
 };
 
 /* The list has no place for TAO_OK: a zero ends it. */
@@ -478,6 +493,8 @@ static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_ca
 		{ OSSL_OP_KEM, kems + NEWER_KEMS, kems },
 		{ OSSL_OP_SIGNATURE, signatures, newer_signatures },
 		{ OSSL_OP_ASYM_CIPHER, ciphers, ciphers },
+		{ OSSL_OP_SKEYMGMT, NULL, skeymgmts },
+		{ OSSL_OP_CIPHER, NULL, symmetric_ciphers },
 		{ OSSL_OP_KEYEXCH, exchanges, exchanges },
 		{ OSSL_OP_RAND, rands, rands },
 		{ OSSL_OP_KDF, kdfs, kdfs },

@@ -71,6 +71,7 @@ enum prov_reason {
 	PROV_RPAIR,         /* two programs, or a share, that the host refuses */
 	PROV_RSTRANGER,     /* a share of nobody that the host knows */
 	PROV_RSTALE,        /* a share that is too old */
+	PROV_RSECRET,       /* the bytes of a TAO-SECRET key were asked for or given */
 	PROV_REASON_END
 };
 #define PROV_REASONS (TAO_ERR_COUNT + PROV_REASON_END - PROV_REXPORT) /* with the end mark */
@@ -165,6 +166,8 @@ extern const OSSL_DISPATCH prov_ecdsa_sha512_sig[];
 extern const OSSL_DISPATCH prov_rsa_sha256_sig[];
 extern const OSSL_DISPATCH prov_rsa_sha384_sig[];
 extern const OSSL_DISPATCH prov_rsa_sha512_sig[];
+extern const OSSL_DISPATCH prov_secret_skeymgmt[];  /* keymgmt/secret.c */
+extern const OSSL_DISPATCH prov_aes_cipher[];       /* cipher_aes.c */
 extern const OSSL_DISPATCH prov_rsa_cipher[];       /* cipher_rsa.c */
 extern const OSSL_DISPATCH prov_exchange[];         /* exchange.c */
 extern const OSSL_DISPATCH prov_store[];            /* store/store.c */

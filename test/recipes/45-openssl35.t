@@ -127,4 +127,27 @@ for (qw(p256 rsa2048 ed25519)) {
 	signs("tao:raw-$_", "$dir/raw.pub", $_ eq 'ed25519' ? 'msg' : 'long');
 }
 
+# --- EVP_SKEY: a key that the host derives for the program, used by TAO-AES-256-GCM
+
+my $skey = tool('skey');
+my $copy = "$dir/skey-copy";
+spew($copy, slurp($skey) . 'x');
+chmod 0755, $copy;
+sub skey { my $program = shift; return $host->cmd('run', '--quiet', '--', $program, @_) }
+my $box = ok_run([skey($skey, qw(encrypt disk program), 'a text to be kept')], 'encrypts')->{out};
+chomp $box;
+unlike($box, qr/6120746578742074/, 'the text is not in it');
+is(ok_run([skey($skey, qw(decrypt disk program), $box)], 'another instance decrypts')->{out}, "a text to be kept\n", 'to the text');
+isnt(run(skey($skey, qw(encrypt disk program), 'a text to be kept'))->{out}, "$box\n", 'each time with another IV');
+isnt(run(skey($skey, qw(decrypt other program), $box))->{status}, 0, 'another label does not');
+isnt(run(skey($copy, qw(decrypt disk program), $box))->{status}, 0, 'nor another program');
+isnt(run(skey($skey, qw(decrypt disk -), $box))->{status}, 0, 'nor the same one with the default policy, which counts its arguments');
+is(ok_run([skey($copy, qw(decrypt disk host), run(skey($skey, qw(encrypt disk host), 'for all'))->{out} =~ s/\n//r)],
+	'with policy host another program decrypts')->{out}, "for all\n", 'to the text');
+my $r = ok_run([skey($skey, qw(refusals disk program), $box)], 'what must not work');
+is($r->{out}, '', 'does not');
+like($r->{err}, qr/has no bytes to give or take/, 'and it says why');
+fails_with([$skey, qw(encrypt disk program x)], qr/not started with 'tao run'/, 'outside tao run there is no key',
+	{ env => { %{ preload_env() }, OPENSSL_CONF => $host->dir . '/openssl.cnf' } });
+
 done_testing();
