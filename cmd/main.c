@@ -135,6 +135,23 @@ const struct cmd cmd_table[] = {
 	  "  --user USER             ... when this user runs it [the calling one]\n"
 	  "  --any-user              ... whoever runs it\n"
 	  "  --remove                takes it back\n" },
+	{ "connect", NULL, "CLIENT SERVER [OPTION]...", "lets a program talk to another over Tao channels",
+	  cmd_peers_connect,
+	  "  --user USER             when this user runs them [the calling one]\n"
+	  "  --client-user USER      ... the client only\n"
+	  "  --server-user USER      ... the server only\n"
+	  "  --any-user              whoever runs them\n"
+	  "  --remove                takes it back\n"
+	  "CLIENT and SERVER are programs, or principals as rules have them: key([...]).Measured(...).\n" },
+	{ "revoke", NULL, "PROGRAM | HASH | PRINCIPAL [--undo]",
+	  "takes from a program what the host and its peers do for it", cmd_revoke,
+	  "  --undo                  takes it back\n"
+	  "HASH is an executable's or a key's SHA-256, PRINCIPAL as rules have it.\n" },
+	{ "group", "key", "[--epoch N] [--raw] MEMBER...",
+	  "prints a key that this program and the named ones can all have", cmd_group_key,
+	  "  --epoch N               that of another epoch than the present one\n"
+	  "  --raw                   the bytes themselves, not hex\n"
+	  "MEMBER is a program's principal, as tao name prints it.\n" },
 	{ "policy", "show", "", "lists the domain's rules", cmd_policy_show, NULL },
 	{ "policy", "add", "FACT", "adds a rule", cmd_policy_add, NULL },
 	{ "policy", "remove", "FACT", "removes a rule", cmd_policy_remove, NULL },

@@ -166,6 +166,7 @@ static enum tao_err load_rules(struct domain *d, const char *path)
 	rules_init(&d->rules, d->id);
 	if (e == TAO_OK)
 		e = rules_load(path, key, &d->rules);
+	atomic_store(&d->version, d->rules.version);
 	EVP_PKEY_free(key);
 	return e;
 }
@@ -254,6 +255,8 @@ static enum tao_err save_rules(struct domain *d)
 	if (e == TAO_OK)
 		e = rules_save(d->rules_path, key, &d->rules);
 	EVP_PKEY_free(key);
+	if (e == TAO_OK)
+		atomic_store(&d->version, d->rules.version);
 	return e;
 }
 
@@ -305,12 +308,7 @@ enum tao_err domain_remove_fact(struct domain *d, const char *fact)
 
 uint64_t domain_rules_version(struct domain *d)
 {
-	uint64_t version;
-
-	pthread_mutex_lock(&d->lock);
-	version = d->rules.version;
-	pthread_mutex_unlock(&d->lock);
-	return version;
+	return atomic_load(&d->version);
 }
 
 enum tao_err domain_rules(struct domain *d, uint64_t *version, char date[32],
@@ -515,7 +513,15 @@ enum tao_err domain_check_program(struct domain *d, const struct fact_program *p
 		             text);
 	}
 	if (e == TAO_OK)
-		e = check_program_revoked(d, p);
+		e = domain_check_revoked(d, p, subject);
+	return e;
+}
+
+enum tao_err domain_check_revoked(struct domain *d, const struct fact_program *p,
+                                  const uint8_t *subject)
+{
+	enum tao_err e = check_program_revoked(d, p);
+
 	if (e == TAO_OK && subject != NULL)
 		e = check_hash(d, subject, "the key");
 	return e;

@@ -85,6 +85,20 @@ enum tao_err domain_successor(struct domain *d, const uint8_t new_exe[TAO_HASH_L
                               const uint8_t old_exe[TAO_HASH_LEN]);
 enum tao_err domain_may_unseal(struct domain *d, const struct tao_node *name, const char *label);
 
+/* Who may talk to whom (connect.c); names are whole principals of programs. In Serves(P, "*.NAME"), the
+ * star stands for one label. */
+/* subject: SHA-256 of a key that must not be revoked either, or NULL. */
+enum tao_err domain_not_revoked(struct domain *d, const struct tao_node *name,
+                                const uint8_t *subject);
+/* Connect(client, server), and neither is revoked. */
+enum tao_err domain_may_connect(struct domain *d, const struct tao_node *client,
+                                const struct tao_node *server);
+enum tao_err domain_serves(struct domain *d, const struct tao_node *name, const char *dns);
+/* 1 if some program is said to serve that name. */
+int domain_knows_service(struct domain *d, const char *dns);
+/* 1 if there is a Connect rule at all. */
+int domain_has_connect(struct domain *d);
+
 /* A program certificate, on a host's attestation of
  *
  *   HOST says SealedKey(NAME, [SHA-256 of spki], "key name", "purpose")

@@ -7,6 +7,7 @@
 #define DOMAIN_STATE_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include <openssl/x509.h>
 
@@ -21,12 +22,16 @@ struct domain {
 	X509 *cert;
 	pthread_mutex_t lock;
 	struct rules rules;
+	_Atomic uint64_t version; /* of rules, also for those without the lock */
 };
 
 /* Trusted and not revoked; lock held. subject: SHA-256 of a key that must not be revoked
  * either, or NULL. */
 enum tao_err domain_check_host(struct domain *d, const struct tao_node *host);
 enum tao_err domain_check_program(struct domain *d, const struct fact_program *p,
+                                  const uint8_t *subject);
+/* Neither the program, nor what it runs on, nor the key subject (NULL: none) is revoked; lock held. */
+enum tao_err domain_check_revoked(struct domain *d, const struct fact_program *p,
                                   const uint8_t *subject);
 
 #endif

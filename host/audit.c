@@ -405,6 +405,25 @@ void audit_note_apart(struct request *r, const char *event, const char *key, con
 	push_now(r->h->audit, &body);
 }
 
+void audit_refused(struct request *r, const char *event, const char *peer, enum tao_err e)
+{
+	struct audit *a = r->h->audit;
+	struct tao_buf body = TAO_BUF_INIT;
+	char why[TAO_WHY_MAX];
+	struct tao_json j;
+
+	if (a == NULL || !admits(a, event, r->inst->id, r->inst->uid, e))
+		return;
+	snprintf(why, sizeof why, "%s", tao_why());
+	tao_json_open(&j, &body);
+	put_who(&j, event, r->inst, r->c->pid, r->c->uid);
+	if (peer != NULL)
+		put_text(&j, "peer", peer, AUDIT_TEXT_MAX);
+	put_result(&j, e, why);
+	push_now(a, &body);
+	tao_fail(e, "%s", why);
+}
+
 enum tao_err audit_refuses(struct host *h, const struct op *op)
 {
 	struct audit *a = h->audit;

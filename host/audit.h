@@ -82,6 +82,9 @@ void audit_note_key(struct request *r, const uint8_t id[TAO_HASH_LEN], const cha
 /* One more record of the caller's, beside the operation's own. */
 void audit_note_apart(struct request *r, const char *event, const char *key, const char *text);
 
+/* The same of a request that got no for an answer; event is a literal, peer may be NULL. Keeps tao_why(). */
+void audit_refused(struct request *r, const char *event, const char *peer, enum tao_err e);
+
 /* Called once for each operation (conn.c), with its result; keeps tao_why(). */
 void audit_op(struct request *r, const struct op *op, enum tao_err e);
 /* TAO_ESYS when the operation must not be done because it could not be recorded. */

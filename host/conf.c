@@ -47,6 +47,9 @@ static const struct key {
 	{ "parent", PATH, offsetof(struct host_conf, parent), 0, 0, 0 },
 	{ "delegation_lifetime", NUMBER, offsetof(struct host_conf, delegation_seconds), 1, 366 * 86400,
 	  30 * 86400 },
+	{ "channel_epoch", NUMBER, offsetof(struct host_conf, channel_epoch), 4, 30 * 86400, 86400 },
+	{ "channel_overlap", NUMBER, offsetof(struct host_conf, channel_overlap), 1, 30 * 86400, 3600 },
+	LIMIT(max_channel_nonces, 64, 1 << 28, 8 << 20),
 	LIMIT(max_instances, 1, 1000000, 16384),
 	LIMIT(max_instances_per_user, 1, 1000000, 4096),
 	LIMIT(max_connections_per_program, 1, 1000000, 1024),
@@ -353,6 +356,9 @@ enum tao_err host_conf_load(const char *dir, struct host_conf *out)
 		e = TAO_OK; /* all defaults */
 	else if (e == TAO_OK)
 		e = parse(path, &text, out);
+	if (e == TAO_OK && out->channel_overlap > out->channel_epoch)
+		e = tao_fail(TAO_EINVAL, "%s: channel_overlap = %u is longer than channel_epoch = %u", path,
+		             out->channel_overlap, out->channel_epoch);
 	if (e == TAO_OK)
 		e = find_tls_module(out);
 out:

@@ -8,6 +8,7 @@
  *   DIR/policy.pem        the domain's policy certificate, written by taod at start
  *   DIR/host/             keys of the host, as its root of trust keeps them (root.h)
  *   DIR/host/counters     counters of programs (counter.h)
+ *   DIR/host/channel/     keys of channels (ancestor.h)
  *   DIR/host/epoch        epochs of sealing (epoch.h); absent: the first
  *   DIR/keys/UID/NAME.pem     stubs of sealed keys; NAME.old: of the generation before
  *   DIR/keys/deleted/KEYID    which generations of a key were deleted
@@ -55,6 +56,9 @@ struct host_conf {
 	uint32_t audit_bytes;    /* audit_size = BYTES of a file of the audit log; default 16777216 */
 	uint32_t delegation_seconds; /* delegation_lifetime = SECONDS; default 2592000 */
 	char *parent;            /* parent = DIR of the parent host, for tao up; NULL: the default one */
+	uint32_t channel_epoch;  /* channel_epoch = SECONDS; default 86400 (ancestor.h) */
+	uint32_t channel_overlap; /* channel_overlap = SECONDS; default 3600, at most the epoch */
+	uint32_t max_channel_nonces; /* nonces of channels that are remembered; default 8388608 */
 	uint32_t max_labels;     /* max_labels = N counters, per program; default 64 (counter.h) */
 	uint32_t timeout_ms;     /* timeout = MILLISECONDS of provider requests; default 10000 */
 	uint32_t sandbox;        /* sandbox = yes | no: seccomp and Landlock; default yes */

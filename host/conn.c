@@ -12,6 +12,7 @@
 #include <openssl/rand.h>
 
 #include "host.h"
+#include "peers.h"
 #include "progsock.h"
 #include "tao.pb-c.h"
 
@@ -309,6 +310,8 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
 		e = progsock_check(h, c);
 	if (e == TAO_OK)
 		e = audit_refuses(h, op);
+	if (e == TAO_OK && (op->how & OP_NOT_REVOKED) != 0 && c->inst != NULL)
+		e = peers_not_revoked(h, c->inst);
 	if (e == TAO_OK && !may_be_slow)
 		e = not_here(c, op, m);
 	if (e == TAO_OK && (op->how & OP_COSTLY) != 0)

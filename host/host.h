@@ -39,6 +39,7 @@
  *   cert.c      program certificates
  *   imported.c  certificates of other authorities (imported.h); certchain.c, op_cert.c
  *   renew.c     their renewal for programs that run
+ *   peers.c     Tao channels (peers.h, ancestor.h)
  *   audit.c     the audit log (audit.h)
  */
 #ifndef HOST_HOST_H
@@ -60,6 +61,7 @@
 #include "names.h"
 #include "process.h"
 #include "recall.h"
+#include "spent.h"
 #include "../domain/domain.h"
 #include "../tao/client.h"
 #include "../tao/key.h"
@@ -74,6 +76,8 @@ struct counters;
 struct custody;
 struct epochs;
 struct registry;
+struct peers;
+struct principal;
 struct log;
 
 struct host {
@@ -101,6 +105,7 @@ struct host {
 	struct audit *audit;
 	struct epochs *epochs;       /* of the sealer */
 	struct counters *counters;
+	struct peers *peers;         /* channels */
 	struct log *log;
 	struct loop *loop;
 };
@@ -176,6 +181,11 @@ struct instance {
 	_Atomic uint64_t last_start; /* its start time */
 	_Atomic(struct key_use *) uses; /* audit.h */
 	atomic_uint n_uses;
+	_Atomic uint64_t unrevoked; /* version of the rules that say so; 0: not asked */
+	struct principal *principal; /* peers.h's, under its lock: NULL before it is needed */
+	const struct tao_node *principal_of; /* the name that it is of */
+	int principal_over;
+	struct spent shares;      /* of its nonces, under their lock */
 	struct instance *next;    /* registry's */
 };
 
@@ -239,6 +249,8 @@ void instance_unref(struct instance *i);
 void registry_settle(struct registry *r, struct instance *i);
 void registry_each(struct registry *r, void (*fn)(struct instance *, void *), void *arg);
 uint32_t registry_count(struct registry *r);
+/* Identifier of the one that came last. */
+uint64_t registry_newest(struct registry *r);
 /* fn is told each instance that is over. Before any is registered. */
 void registry_on_end(struct registry *r, void (*fn)(struct host *, struct instance *),
                      struct host *h);
@@ -403,6 +415,7 @@ struct op {
 #define OP_WAITS 4    /* may read a file or ask the measurer: a worker does it, but tells others; OP_LATER: for
                        * POOL_WAITS */
 #define OP_COSTLY 8   /* counts for max_rate_per_program and max_rate_per_user */
+#define OP_NOT_REVOKED 16 /* not for a program that the domain has revoked */
 #define OP_QUICK_BODY 65536 /* bytes; any operation with more is for POOL_COMPUTES */
 
 const struct op *op_find(const char *name);
@@ -427,6 +440,8 @@ op_fn op_get_name, op_extend_name, op_random, op_attest, op_seal, op_unseal, op_
 op_fn op_epoch, op_counters;
 op_fn op_generate_key, op_get_key, op_open_key, op_sign, op_decrypt, op_derive, op_list_keys,
 	op_get_certificate, op_policy_certificate;
+op_fn op_identity, op_peer, op_psk_client, op_psk_server, op_check_peer, op_handshake;
+op_fn op_group_nonces, op_group_server, op_group_client, op_group_key;
 op_fn op_run;
 op_fn op_new_key, op_import_key, op_rotate_key, op_delete_key;
 /* Of Host operations on keys (op_newkey.c): whose key it is about, which is the caller's, or for the
@@ -434,7 +449,7 @@ op_fn op_new_key, op_import_key, op_rotate_key, op_delete_key;
 enum tao_err op_whose(struct request *r, int given, uid_t uid, uid_t *out);
 enum tao_err op_open_named(struct request *r, const char *name, uid_t uid, struct tao_buf *stub,
                            struct held_key **k);
-op_fn op_keys, op_key, op_status, op_ps, op_doctor, op_trust, op_policy,
+op_fn op_keys, op_key, op_status, op_ps, op_doctor, op_trust, op_measure, op_policy,
 	op_add_fact, op_remove_fact, op_shutdown, op_log;
 
 /* ---- sealed keys (custody.c, custody_type.c, custody_use.c, sealedkey.c) ----

@@ -7,6 +7,7 @@
 #include "config.h"
 #include "counter.h"
 #include "host.h"
+#include "peers.h"
 #include "root.h"
 #include "tao.pb-c.h"
 
@@ -308,6 +309,8 @@ static enum tao_err change_fact(struct request *r, enum tao_err (*change)(struct
 	if (e == TAO_OK)
 		e = change(r->h->domain, rq->fact);
 	if (e == TAO_OK)
+		peers_purge(r->h);
+	if (e == TAO_OK)
 		host_log("info", "user %u changed the policy: %s %s", (unsigned)r->c->uid, r->m->op,
 		         rq->fact);
 	if (e == TAO_OK)
@@ -421,9 +424,52 @@ static enum tao_err trust_facts(struct request *r, const Tao__TrustRequest *rq,
 	return e;
 }
 
-enum tao_err op_trust(struct request *r)
+/* The executable of path, whose descriptor came with the request. */
+static enum tao_err measure_named(struct request *r, char *path, struct measurement *m)
 {
 	char *none[] = { NULL };
+	struct measure_request mr = {
+		.path = path, .fd = r->c->passed_fd, .uid = r->c->uid,
+		.dev_uid = r->h->owner, .args = none, .program_only = 1,
+	};
+	enum tao_err e;
+
+	audit_note(r, "path", path);
+	if (path[0] != '/' || r->c->passed_fd < 0)
+		return tao_fail(TAO_EINVAL, "%s needs an absolute path and the program's descriptor", r->m->op);
+	e = measurer_program(r->h->measurer, &mr, m);
+	if (e == TAO_OK && m->is_script)
+		e = tao_fail(TAO_EDENIED, "%s is a script, and rules name executables: this would be a rule for "
+		             "all that its interpreter runs, so give the interpreter's own path if that is meant",
+		             path);
+	return e;
+}
+
+enum tao_err op_measure(struct request *r)
+{
+	struct tao_pb_alloc pa;
+	Tao__MeasureRequest *rq = NULL;
+	Tao__MeasureResponse rp = TAO__MEASURE_RESPONSE__INIT;
+	struct measurement m = { .copy_fd = -1 };
+	enum tao_err e = owner_only(r);
+
+	if (e != TAO_OK)
+		return e;
+	e = OP_UNPACK(r, &pa, tao__measure_request, &rq);
+	if (e == TAO_OK)
+		e = measure_named(r, rq->path, &m);
+	if (e == TAO_OK) {
+		rp.program_hash = (ProtobufCBinaryData){ sizeof m.exe, m.exe };
+		rp.domain = (ProtobufCBinaryData){ TAO_HASH_LEN, (uint8_t *)domain_id(r->h->domain) };
+		tao_pb_pack(&rp.base, r->body);
+	}
+	measurement_clear(&m);
+	tao_pb_free(&pa, (ProtobufCMessage *)rq);
+	return e;
+}
+
+enum tao_err op_trust(struct request *r)
+{
 	struct tao_pb_alloc pa;
 	Tao__TrustRequest *rq = NULL;
 	struct measurement m = { .copy_fd = -1 };
@@ -433,23 +479,10 @@ enum tao_err op_trust(struct request *r)
 		return e;
 	e = OP_UNPACK(r, &pa, tao__trust_request, &rq);
 	if (e == TAO_OK)
-		audit_note(r, "path", rq->path);
-	if (e == TAO_OK && (rq->path[0] != '/' || r->c->passed_fd < 0))
-		e = tao_fail(TAO_EINVAL, "Host.Trust needs an absolute path and the program's descriptor");
-	if (e == TAO_OK) {
-		struct measure_request mr = {
-			.path = rq->path, .fd = r->c->passed_fd, .uid = r->c->uid,
-			.dev_uid = r->h->owner, .args = none, .program_only = 1,
-		};
-
-		e = measurer_program(r->h->measurer, &mr, &m);
-	}
-	if (e == TAO_OK && m.is_script)
-		e = tao_fail(TAO_EDENIED, "%s is a script, and rules name executables: this would trust all "
-		             "that its interpreter runs, so give the interpreter's own path if that is meant",
-		             rq->path);
+		e = measure_named(r, rq->path, &m);
 	if (e == TAO_OK)
 		e = trust_facts(r, rq, m.exe);
+	peers_purge(r->h);
 	if (e == TAO_OK)
 		e = put_policy(r);
 	measurement_clear(&m);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "host.h"
+#include "peers.h"
 #include "tao.pb-c.h"
 #include "../tao/stub.h"
 
@@ -86,6 +87,8 @@ enum tao_err op_generate_key(struct request *r)
 		if (rq->policy != NULL && strcmp(rq->policy, "exact") == 0)
 			s.principal = instance_name(r->inst);
 		e = custody_check_spec(&s);
+		if (e == TAO_OK)
+			e = peers_key_name_check(s.name);
 		if (e == TAO_OK && r->inst->interpreter &&
 		    (rq->policy == NULL || strcmp(rq->policy, "program") == 0))
 			e = refuse_interpreter(r->inst->program);
@@ -171,6 +174,8 @@ static enum tao_err new_key(struct request *r, int import)
 		e = op_whose(r, rq->has_uid, rq->uid, &uid);
 	if (e == TAO_OK && import != rq->has_private_key)
 		e = tao_fail(TAO_EINVAL, "Host.ImportKey takes a private key, Host.NewKey none");
+	if (e == TAO_OK)
+		e = peers_key_name_check(rq->name);
 	if (e == TAO_OK && !import) { /* before anything is measured */
 		struct key_spec s = spec_of(rq, uid);
 

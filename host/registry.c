@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "host.h"
+#include "peers.h"
 #include "progsock.h"
 
 #define MAX_ANCESTORS 64 /* generations looked at for descent */
@@ -55,6 +56,7 @@ static void instance_free(struct instance *i)
 	}
 	recall_forget(i->kept);
 	audit_uses_free(i);
+	peers_instance_free(i);
 	free(i->program);
 	free(i->label);
 	free(i->unit);
@@ -469,6 +471,16 @@ uint32_t registry_count(struct registry *r)
 	n = r->count;
 	pthread_mutex_unlock(&r->lock);
 	return n;
+}
+
+uint64_t registry_newest(struct registry *r)
+{
+	uint64_t id;
+
+	pthread_mutex_lock(&r->lock);
+	id = r->last_id;
+	pthread_mutex_unlock(&r->lock);
+	return id;
 }
 
 const struct tao_node *instance_name(struct instance *i)

@@ -8,6 +8,7 @@
 
 #include "config.h"
 #include "host.h"
+#include "peers.h"
 #include "landlock.h"
 #include "process.h"
 #include "root.h"
@@ -122,6 +123,12 @@ static void lost_measurer(void *arg)
 	kill(getpid(), SIGTERM);
 }
 
+static void instance_over(struct host *h, struct instance *i)
+{
+	peers_instance_end(h, i);
+	audit_instance_end(h, i);
+}
+
 enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 {
 	unsigned stale = tao_dir_sweep(h->conf.dir); /* DIR/lock is ours */
@@ -147,7 +154,7 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	h->inside = inside_new();
 	if (h->limits == NULL || h->registry == NULL || h->inside == NULL || h->custody == NULL)
 		return tao_fail_nomem();
-	registry_on_end(h->registry, audit_instance_end, h);
+	registry_on_end(h->registry, instance_over, h);
 	e = h->conf.root->serve != NULL ? h->conf.root->serve(h) : TAO_OK;
 	if (e == TAO_OK)
 		e = write_public_files(h);
@@ -156,11 +163,15 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	if (e == TAO_OK)
 		e = loop_new(h, &h->loop);
 	if (e == TAO_OK)
+		e = peers_start(h);
+	if (e == TAO_OK)
 		e = recall_open(h);
 	if (e == TAO_OK)
 		e = loop_listen(h);
 	if (e == TAO_OK)
 		e = renew_start(h);
+	if (e == TAO_OK)
+		e = peers_watch(h);
 	if (e == TAO_OK)
 		e = write_pid(h);
 	if (e == TAO_OK)
@@ -184,6 +195,7 @@ void host_end(struct host *h)
 		unlink(pid);
 	free(pid);
 	audit_stop(h);
+	peers_free(h);
 	registry_free(h->registry);
 	recall_free(h->recall);
 	limits_free(h->limits);

@@ -124,27 +124,37 @@ static enum tao_err take(const char *op, const Tao__RPCResponse *rp, const struc
 	return a->data != NULL ? tao_buf_err(a->data) : TAO_OK;
 }
 
-static enum tao_err ask(struct tao_parent *p, const char *op, const Tao__RPCRequest *rq,
-                        const struct answer *a)
+/* *m, also after a failure, is freed with tao_pb_free(pa, *m). */
+static enum tao_err ask_for(struct tao_parent *p, const char *op, const ProtobufCMessage *rq,
+                            const ProtobufCMessageDescriptor *type, struct tao_pb_alloc *pa,
+                            ProtobufCMessage **m)
 {
 	struct tao_buf body = TAO_BUF_INIT, reply = TAO_BUF_INIT;
-	struct tao_pb_alloc pa;
-	ProtobufCMessage *m = NULL;
 	enum tao_err e;
 
-	tao_pb_pack(&rq->base, &body);
+	*m = NULL;
+	tao_pb_pack(rq, &body);
 	e = tao_buf_err(&body);
 	if (e == TAO_OK)
 		e = tao_client_call(p->client, op, body.p, body.n, &reply);
-	tao_pb_alloc_init(&pa, reply.n + REPLY_SLACK);
-	if (e == TAO_OK &&
-	    tao_pb_unpack(&pa, &tao__rpcresponse__descriptor, reply.p, reply.n, op, &m))
+	tao_pb_alloc_init(pa, reply.n + REPLY_SLACK);
+	if (e == TAO_OK && tao_pb_unpack(pa, type, reply.p, reply.n, op, m))
 		e = malformed(op, "form that is known");
+	tao_buf_free(&body);
+	tao_buf_free(&reply);
+	return e;
+}
+
+static enum tao_err ask(struct tao_parent *p, const char *op, const Tao__RPCRequest *rq,
+                        const struct answer *a)
+{
+	struct tao_pb_alloc pa;
+	ProtobufCMessage *m;
+	enum tao_err e = ask_for(p, op, &rq->base, &tao__rpcresponse__descriptor, &pa, &m);
+
 	if (e == TAO_OK)
 		e = take(op, (Tao__RPCResponse *)m, a);
 	tao_pb_free(&pa, m);
-	tao_buf_free(&body);
-	tao_buf_free(&reply);
 	return e;
 }
 
@@ -444,4 +454,56 @@ enum tao_err tao_parent_rollback_unseal(struct tao_parent *p, const void *blob, 
                                         struct tao_buf *data, char policy[TAO_PARENT_POLICY_MAX])
 {
 	return unseal_word(p, "Tao.RollbackProtectedUnseal", blob, n, data, policy);
+}
+
+/* ---- keys of groups ---- */
+
+static enum tao_err ask_group_key(struct tao_parent *p, const Tao__GroupKeyRequest *rq,
+                                  uint32_t *epoch, uint8_t *key)
+{
+	static const char op[] = "Tao.GroupKey";
+	struct tao_pb_alloc pa;
+	ProtobufCMessage *m;
+	const Tao__GroupKeyResponse *rp;
+	enum tao_err e = ask_for(p, op, &rq->base, &tao__group_key_response__descriptor, &pa, &m);
+
+	rp = (const Tao__GroupKeyResponse *)m;
+	if (e == TAO_OK && rp->key.len != TAO_PARENT_GROUP_KEY)
+		e = malformed(op, "key of the right length");
+	if (e == TAO_OK) {
+		memcpy(key, rp->key.data, TAO_PARENT_GROUP_KEY);
+		*epoch = rp->epoch;
+		OPENSSL_cleanse(rp->key.data, rp->key.len);
+	}
+	tao_pb_free(&pa, m);
+	return e;
+}
+
+enum tao_err tao_parent_group_key(struct tao_parent *p, struct tao_node *const *member, size_t n,
+                                  uint32_t *epoch, uint8_t *key)
+{
+	Tao__GroupKeyRequest rq = TAO__GROUP_KEY_REQUEST__INIT;
+	ProtobufCBinaryData list[TAO_PARENT_GROUP_MAX];
+	struct tao_buf names[TAO_PARENT_GROUP_MAX];
+	enum tao_err e = TAO_OK;
+
+	if (n < 2 || n > TAO_PARENT_GROUP_MAX)
+		return tao_fail(TAO_EINVAL, "a group has 2 to %d members", TAO_PARENT_GROUP_MAX);
+	for (size_t i = 0; i < n; i++) {
+		names[i] = (struct tao_buf)TAO_BUF_INIT;
+		tao_node_encode(member[i], &names[i]);
+		list[i].data = names[i].p;
+		list[i].len = names[i].n;
+		if (e == TAO_OK)
+			e = tao_buf_err(&names[i]);
+	}
+	rq.members = list;
+	rq.n_members = n;
+	rq.has_epoch = *epoch != 0;
+	rq.epoch = *epoch;
+	if (e == TAO_OK)
+		e = ask_group_key(p, &rq, epoch, key);
+	for (size_t i = 0; i < n; i++)
+		tao_buf_free(&names[i]);
+	return e;
 }

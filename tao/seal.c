@@ -184,7 +184,8 @@ enum tao_err tao_seal(const struct tao_sealer *s, enum tao_seal_kind kind, const
 static const char *kind_name(unsigned kind)
 {
 	static const char *const names[] = { "nothing known", "a key", "data", "a table of counters",
-	                                     "a running program", "data with a counter (--rollback)" };
+	                                     "a running program", "data with a counter (--rollback)",
+	                                     "the keys of channels" };
 
 	return names[kind < sizeof names / sizeof names[0] ? kind : 0];
 }

@@ -5,7 +5,7 @@
  *     0      4   "TaoS"
  *     4      1   format version = 1
  *     5      1   kind: 1 key, 2 data of a program, 3 table of counters, 4 a running program,
- *                  5 data with a counter
+ *                  5 data with a counter, 6 keys of channels
  *     6     32   host: SHA-256 of the SubjectPublicKeyInfo of the key in the host's name
  *    38      4   epoch of the sealing key, big-endian
  *    42     32   salt, random
@@ -43,6 +43,7 @@ enum tao_seal_kind {
 	TAO_SEAL_COUNTERS = 3,
 	TAO_SEAL_INSTANCE = 4,
 	TAO_SEAL_ROLLBACK = 5,
+	TAO_SEAL_EPOCH = 6,
 };
 
 /* Any thread may seal and unseal while another one changes the epochs. */

@@ -47,6 +47,8 @@
 #define TAO_PARENT_SECRET_MAX 4096        /* bytes of a shared secret */
 #define TAO_PARENT_SEAL_MAX   1000000     /* bytes that are sealed: a blob fits into a request */
 #define TAO_PARENT_LABEL_MAX  256         /* bytes of a label */
+#define TAO_PARENT_GROUP_MAX  64          /* members of a group key */
+#define TAO_PARENT_GROUP_KEY  32          /* bytes of one */
 #define TAO_PARENT_POLICY_MAX 32          /* bytes of a policy's word, with its NUL */
 
 struct tao_parent;
@@ -92,6 +94,12 @@ enum tao_err tao_parent_shared_secret(struct tao_parent *p, const char *policy, 
 /* Another secret for each label, NULL for none. Policy "policy": for whoever may unseal the label. */
 enum tao_err tao_parent_shared_secret_as(struct tao_parent *p, const char *policy,
                                          const char *label, void *out, size_t n);
+
+/* A key that the named programs, of which this one must be one, can all have as long as
+ * the epoch is accepted: 2..TAO_PARENT_GROUP_MAX different ones of this host, in any order (TAO_EINVAL,
+ * TAO_EDENIED). *epoch: 0 for the present one, whose number it becomes. TAO_PARENT_GROUP_KEY bytes. */
+enum tao_err tao_parent_group_key(struct tao_parent *p, struct tao_node *const *member, size_t n,
+                                  uint32_t *epoch, uint8_t *key);
 
 /* A counter of this program under a label; it only goes up. Making one that there is already
  * raises it if counter is higher, and else does nothing. TAO_ENOTFOUND: none was made. */

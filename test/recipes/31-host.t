@@ -185,9 +185,10 @@ is((hosted('door', 'identify', 'burst 40 Tao.GetRandomBytes 10808040'))[-1], '40
 my %states = ('Tao.Sign' => 'p', 'Tao.Decrypt' => 'p', 'Tao.Derive' => 'p', 'Tao.OpenKey' => 'p', 'Tao.GetKey' => 'p', 'Tao.GetCertificate' => 'p',
 	'Tao.ListKeys' => 'p', 'Tao.GenerateKey' => 'p', 'Tao.GetPolicyCertificate' => 'ndhp', 'Tao.Hello' => 'nd',
 	'Tao.Prove' => 'h', 'Tao.Door' => 'p', 'Tao.GetTaoName' => 'p', 'Tao.ExtendTaoName' => 'p', 'Tao.GetRandomBytes' => 'p',
-	'Tao.Attest' => 'p', 'Tao.Seal' => 'p', 'Tao.Unseal' => 'p', map({ ("Tao.$_" => 'p') } qw(GetSharedSecret
+	(map { ("Tao.$_" => 'p') } qw(Identity Peer PskClient PskServer GroupNonces GroupServer GroupClient CheckPeer Handshake
+	GroupKey)), 'Tao.Attest' => 'p', 'Tao.Seal' => 'p', 'Tao.Unseal' => 'p', map({ ("Tao.$_" => 'p') } qw(GetSharedSecret
 	InitCounter GetCounter RollbackProtectedSeal RollbackProtectedUnseal)), map { ("Host.$_" => 'n') } qw(Run NewKey
-	ImportKey RotateKey DeleteKey Keys Key Cert ImportCert RemoveCert RequestCert Status Ps Doctor Trust Policy AddFact RemoveFact Epoch Counters Log Shutdown));
+	ImportKey RotateKey DeleteKey Keys Key Cert ImportCert RemoveCert RequestCert Status Ps Doctor Trust Measure Policy AddFact RemoveFact Epoch Counters Log Shutdown));
 my %into = (n => ['connect'], d => ['door'], h => [ 'connect', 'hello' ], p => [ 'connect', 'identify' ]);
 my @listed = slurp(srctop() . '/host/ops.c') =~ /^\t\{ "([\w.]+)",/mg;
 is_deeply([ sort keys %states ], [ sort @listed ], 'the operations of the table');
@@ -289,7 +290,8 @@ is(code($_), EINVAL, 'Host.Run without one') for (outside('connect', call('Host.
 my %fields = ('Tao.Sign' => 3, 'Tao.OpenKey' => 2, 'Tao.GetKey' => 2, 'Tao.GetCertificate' => 2, 'Tao.GenerateKey' => 8,
 	'Tao.ExtendTaoName' => 8, 'Tao.GetRandomBytes' => 8, 'Tao.Attest' => 8, 'Tao.Seal' => 8, 'Tao.Unseal' => 8,
 	'Host.Run' => 7, 'Host.NewKey' => 8, 'Host.Key' => 2, 'Host.Cert' => 2, 'Host.Doctor' => 2, 'Host.Trust' => 3,
-	'Host.AddFact' => 1, 'Host.RemoveFact' => 1, 'Tao.Prove' => 1);
+	'Host.Measure' => 1, 'Tao.Peer' => 1, 'Tao.PskClient' => 3, 'Tao.PskServer' => 3, 'Tao.GroupNonces' => 1, 'Tao.GroupServer' => 3,
+	'Tao.GroupClient' => 3, 'Tao.CheckPeer' => 3, 'Tao.Handshake' => 10, 'Tao.GroupKey' => 2, 'Host.AddFact' => 1, 'Host.RemoveFact' => 1, 'Tao.Prove' => 1);
 for my $op (sort keys %fields) {
 	my @bad = map { my $n = $_; map { varint($n << 3 | $_->[0]) . $_->[1] }
 		[ 0, "\x80" ], [ 0, "\xff" x 11 ], [ 1, 'short' ], [ 2, "\x05abc" ], [ 2, "\xff\xff\xff\xff\x0f" ],
