@@ -9,6 +9,7 @@ package TaoRaw;
 #   run_as(PROGRAM, UID, COMMANDS)  ... as that copy of rawclient, and that user (undef: this one)
 #   field(N, BYTES) number(N, V)    fields of a protocol buffer; call(OP, FIELDS...) is a command
 #   parse(LINE)              an answer's fields by their number
+#   every(LINE, N)          all values of that field
 #   code(LINE)               an answer's error, 0 for none
 #   answers(CODE, NAME, LINES)      a test: the last line is that
 #   encoded(KIND, TEXT) name_of(LINE)  principals and formulas: to binary, from an answer
@@ -20,7 +21,7 @@ use Exporter 'import';
 use Test::More ();
 use TaoTest;
 
-our @EXPORT = qw(raw_use outside hosted run_as field number call parse code answers encoded name_of);
+our @EXPORT = qw(raw_use outside hosted run_as field number call parse every code answers encoded name_of);
 
 my $host;
 
@@ -92,6 +93,20 @@ sub parse {
 		$f{ $tag >> 3 } //= $v;
 	}
 	return \%f;
+}
+
+sub every {
+	my ($line, $n) = @_;
+	my ($hex) = ($line // '') =~ /^ok \S+ ([0-9a-f]*)$/ or return;
+	my $p = pack 'H*', $hex;
+	my @all;
+	while (length $p) {
+		my $tag = take_varint(\$p);
+		my $v = take_varint(\$p);
+		$v = substr $p, 0, $v, '' if ($tag & 7) == 2;
+		push @all, $v if $tag >> 3 == $n;
+	}
+	return @all;
 }
 
 sub bytes { return run(tool('rawclient'), '-', { stdin => join("\n", @_) . "\n" })->{out} =~ s/\s+\z//r }

@@ -135,6 +135,28 @@ static void test_secret(void)
 	ok_err(tao_parent_shared_secret(host, NULL, d, 0), TAO_ELIMIT, "no bytes");
 }
 
+static void test_group_key(void)
+{
+	unsigned char a[TAO_PARENT_GROUP_KEY], b[TAO_PARENT_GROUP_KEY];
+	struct tao_node *other = tao_prin_extend(name, tao_ext("Other", 0));
+	struct tao_node *two[] = { name, other }, *turned[] = { other, name };
+	uint32_t epoch = 0, same_epoch;
+
+	ok_err(tao_parent_group_key(host, two, 2, &epoch, a), TAO_OK, "tao_parent_group_key");
+	ok(epoch != 0, "of an epoch");
+	same_epoch = epoch;
+	ok_err(tao_parent_group_key(host, turned, 2, &same_epoch, b), TAO_OK, "in another order");
+	ok(memcmp(a, b, sizeof a) == 0 && same_epoch == epoch, "the same");
+	turned[1] = other;
+	ok_err(tao_parent_group_key(host, turned, 2, &epoch, b), TAO_EDENIED, "of others");
+	turned[0] = turned[1] = name;
+	ok_err(tao_parent_group_key(host, turned, 2, &epoch, b), TAO_EINVAL, "one twice");
+	ok_err(tao_parent_group_key(host, two, 1, &epoch, b), TAO_EINVAL, "alone");
+	epoch = 1;
+	ok_err(tao_parent_group_key(host, two, 2, &epoch, b), TAO_EEXPIRED, "of long ago");
+	tao_node_free(other);
+}
+
 /* ---- counters ---- */
 
 static void test_counter(void)
@@ -444,6 +466,7 @@ int main(int argc, char **argv)
 	test_seal();
 	test_seal_as();
 	test_secret();
+	test_group_key();
 	test_counter();
 	test_rollback();
 	test_protect();
