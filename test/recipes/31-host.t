@@ -487,13 +487,15 @@ answers(EFORMAT, 'nothing', hosted(@id, 'call Tao.Unseal'));
 # --- keys that a program makes itself
 
 sub generate { my ($n, $policy) = @_; return call('Tao.GenerateKey', field(1, $n), defined $policy ? field(5, $policy) : ()) }
+# The one of Tao.Identity above.
+is($host->tao(qw(key delete --yes), s{.*/(.*)\.pem}{$1}r)->{status}, 0, "$_ goes") for glob $host->dir . '/keys/*/identity-*.pem';
 @l = hosted(@id, generate('own'), call('Tao.GetKey', field(1, 'own')), 'call Tao.ListKeys');
 is(code($l[2]), OK, 'Tao.GenerateKey');
 my $stub = parse($l[2])->{1};
 my $key = parse($l[3]);
 is($key->{1}, $stub, 'Tao.GetKey gives the same stub');
 is(length $key->{2}, 32, 'and an id');
-my ($info) = grep { $_->{1} eq 'own' } map { parse('ok x ' . hex_of($_)) } every($l[4], 1);
+my $info = parse('ok x ' . hex_of(parse($l[4])->{1}));
 is($info->{1}, 'own', 'Tao.ListKeys lists it');
 is($info->{7}, $raw, 'and for whom it is');
 sub sign { my ($id, $data, $digest) = @_; return call('Tao.Sign', field(1, $id), field(2, $data), defined $digest ? field(3, $digest) : ()) }
