@@ -98,9 +98,10 @@ static int decode(struct prov *p, const struct keytype *type, OSSL_CORE_BIO *in,
 	return r;
 }
 
-/* Gives nothing. A stub that is damaged, or of a kind not known here, ends the search for a decoder
- * with its sentence; that of the decoders below would be lost where OpenSSL's store reads the
- * file, since that tries them on anything and forgets what they say. */
+/* Gives nothing, and is tried whichever structure is looked for. A stub that is damaged, or of a
+ * kind not known here, ends the search for a decoder with its sentence; that of the decoders below
+ * would be lost where OpenSSL's store reads the file, since that tries them on anything and
+ * forgets what they say. */
 static int stub_check(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *cb, void *cbarg,
                       OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_cbarg)
 {

@@ -98,10 +98,12 @@ static int read_to_end(const struct prov *p, OSSL_CORE_BIO *in, struct tao_buf *
 	}
 }
 
-/* The DER in the block, and that it is a stub's. */
-static enum tao_err block_to_der(const struct tao_buf *pem, int whole, struct tao_buf *der)
+/* The DER in the block, and that it is a stub's of a key that is known here: what the next decoder
+ * says of it may be lost (decode_der.c). */
+static enum tao_err block_to_der(struct prov *p, const struct tao_buf *pem, int whole,
+                                 struct tao_buf *der)
 {
-	struct tao_stub stub;
+	struct opaque *k;
 	enum tao_err e;
 
 	if (!whole)
@@ -111,7 +113,11 @@ static enum tao_err block_to_der(const struct tao_buf *pem, int whole, struct ta
 		return tao_fail(TAO_ELIMIT, "the " TAO_STUB_PEM " block is longer than %d bytes: "
 		                "write the file again with 'tao key pem'", BLOCK_MAX);
 	e = tao_stub_from_pem((const char *)pem->p, pem->n, der);
-	return e == TAO_OK ? tao_stub_parse(der->p, der->n, &stub) : e;
+	if (e == TAO_OK)
+		e = opaque_from_stub(p, der->p, der->n, &k);
+	if (e == TAO_OK)
+		opaque_free(k);
+	return e;
 }
 
 static int give_der(const struct tao_buf *der, OSSL_CALLBACK *cb, void *cbarg)
@@ -133,7 +139,7 @@ static int give_der(const struct tao_buf *der, OSSL_CALLBACK *cb, void *cbarg)
 static int pem_decode(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *cb, void *cbarg,
                       OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_cbarg)
 {
-	const struct prov *p = ctx;
+	struct prov *p = ctx;
 	struct tao_buf pem = TAO_BUF_INIT, der = TAO_BUF_INIT;
 	int ours, whole, r = 1;
 	enum tao_err e;
@@ -147,7 +153,7 @@ static int pem_decode(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK
 	tao_buf_str(&pem, BEGIN TAO_STUB_PEM TAIL "\n");
 	whole = read_to_end(p, in, &pem, ours);
 	if (ours) {
-		e = block_to_der(&pem, whole, &der);
+		e = block_to_der(p, &pem, whole, &der);
 		r = e == TAO_OK ? give_der(&der, cb, cbarg) : prov_raise(p, e);
 	}
 	tao_buf_free(&pem);
