@@ -20,6 +20,7 @@
 #include <openssl/x509.h>
 
 #include "../keymgmt/key.h"
+#include "../provider/newer.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -122,7 +123,11 @@ static void make_world(void)
 
 static struct opaque *key_for(const char *algorithm)
 {
-	static const char *const of[][2] = { { "ECDSA", "EC" }, { "ECDH", "EC" } };
+	static const char *const of[][2] = {
+		{ "ECDSA", "EC" }, { "ECDH", "EC" }, { "ECDSA-SHA2-256", "EC" }, { "ECDSA-SHA2-384", "EC" },
+		{ "ECDSA-SHA2-512", "EC" }, { "RSA-SHA2-256", "RSA" }, { "RSA-SHA2-384", "RSA" },
+		{ "RSA-SHA2-512", "RSA" },
+	};
 
 	for (size_t i = 0; i < sizeof of / sizeof of[0]; i++)
 		if (is_named(algorithm, of[i][0]))
@@ -431,8 +436,23 @@ static void begin_digest(struct run *r, int id)
 
 static const int signature_inits[] = {
 	OSSL_FUNC_SIGNATURE_SIGN_INIT, OSSL_FUNC_SIGNATURE_VERIFY_INIT,
-	OSSL_FUNC_SIGNATURE_VERIFY_RECOVER_INIT,
+	OSSL_FUNC_SIGNATURE_VERIFY_RECOVER_INIT, OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_INIT,
+	OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_INIT,
 };
+
+static void go_on(struct run *r, const uint8_t *message, size_t size)
+{
+	FN(OSSL_FUNC_signature_digest_sign_update_fn, update, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE);
+	FN(OSSL_FUNC_signature_sign_message_update_fn, more, OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_UPDATE);
+	FN(OSSL_FUNC_signature_verify_message_final_fn, end, OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_FINAL);
+
+	if (r->begun == OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT && update != NULL)
+		update(r->ctx, message, size);
+	if (r->begun == OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_INIT && more != NULL)
+		more(r->ctx, message, size);
+	if (r->begun == OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_INIT && end != NULL)
+		end(r->ctx);
+}
 
 static void use_signature(struct run *r, uint8_t step)
 {
@@ -440,22 +460,19 @@ static void use_signature(struct run *r, uint8_t step)
 	size_t n = 0, size = tao_rd_u8(&r->in) % sizeof message;
 	FN(OSSL_FUNC_signature_digest_sign_fn, digest_sign, OSSL_FUNC_SIGNATURE_DIGEST_SIGN);
 	FN(OSSL_FUNC_signature_sign_fn, sign, OSSL_FUNC_SIGNATURE_SIGN);
-	FN(OSSL_FUNC_signature_digest_sign_update_fn, update, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE);
 
 	switch (step % 6) {
-	case 0: begin(r, signature_inits[tao_rd_u8(&r->in) % 3]); break;
+	case 0: begin(r, signature_inits[tao_rd_u8(&r->in) % 5]); break;
 	case 1: begin_digest(r, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT); break;
 	case 2: begin_digest(r, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT); break;
 	case 3:
-		if (r->begun == OSSL_FUNC_SIGNATURE_SIGN_INIT && sign != NULL)
+		if ((r->begun == OSSL_FUNC_SIGNATURE_SIGN_INIT ||
+		     r->begun == OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_INIT) && sign != NULL)
 			sign(r->ctx, out, &n, sizeof out, message, size);
 		if (r->begun == OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT && digest_sign != NULL)
 			digest_sign(r->ctx, out, &n, sizeof out, message, size);
 		break;
-	case 4:
-		if (r->begun == OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT && update != NULL)
-			update(r->ctx, message, size);
-		break;
+	case 4: go_on(r, message, size); break;
 	default: learn_table(r, OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS);
 	}
 }
@@ -476,6 +493,43 @@ static void use_cipher(struct run *r, uint8_t step)
 		else if (r->begun != 0)
 			encrypt(r->ctx, out, &n, sizeof out, in, tao_rd_u8(&r->in));
 	}
+}
+
+/* Without a key, which only a host gives. */
+static void use_symmetric(struct run *r, uint8_t step)
+{
+	static const int inits[] = { OSSL_FUNC_CIPHER_ENCRYPT_SKEY_INIT,
+	                             OSSL_FUNC_CIPHER_DECRYPT_SKEY_INIT };
+	uint8_t out[ROOM], in[64] = { 0 };
+	size_t n = 0;
+	struct params ps;
+	OSSL_PARAM *list;
+	FN(OSSL_FUNC_cipher_update_fn, update, OSSL_FUNC_CIPHER_UPDATE);
+	FN(OSSL_FUNC_cipher_final_fn, final, OSSL_FUNC_CIPHER_FINAL);
+	FN(OSSL_FUNC_cipher_encrypt_skey_init_fn, init, inits[step % 2]);
+
+	switch (step / 2 % 3) {
+	case 0:
+		list = read_params(&ps, &r->in, r->table);
+		init(r->ctx, NULL, step & 8 ? in : NULL, step & 8 ? sizeof in : 0, list);
+		free_params(&ps);
+		break;
+	case 1: update(r->ctx, step & 8 ? out : NULL, &n, sizeof out, in, sizeof in); break;
+	default: final(r->ctx, out, &n, sizeof out);
+	}
+}
+
+/* There is never a key: the host is not there. */
+static void *make_skey(struct run *r)
+{
+	struct params ps;
+	OSSL_PARAM *list = read_params(&ps, &r->in, NULL);
+	FN(OSSL_FUNC_skeymgmt_import_fn, import_skey, OSSL_FUNC_SKEYMGMT_IMPORT);
+
+	if (list != NULL && import_skey(world.prov, 0, list) != NULL)
+		abort();
+	free_params(&ps);
+	return NULL;
 }
 
 static void use_exchange(struct run *r, uint8_t step)
@@ -676,6 +730,8 @@ static const struct shape shapes[] = {
 	{ OSSL_OP_KEYMGMT, OSSL_FUNC_KEYMGMT_FREE, 0, OSSL_FUNC_KEYMGMT_GET_PARAMS,
 	  OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, OSSL_FUNC_KEYMGMT_SET_PARAMS,
 	  OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS, 0, 0, 1, make_keydata, use_keydata },
+	{ OSSL_OP_CIPHER, FNS(CIPHER, CTX_), 0, 0, 0, make_plain, use_symmetric },
+	{ OSSL_OP_SKEYMGMT, OSSL_FUNC_SKEYMGMT_FREE, 0, 0, 0, 0, 0, 0, 0, 0, make_skey, NULL },
 };
 
 static void duplicate(struct run *r)

@@ -52,6 +52,8 @@ static int take_text(const OSSL_PARAM params[], const char *name, char *to, size
 
 static int take_params(struct secret *s, const OSSL_PARAM params[])
 {
+	if (!prov_params_whole(s->prov, params))
+		return 0;
 	if (OSSL_PARAM_locate_const(params, OSSL_SKEY_PARAM_RAW_BYTES) != NULL)
 		return prov_raise_text(s->prov, PROV_RSECRET, "the bytes of a key were given");
 	if (!take_text(params, LABEL_PARAM, s->label, sizeof s->label - strlen(SECRET_LABEL)) ||

@@ -86,6 +86,8 @@ static int init(struct aes *c, int encrypt, const struct secret *key, const uint
 	};
 	int good;
 
+	if (!prov_params_whole(c->prov, params))
+		return 0;
 	ERR_set_mark();
 	good = (params == NULL || EVP_CIPHER_CTX_set_params(c->ctx, params) > 0) &&
 	       (iv == NULL || (size_t)EVP_CIPHER_CTX_get_iv_length(c->ctx) == iv_n ||
@@ -214,6 +216,8 @@ static int aes_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 
 	if (params == NULL)
 		return 1;
+	if (!prov_params_whole(c->prov, params))
+		return 0;
 	ERR_set_mark();
 	good = EVP_CIPHER_CTX_set_params(c->ctx, params) > 0;
 	ERR_pop_to_mark();

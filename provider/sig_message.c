@@ -64,6 +64,7 @@ struct composite {
 };
 
 struct message {
+	struct prov *prov;
 	const struct composite *alg;
 	void *inner; /* the base's context */
 	int whole;   /* what comes is the message, not its digest */
@@ -88,6 +89,7 @@ static void *newctx(void *provctx, const struct composite *alg)
 
 	if (c == NULL)
 		return NULL;
+	c->prov = provctx;
 	c->alg = alg;
 	c->inner = BASE(c, NEWCTX, newctx)(provctx, NULL);
 	if (c->inner != NULL)
@@ -113,6 +115,7 @@ static void *message_dupctx(void *vctx)
 
 	if (to == NULL)
 		return NULL;
+	to->prov = from->prov;
 	to->alg = from->alg;
 	to->whole = from->whole;
 	to->inner = BASE(from, DUPCTX, dupctx)(from->inner);
@@ -243,7 +246,8 @@ static int message_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 {
 	struct message *c = vctx;
 
-	return params == NULL || sig_given_take(&c->given, params);
+	return params == NULL ||
+	       (prov_params_whole(c->prov, params) && sig_given_take(&c->given, params));
 }
 
 static const OSSL_PARAM *message_settable_ctx_params(void *vctx, void *provctx)
