@@ -115,7 +115,7 @@ static int take_psk(struct channel_answer *a, const Tao__PskResponse *r, int has
 	a->why = r->why;
 	if (!r->has_psk)
 		return !r->has_identity;
-	if (r->psk.len != n || !r->has_peer || !take_peer(a, 1, &r->peer) || r->n_chain == 0 ||
+	if (r->psk.len != n || !r->has_peer || !take_peer(a, 1, &r->peer) ||
 	    !take_chain(a, r->n_chain, r->chain))
 		return 0;
 	if (client && (!r->has_identity || r->identity.len != CHANNEL_IDENTITY_LEN))

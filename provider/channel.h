@@ -51,7 +51,8 @@ struct channel_answer {
 	const uint8_t *peer;         /* principal, binary */
 	size_t peer_n;
 	const char *peer_text;       /* check_peer() */
-	size_t n_chain;              /* the peer's program certificate; the policy certificate is last */
+	size_t n_chain;              /* the peer's program certificate; the policy certificate is last.
+	                              * 0 with a psk: it has none, and why says so */
 	struct channel_der chain[CHANNEL_CHAIN_MAX];
 };
 

@@ -11,6 +11,7 @@
 #include "tls.h"
 
 #define PROPERTIES "provider=tao"
+#define POLICY "ca" /* no key has this name: tao:ca is the policy certificate */
 
 struct entry {
 	char name[TLS_NAME_MAX];
@@ -116,7 +117,16 @@ static int load_all(struct tls_bundle *b, OSSL_STORE_CTX *store)
 	return good;
 }
 
-/* Key, certificate and, for one of the domain's, policy certificate, fitting together, or NULL. */
+/* Key, certificate and, for one of the domain's, policy certificate, fitting together; of tao:ca
+ * the last alone. */
+static int is_whole(struct tls_bundle *b, const char *name)
+{
+	if (strcmp(name, POLICY) == 0)
+		return b->leaf != NULL && is_self_issued(b->leaf);
+	return b->key != NULL && b->leaf != NULL && X509_check_private_key(b->leaf, b->key) == 1;
+}
+
+/* NULL if it is not all there. */
 static struct tls_bundle *load(const char *name)
 {
 	char uri[TLS_NAME_MAX + 8];
@@ -132,8 +142,7 @@ static struct tls_bundle *load(const char *name)
 	store = OSSL_STORE_open_ex(uri, NULL, PROPERTIES, NULL, NULL, NULL, NULL, NULL);
 	good = store != NULL && b->chain != NULL && load_all(b, store);
 	OSSL_STORE_close(store);
-	if (good && b->key != NULL && b->leaf != NULL &&
-	    X509_check_private_key(b->leaf, b->key) == 1)
+	if (good && is_whole(b, name))
 		return b;
 	tls_bundle_release(b);
 	return NULL;
@@ -225,4 +234,18 @@ struct tls_bundle *tls_bundle_get(const char *name, unsigned seconds)
 		pthread_mutex_unlock(&c->lock);
 	}
 	return b;
+}
+
+X509 *tls_policy_cert(const struct tls_settings *set)
+{
+	struct tls_bundle *b;
+	X509 *x = NULL;
+
+	ERR_set_mark();
+	b = tls_bundle_get(POLICY, set->renew > 0 ? set->renew : TLS_RENEW_DEFAULT);
+	if (b != NULL && X509_up_ref(b->leaf) == 1)
+		x = b->leaf;
+	tls_bundle_release(b);
+	ERR_pop_to_mark();
+	return x;
 }

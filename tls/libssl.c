@@ -11,17 +11,11 @@ static _Atomic(const struct tls_libssl *) ready;
  * that come here together write the same values. */
 static int find_all(void *lib)
 {
+#define WANTED(name) { #name, &found.name },
 	const struct {
 		const char *name;
 		void *to;
-	} wanted[] = {
-		{ "SSL_CTX_set_cert_cb", &found.set_cert_cb },
-		{ "SSL_get_certificate", &found.get_certificate },
-		{ "SSL_get_privatekey", &found.get_privatekey },
-		{ "SSL_ctrl", &found.ctrl },
-		{ "SSL_certs_clear", &found.certs_clear },
-		{ "SSL_use_cert_and_key", &found.use_cert_and_key },
-	};
+	} wanted[] = { TLS_FUNCTIONS(WANTED) };
 
 	for (size_t i = 0; i < sizeof wanted / sizeof wanted[0]; i++) {
 		void *f = dlsym(lib, wanted[i].name);

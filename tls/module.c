@@ -14,40 +14,18 @@ int module_init(CONF_IMODULE *md, const CONF *cnf) __asm__("OPENSSL_init")
 void module_finish(CONF_IMODULE *md) __asm__("OPENSSL_finish") __attribute__((visibility("default")));
 
 /* Written once, before the first SSL_CTX is made. */
-static struct tls_settings settings = { .renew = TLS_RENEW_DEFAULT };
+static struct tls_settings settings;
 
 /* Every new SSL_CTX of the process comes here. */
 static void hook_ctx(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *argp)
 {
-	const struct tls_libssl *f = tls_libssl();
-
 	(void)ptr;
 	(void)ad;
 	(void)idx;
 	(void)argl;
 	(void)argp;
-	if (f != NULL && parent != NULL && settings.renew > 0)
-		f->set_cert_cb(parent, tls_renew, &settings);
-}
-
-static int number(const CONF *cnf, const char *section, const char *name, unsigned max,
-                  unsigned *value)
-{
-	const char *text = NCONF_get_string(cnf, section, name);
-	char *end;
-	unsigned long v;
-
-	if (text == NULL)
-		return 1;
-	v = strtoul(text, &end, 10);
-	if (text[0] < '0' || text[0] > '9' || *end != 0 || v > max) {
-		ERR_raise_data(ERR_LIB_CONF, CONF_R_MODULE_INITIALIZATION_ERROR,
-		               "tao_tls: %s in section [%s] is a number of at most %u, not '%s'", name,
-		               section, max, text);
-		return 0;
-	}
-	*value = (unsigned)v;
-	return 1;
+	if (tls_libssl() != NULL && parent != NULL)
+		tls_hook_ctx(parent, &settings);
 }
 
 struct place {
@@ -88,18 +66,15 @@ int module_init(CONF_IMODULE *md, const CONF *cnf)
 {
 	static atomic_flag hooked = ATOMIC_FLAG_INIT;
 	const char *section = CONF_imodule_get_value(md);
+	int good;
 
 	if (!is_own_libcrypto(__builtin_return_address(0)))
 		return 1;
 	if (atomic_flag_test_and_set(&hooked)) /* a second library context reads it again */
 		return 1;
-	ERR_set_mark();
-	if (!number(cnf, section, "renew", TLS_RENEW_MAX, &settings.renew)) {
-		ERR_clear_last_mark();
-		return 0;
-	}
-	ERR_pop_to_mark(); /* what was not found */
-	return CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, hook_ctx, NULL, NULL) >= 0;
+	good = tls_settings_read(cnf, section, &settings);
+	return tls_conn_setup(&settings) &&
+	       CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, hook_ctx, NULL, NULL) >= 0 && good;
 }
 
 void module_finish(CONF_IMODULE *md)

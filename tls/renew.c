@@ -98,13 +98,13 @@ static int take_slot(const struct tls_libssl *f, SSL *s, struct slot *slot)
 	STACK_OF(X509) *chain = NULL;
 
 	memset(slot, 0, sizeof *slot);
-	slot->cert = f->get_certificate(s);
-	slot->key = f->get_privatekey(s);
+	slot->cert = f->SSL_get_certificate(s);
+	slot->key = f->SSL_get_privatekey(s);
 	if (slot->cert == NULL || slot->key == NULL)
 		return 0;
 	X509_up_ref(slot->cert);
 	EVP_PKEY_up_ref(slot->key);
-	f->ctrl(s, SSL_CTRL_GET_CHAIN_CERTS, 0, &chain);
+	f->SSL_ctrl(s, SSL_CTRL_GET_CHAIN_CERTS, 0, &chain);
 	slot->chain = chain != NULL ? X509_chain_up_ref(chain) : NULL;
 	return 1;
 }
@@ -122,35 +122,34 @@ static size_t take_slots(const struct tls_libssl *f, SSL *s, struct slot slots[M
 	size_t n = 0;
 
 	for (long op = SSL_CERT_SET_FIRST; n < MAX_SLOTS; op = SSL_CERT_SET_NEXT) {
-		if (f->ctrl(s, SSL_CTRL_SET_CURRENT_CERT, op, NULL) != 1)
+		if (f->SSL_ctrl(s, SSL_CTRL_SET_CURRENT_CERT, op, NULL) != 1)
 			break;
 		n += take_slot(f, s, &slots[n]);
 	}
-	f->ctrl(s, SSL_CTRL_SET_CURRENT_CERT, SSL_CERT_SET_FIRST, NULL);
+	f->SSL_ctrl(s, SSL_CTRL_SET_CURRENT_CERT, SSL_CERT_SET_FIRST, NULL);
 	return n;
 }
 
 /* Cleared first: a key of another kind would leave the old certificate to choose from. */
 static void show(const struct tls_libssl *f, SSL *s, struct slot *slots, size_t n)
 {
-	f->certs_clear(s);
+	f->SSL_certs_clear(s);
 	for (size_t i = 0; i < n; i++) {
 		const struct tls_bundle *b = slots[i].newer;
 
-		if (b == NULL || f->use_cert_and_key(s, b->leaf, b->key, b->chain, 1) != 1)
-			f->use_cert_and_key(s, slots[i].cert, slots[i].key, slots[i].chain, 1);
+		if (b == NULL || f->SSL_use_cert_and_key(s, b->leaf, b->key, b->chain, 1) != 1)
+			f->SSL_use_cert_and_key(s, slots[i].cert, slots[i].key, slots[i].chain, 1);
 	}
-	f->ctrl(s, SSL_CTRL_SET_CURRENT_CERT, SSL_CERT_SET_FIRST, NULL);
+	f->SSL_ctrl(s, SSL_CTRL_SET_CURRENT_CERT, SSL_CERT_SET_FIRST, NULL);
 }
 
-int tls_renew(SSL *s, void *arg)
+int tls_renew(SSL *s, const struct tls_settings *set)
 {
-	const struct tls_settings *set = arg;
 	const struct tls_libssl *f = tls_libssl();
 	struct slot slots[MAX_SLOTS];
 	size_t n, changed = 0;
 
-	if (f == NULL || f->get_certificate(s) == NULL)
+	if (f == NULL || f->SSL_get_certificate(s) == NULL)
 		return 1;
 	ERR_set_mark();
 	n = take_slots(f, s, slots);

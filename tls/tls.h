@@ -3,14 +3,24 @@
  * connection of a program, without the program knowing.
  *
  * openssl.cnf names it (man/tao_tls.5). OpenSSL then calls OPENSSL_init() here
- * before the program's first SSL_CTX exists; from there on each new SSL_CTX
- * passes module.c, which adds to it what is this module's and takes nothing
+ * before the program's first SSL_CTX exists; from there on each new SSL_CTX and SSL
+ * passes hook.c, which adds to it what is this module's and takes nothing
  * away. What a program sets itself afterwards wins.
  *
- * Today that is one callback: before a handshake shows a certificate, renew.c
- * looks whether the key is one of the Tao's, and whether the host has a newer
- * certificate or a newer generation of that key; the connection then gets
- * those. Program certificates live for days: so no server needs a reload for them.
+ *   module.c    loading, once for a process
+ *   settings.c  the sections of openssl.cnf
+ *   libssl.c    the program's libssl
+ *   hook.c      what is set in SSL_CTX and SSL; the beginning and end of handshakes
+ *   conn.c      what is known of one connection
+ *   ask.c       the host, by way of tao.so; answers that may be kept (memo.c)
+ *   renew.c     newer certificates and keys    bundle.c  where they come from
+ *   identity.c  a certificate for clients that were given none
+ *   verify.c    the peer's certificate and policy
+ *   accept.c    would this application have accepted that peer?
+ *   psk.c       TLS 1.3 pre-shared keys        session.c sessions that carry them
+ *   psk12.c     TLS 1.2 pre-shared keys
+ *   group.c     who was keyed by the group tao_x25519; pinning it
+ *   report.c    the audit record of a handshake
  *
  * The module never pulls libssl into a program: libssl's functions are found
  * in the copy that the program has loaded, when its first SSL_CTX is made. It
@@ -18,9 +28,10 @@
  * to. It stays in memory once loaded (CONF_modules_unload() would leave dangling
  * callbacks), starts no thread, installs no handler, reads no environment.
  *
- * Nothing here may fail a handshake: on any error the connection goes on with
- * the certificate that the program configured. Errors leave nothing on
- * the program's queue.
+ * Renewal never fails a handshake: on any error the connection goes on with
+ * the certificate that the program configured. Policy does, and says why: in the
+ * host's audit log and, where the application prints it, in a sentence on its error queue.
+ * Otherwise errors leave nothing on the program's queue.
  */
 #ifndef TLS_TLS_H
 #define TLS_TLS_H
@@ -29,25 +40,202 @@
 
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
+#include <openssl/x509v3.h>
+
+#include "../provider/channel.h"
 
 #define TLS_NAME_MAX 256        /* bytes of a key's name, with its NUL */
+#define TLS_HOST_MAX 256        /* bytes of a reference name, with its NUL */
 #define TLS_MAX_KEYS 64         /* keys of one process that are looked after */
 #define TLS_MAX_CHAIN 8         /* certificates behind a leaf */
 #define TLS_RENEW_DEFAULT 30    /* seconds between two looks at the host for one key */
 #define TLS_RENEW_MAX 86400
+#define TLS_KEEP_MAX 60         /* seconds that any verdict of the host is kept */
+#define TLS_MAX_PEERS 256       /* names with a mode of their own */
+#define TLS_SECTION_DEPTH 2     /* the module's section, and an application's */
 
-/* The libssl of this process. */
+#define TLS_EXT 0xFF54          /* the extension of tao-channel(7) */
+#define TLS_GROUP "tao_x25519"
+#define TLS_GROUP_ID 0xFE10
+#define TLS_GROUP_MLKEM "tao_x25519mlkem768"
+#define TLS_GROUP_MLKEM_ID 0xFE11
+#define TLS_GROUP_CLOSED "brainpoolP512r1" /* not of TLS 1.3: with it alone nothing is negotiated */
+
+/* ---- the libssl of this process (libssl.c) ---- */
+
+#define TLS_FUNCTIONS(F) \
+	F(SSL_CIPHER_get_handshake_digest) F(SSL_CIPHER_get_kx_nid) F(SSL_CIPHER_get_name) \
+	F(SSL_CIPHER_get_protocol_id) F(SSL_CIPHER_is_aead) \
+	F(SSL_CTX_add_custom_ext) F(SSL_CTX_get_cert_store) F(SSL_CTX_get_info_callback) \
+	F(SSL_CTX_set_cert_cb) F(SSL_CTX_set_cert_verify_callback) \
+	F(SSL_CTX_set_not_resumable_session_callback) F(SSL_CTX_set_psk_client_callback) \
+	F(SSL_CTX_set_psk_find_session_callback) F(SSL_CTX_set_psk_server_callback) \
+	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
+	F(SSL_SESSION_free) F(SSL_SESSION_get0_id_context) F(SSL_SESSION_new) \
+	F(SSL_SESSION_set1_id_context) F(SSL_SESSION_set1_master_key) F(SSL_SESSION_set_cipher) \
+	F(SSL_SESSION_set_protocol_version) F(SSL_add1_to_CA_list) F(SSL_callback_ctrl) \
+	F(SSL_certs_clear) F(SSL_client_hello_get0_ext) F(SSL_ctrl) F(SSL_dane_tlsa_add) \
+	F(SSL_get0_param) F(SSL_get1_peer_certificate) F(SSL_get_SSL_CTX) F(SSL_get_certificate) \
+	F(SSL_get_ciphers) F(SSL_get_current_cipher) F(SSL_get_ex_data) \
+	F(SSL_get_ex_data_X509_STORE_CTX_idx) F(SSL_get_pending_cipher) F(SSL_get_privatekey) \
+	F(SSL_get_security_level) F(SSL_get_servername) F(SSL_get_session) F(SSL_get_state) \
+	F(SSL_get_verify_callback) F(SSL_get_verify_mode) F(SSL_group_to_name) F(SSL_is_server) \
+	F(SSL_session_reused) F(SSL_set_cipher_list) F(SSL_set_ex_data) F(SSL_set_info_callback) \
+	F(SSL_set_num_tickets) F(SSL_set_session) F(SSL_set_verify) F(SSL_use_cert_and_key) \
+	F(SSL_version) F(d2i_SSL_SESSION) F(i2d_SSL_SESSION)
+
+#define TLS_FIELD(name) __typeof__(&name) name;
 struct tls_libssl {
-	void (*set_cert_cb)(SSL_CTX *ctx, int (*cb)(SSL *s, void *arg), void *arg);
-	X509 *(*get_certificate)(const SSL *s);
-	EVP_PKEY *(*get_privatekey)(const SSL *s);
-	long (*ctrl)(SSL *s, int cmd, long larg, void *parg);
-	void (*certs_clear)(SSL *s);
-	int (*use_cert_and_key)(SSL *s, X509 *cert, EVP_PKEY *key, STACK_OF(X509) *chain, int override);
+	TLS_FUNCTIONS(TLS_FIELD)
 };
 
-/* libssl.c: NULL while none is loaded, or it lacks one of these. */
+/* NULL while none is loaded, or it lacks one of these. */
 const struct tls_libssl *tls_libssl(void);
+
+/* ---- settings (settings.c) ---- */
+
+enum tls_mode {
+	TLS_OFF,         /* the module leaves the connection alone, but for renewal */
+	TLS_CERTIFICATE, /* policy on certificates only */
+	TLS_PREFER,      /* client: names that policy knows are required; server: whoever can */
+	TLS_REQUIRE,     /* a Tao channel or none */
+};
+
+struct tls_peer_mode {
+	char name[TLS_HOST_MAX]; /* a reference name; or "*.domain": all below it */
+	enum tls_mode mode;
+};
+
+struct tls_settings {
+	unsigned renew;  /* seconds; 0: off */
+	enum tls_mode mode;
+	int psk, group, identity, trust; /* switches: 1 on */
+	int demand;      /* servers ask every client for its program certificate */
+	int tls12;       /* pre-shared keys with TLS 1.2 */
+	size_t n_peers;
+	struct tls_peer_mode *peers;
+};
+
+/* Reads the section and, if it names one for this process's executable, that on top. 0 with an error on the
+ * queue if something in it is wrong: then mode is TLS_REQUIRE and nothing connects, for nobody
+ * could say what was meant. */
+int tls_settings_read(const CONF *cnf, const char *section, struct tls_settings *s);
+/* The mode for a connection to that name; name may be "". */
+enum tls_mode tls_settings_mode(const struct tls_settings *s, const char *name);
+const char *tls_mode_word(enum tls_mode m);
+
+/* ---- the host (ask.c) ---- */
+
+/* tao.so's functions; NULL: the provider is not there. */
+const struct channel *tls_channel(void);
+
+struct tls_verdict {
+	int known, peers;   /* of a name */
+	int ours, allowed;  /* of a certificate */
+	char why[CHANNEL_WHY_MAX];
+	size_t peer_n;
+	uint8_t peer[CHANNEL_PRINCIPAL_MAX]; /* principal */
+};
+
+/* Both from memory if the host said so less than TLS_KEEP_MAX seconds ago. 0: the host did not
+ * answer, v->why says why. */
+int tls_ask_name(const char *name, struct tls_verdict *v);
+int tls_ask_cert(X509 *leaf, int server, const char *name, struct tls_verdict *v);
+/* The key name of this program's own certificate; 0 if there is none. */
+int tls_ask_identity(char name[TLS_NAME_MAX]);
+/* On the error queue, for applications that print it. */
+void tls_raise(const char *why);
+
+/* ---- kept answers (memo.c) ---- */
+
+#define TLS_MEMO_KEY 32   /* bytes: a SHA-256 */
+#define TLS_MEMO_MAX 256  /* answers of one process; the oldest goes */
+
+struct tls_memo {
+	int flags;
+	size_t n;
+	uint8_t data[CHANNEL_PRINCIPAL_MAX];
+};
+/* 1 if it is there and not older than it may be. */
+int tls_memo_get(const uint8_t key[TLS_MEMO_KEY], struct tls_memo *m);
+void tls_memo_put(const uint8_t key[TLS_MEMO_KEY], const struct tls_memo *m, unsigned seconds);
+
+/* ---- a connection (conn.c) ---- */
+
+struct tls_conn {
+	const struct tls_settings *set;
+	enum tls_mode mode;
+	int server, begun, ended;
+	char name[TLS_HOST_MAX];   /* client: reference name, "" if there is none */
+	int known, peers;          /* client: of that name */
+	int two_names;             /* client: it is to verify another than it asks for */
+	int required;              /* without the Tao it ends here */
+	int offers_group;          /* server: the client does */
+	struct channel_answer *psk; /* asked for or found */
+	int psk_hash;              /* CHANNEL_SHA... of it */
+	uint8_t psk_id[CHANNEL_IDENTITY_LEN]; /* server: the client's */
+	int psk_asked, psk_used;
+	int peer_ok;               /* the peer showed a program certificate, which policy allows */
+	size_t peer_n;             /* the peer's principal, once it is known */
+	uint8_t *peer;
+	char why[CHANNEL_WHY_MAX]; /* what was wrong, for the record */
+};
+
+/* Once: reserves the place of struct tls_conn in every SSL. */
+int tls_conn_setup(const struct tls_settings *set);
+/* NULL if this SSL was made before, or memory ran out. */
+struct tls_conn *tls_conn_of(const SSL *s);
+/* A handshake begins: forgets the last one, finds role, name and mode. */
+void tls_conn_begin(struct tls_conn *c, SSL *s);
+void tls_conn_drop_psk(struct tls_conn *c); /* wipes */
+int tls_conn_set_peer(struct tls_conn *c, const uint8_t *peer, size_t n);
+/* Keeps the first sentence. */
+void tls_conn_why(struct tls_conn *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* ---- hooks ---- */
+
+/* hook.c: f's process, every new SSL_CTX. */
+void tls_hook_ctx(SSL_CTX *ctx, const struct tls_settings *set);
+/* hook.c: SSL_set_info_callback()'s. */
+void tls_info(const SSL *s, int where, int value);
+
+/* renew.c: as SSL_CTX_set_cert_cb()'s callback; always 1. */
+int tls_renew(SSL *s, const struct tls_settings *set);
+/* identity.c: in the same callback. */
+void tls_identity(SSL *s, struct tls_conn *c);
+/* verify.c */
+int tls_verify(X509_STORE_CTX *ctx, void *arg);
+void tls_demand(SSL *s, struct tls_conn *c);
+/* accept.c: 1 if the application's own verification accepts the chain as this peer's. A DANE user's
+ * is not tried: 0. */
+int tls_accepts(SSL *s, X509 *leaf, STACK_OF(X509) *chain);
+/* group.c */
+void tls_group_pin(SSL *s, struct tls_conn *c);
+int tls_group_used(const SSL *s);
+/* The principal that the group was keyed for; 0 bytes if none. */
+size_t tls_group_peer(SSL *s, uint8_t peer[CHANNEL_PRINCIPAL_MAX]);
+void tls_group_watch(SSL *s, int client_hello_from_server, int type, const unsigned char *data,
+                     int n, void *arg);
+/* psk.c */
+int tls_psk_use(SSL *s, const EVP_MD *md, const unsigned char **id, size_t *n, SSL_SESSION **out);
+int tls_psk_find(SSL *s, const unsigned char *id, size_t n, SSL_SESSION **out);
+int tls_ext_add(SSL *s, unsigned type, unsigned context, const unsigned char **out, size_t *n,
+                X509 *x, size_t chainidx, int *alert, void *arg);
+int tls_ext_parse(SSL *s, unsigned type, unsigned context, const unsigned char *in, size_t n,
+                  X509 *x, size_t chainidx, int *alert, void *arg);
+/* psk12.c */
+unsigned tls_psk12_client(SSL *s, const char *hint, char *identity, unsigned room,
+                          unsigned char *psk, unsigned psk_room);
+unsigned tls_psk12_server(SSL *s, const char *identity, unsigned char *psk, unsigned room);
+void tls_psk12_suites(SSL *s);
+/* session.c: a session that carries psk and shows peer (may be NULL) as verified. */
+SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, size_t n, X509 *peer);
+/* The certificates of an answer. leaf is the caller's, chain as well; policy certificates are left out. */
+int tls_answer_chain(const struct channel_answer *a, X509 **leaf, STACK_OF(X509) **chain);
+/* report.c: the record of a handshake, once. */
+void tls_report(const SSL *s, struct tls_conn *c, int completed);
+
+/* ---- renewed certificates (bundle.c) ---- */
 
 /* What the host has for a key, at one time; does not change. */
 struct tls_bundle {
@@ -58,18 +246,13 @@ struct tls_bundle {
 	X509 *policy;            /* the domain's, self-signed; NULL: the leaf is of another authority */
 };
 
-/* bundle.c: the newest one that this process knows of the key, NULL if none. The
+/* The newest one that this process knows of the key, NULL if none. The
  * host is asked at the first call and then every that many seconds, by one
  * thread; the others go on with what there is. A forked child asks anew. If the host does
  * not answer, the last good one stays. */
 struct tls_bundle *tls_bundle_get(const char *name, unsigned seconds);
 void tls_bundle_release(struct tls_bundle *b); /* NULL is fine */
-
-/* renew.c: SSL_CTX_set_cert_cb()'s callback; always 1. */
-int tls_renew(SSL *s, void *settings);
-
-struct tls_settings {
-	unsigned renew; /* seconds; 0: off */
-};
+/* The domain's policy certificate, with a reference, or NULL. */
+X509 *tls_policy_cert(const struct tls_settings *set);
 
 #endif

@@ -1,0 +1,177 @@
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/err.h>
+
+#include "tls.h"
+
+static int place = -1; /* of struct tls_conn in an SSL's ex_data: set once, before the first SSL */
+
+struct tls_conn *tls_conn_of(const SSL *s)
+{
+	const struct tls_libssl *f = tls_libssl();
+
+	return f != NULL && s != NULL && place >= 0 ? f->SSL_get_ex_data(s, place) : NULL;
+}
+
+void tls_conn_drop_psk(struct tls_conn *c)
+{
+	const struct channel *ch = tls_channel();
+
+	if (c->psk != NULL && ch != NULL)
+		ch->release(c->psk);
+	c->psk = NULL;
+}
+
+int tls_conn_set_peer(struct tls_conn *c, const uint8_t *peer, size_t n)
+{
+	uint8_t *copy = malloc(n + 1);
+
+	if (copy == NULL)
+		return 0;
+	memcpy(copy, peer, n);
+	free(c->peer);
+	c->peer = copy;
+	c->peer_n = n;
+	return 1;
+}
+
+void tls_conn_why(struct tls_conn *c, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (c->why[0] != 0)
+		return;
+	va_start(ap, fmt);
+	vsnprintf(c->why, sizeof c->why, fmt, ap);
+	va_end(ap);
+}
+
+/* ---- names ---- */
+
+/* As tao.proto has reference names: lower case, without a last dot. */
+static void put_name(struct tls_conn *c, const char *text)
+{
+	size_t n = strlen(text);
+
+	if (n > 1 && text[n - 1] == '.')
+		n--;
+	if (n >= sizeof c->name)
+		n = 0; /* no name is that long */
+	for (size_t i = 0; i < n; i++)
+		c->name[i] = (char)tolower((unsigned char)text[i]);
+	c->name[n] = 0;
+}
+
+/* What the application verifies is what it means; else what it asks for. */
+static void find_name(struct tls_conn *c, const struct tls_libssl *f, SSL *s)
+{
+	X509_VERIFY_PARAM *param = f->SSL_get0_param(s);
+	const char *host = X509_VERIFY_PARAM_get0_host(param, 0);
+	const char *sni = f->SSL_get_servername(s, TLSEXT_NAMETYPE_host_name);
+	char *ip = X509_VERIFY_PARAM_get1_ip_asc(param);
+	char asked[TLS_HOST_MAX];
+
+	put_name(c, sni != NULL ? sni : ip != NULL ? ip : "");
+	memcpy(asked, c->name, sizeof asked);
+	if (host != NULL)
+		put_name(c, host);
+	c->two_names = sni != NULL && strcmp(asked, c->name) != 0;
+	OPENSSL_free(ip);
+}
+
+/* ---- a handshake ---- */
+
+static void forget(struct tls_conn *c)
+{
+	tls_conn_drop_psk(c);
+	free(c->peer);
+	*c = (struct tls_conn){ .set = c->set };
+}
+
+static void ask_about_name(struct tls_conn *c)
+{
+	struct tls_verdict v;
+
+	if (c->name[0] == 0)
+		return;
+	if (!tls_ask_name(c->name, &v)) {
+		tls_conn_why(c, "%s", v.why);
+		return;
+	}
+	c->known = v.known;
+	c->peers = v.peers;
+}
+
+void tls_conn_begin(struct tls_conn *c, SSL *s)
+{
+	const struct tls_libssl *f = tls_libssl();
+
+	forget(c);
+	c->server = f->SSL_is_server(s);
+	if (!c->server)
+		find_name(c, f, s);
+	c->mode = tls_settings_mode(c->set, c->name);
+	c->begun = 1;
+	if (c->mode == TLS_OFF)
+		return;
+	if (!c->server)
+		ask_about_name(c);
+	c->required = c->mode == TLS_REQUIRE ||
+	              (c->mode == TLS_PREFER && !c->server && c->known && c->peers);
+}
+
+/* ---- with the SSL ---- */
+
+/* In an SSL that is being made: only what needs nothing of it. */
+static void add(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *settings)
+{
+	const struct tls_libssl *f = tls_libssl();
+	struct tls_conn *c;
+
+	(void)ptr;
+	(void)argl;
+	if (f == NULL || ssl == NULL)
+		return;
+	c = calloc(1, sizeof *c);
+	if (c == NULL || !CRYPTO_set_ex_data(ad, idx, c)) {
+		free(c);
+		return;
+	}
+	c->set = settings;
+	f->SSL_set_info_callback(ssl, tls_info);
+}
+
+static void drop(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *settings)
+{
+	(void)ssl;
+	(void)ad;
+	(void)idx;
+	(void)argl;
+	(void)settings;
+	if (ptr == NULL)
+		return;
+	forget(ptr);
+	free(ptr);
+}
+
+/* SSL_dup(): the copy has one of its own. */
+static int own(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **value, int idx, long argl,
+               void *settings)
+{
+	(void)from;
+	(void)argl;
+	(void)settings;
+	*value = CRYPTO_get_ex_data(to, idx);
+	return 1;
+}
+
+int tls_conn_setup(const struct tls_settings *set)
+{
+	place = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, (void *)set, add, own, drop);
+	return place >= 0;
+}

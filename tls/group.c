@@ -1,0 +1,95 @@
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/evp.h>
+
+#include "tls.h"
+
+#define PRINCIPAL_PARAM "tao-principal" /* of the group's keys (provider-tao(7)) */
+
+static int set_groups(const struct tls_libssl *f, SSL *s, const char *list)
+{
+	int good;
+
+	ERR_set_mark();
+	good = f->SSL_ctrl(s, SSL_CTRL_SET_GROUPS_LIST, 0, (void *)list) == 1;
+	ERR_pop_to_mark();
+	return good;
+}
+
+static int set_tao(const struct tls_libssl *f, SSL *s)
+{
+	return set_groups(f, s, TLS_GROUP_MLKEM ":" TLS_GROUP) || set_groups(f, s, TLS_GROUP);
+}
+
+/* First one that TLS 1.3 has not: should the provider be missing, nothing is negotiated. */
+void tls_group_pin(SSL *s, struct tls_conn *c)
+{
+	const struct tls_libssl *f = tls_libssl();
+
+	f->SSL_ctrl(s, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_3_VERSION, NULL);
+	set_groups(f, s, TLS_GROUP_CLOSED);
+	if (!set_tao(f, s))
+		tls_conn_why(c, "the group " TLS_GROUP " is not there: is tao.so loaded?");
+}
+
+/* ---- servers: as soon as the client is seen to offer it ---- */
+
+static int offers(const unsigned char *list, int n)
+{
+	for (int i = 2; i + 1 < n; i += 2) {
+		int id = list[i] << 8 | list[i + 1];
+
+		if (id == TLS_GROUP_ID || id == TLS_GROUP_MLKEM_ID)
+			return 1;
+	}
+	return 0;
+}
+
+static int may_be_13(const struct tls_libssl *f, SSL *s)
+{
+	long max = f->SSL_ctrl(s, SSL_CTRL_GET_MAX_PROTO_VERSION, 0, NULL);
+
+	return max == 0 || max == TLS1_3_VERSION;
+}
+
+/* SSL_set_tlsext_debug_callback()'s: libssl calls it for each extension before it looks at any. Thus what
+ * the application set stands for all others. */
+void tls_group_watch(SSL *s, int from, int type, const unsigned char *data, int n, void *arg)
+{
+	const struct tls_libssl *f = tls_libssl();
+	struct tls_conn *c = arg;
+
+	(void)from;
+	if (type != TLSEXT_TYPE_supported_groups || !c->server || !offers(data, n))
+		return;
+	c->offers_group = 1;
+	if (!c->required && c->set->group && may_be_13(f, s))
+		set_tao(f, s);
+}
+
+/* ---- who was keyed ---- */
+
+int tls_group_used(const SSL *s)
+{
+	long id = tls_libssl()->SSL_ctrl((SSL *)s, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL) & 0xFFFF;
+
+	return id == TLS_GROUP_ID || id == TLS_GROUP_MLKEM_ID;
+}
+
+size_t tls_group_peer(SSL *s, uint8_t peer[CHANNEL_PRINCIPAL_MAX])
+{
+	const struct tls_libssl *f = tls_libssl();
+	int which = f->SSL_is_server(s) ? SSL_CTRL_GET_PEER_TMP_KEY : SSL_CTRL_GET_TMP_KEY;
+	EVP_PKEY *key = NULL;
+	size_t n = 0;
+
+	ERR_set_mark();
+	if (!tls_group_used(s) || f->SSL_ctrl(s, which, 0, &key) != 1 ||
+	    EVP_PKEY_get_octet_string_param(key, PRINCIPAL_PARAM, peer, CHANNEL_PRINCIPAL_MAX,
+	                                    &n) != 1)
+		n = 0;
+	EVP_PKEY_free(key);
+	ERR_pop_to_mark();
+	return n;
+}

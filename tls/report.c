@@ -1,0 +1,50 @@
+#include <openssl/err.h>
+
+#include "tls.h"
+
+static const char *mode_of(const struct tls_libssl *f, const SSL *s, const struct tls_conn *c)
+{
+	if (c->psk_used && c->psk != NULL && f->SSL_session_reused(s))
+		return "psk";
+	if (tls_group_used(s))
+		return "group";
+	return c->peer_ok ? "certificate" : "none";
+}
+
+/* With the group alone, its key is what tells the peer. */
+static void find_peer(SSL *s, struct tls_conn *c)
+{
+	uint8_t keyed[CHANNEL_PRINCIPAL_MAX];
+	size_t n = c->peer_n == 0 ? tls_group_peer(s, keyed) : 0;
+
+	if (n > 0)
+		tls_conn_set_peer(c, keyed, n);
+}
+
+void tls_report(const SSL *s, struct tls_conn *c, int completed)
+{
+	const struct tls_libssl *f = tls_libssl();
+	const struct channel *ch = tls_channel();
+	struct channel_handshake h = { .server = c->server, .completed = completed, .count = 1 };
+	const SSL_CIPHER *cipher;
+	long group;
+
+	if (ch == NULL || c->ended || c->mode == TLS_OFF)
+		return;
+	c->ended = 1;
+	ERR_set_mark();
+	cipher = f->SSL_get_current_cipher(s);
+	group = f->SSL_ctrl((SSL *)s, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL);
+	find_peer((SSL *)s, c);
+	h.mode = mode_of(f, s, c);
+	h.tls_version = (uint32_t)f->SSL_version(s);
+	h.group = group > 0 ? f->SSL_group_to_name((SSL *)s, (int)group) : NULL;
+	h.cipher = cipher != NULL ? f->SSL_CIPHER_get_name(cipher) : NULL;
+	h.name = c->server ? f->SSL_get_servername(s, TLSEXT_NAMETYPE_host_name)
+	                   : c->name[0] != 0 ? c->name : NULL;
+	h.peer = c->peer;
+	h.peer_n = c->peer_n;
+	h.why = c->why[0] != 0 ? c->why : completed ? NULL : "the handshake failed";
+	ch->handshake(ch->arg, &h);
+	ERR_pop_to_mark();
+}

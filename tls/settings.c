@@ -1,0 +1,221 @@
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include <openssl/conf.h>
+#include <openssl/err.h>
+
+#include "tls.h"
+
+static const struct {
+	const char *word;
+	enum tls_mode mode;
+} modes[] = {
+	{ "off", TLS_OFF },
+	{ "certificate", TLS_CERTIFICATE },
+	{ "prefer", TLS_PREFER },
+	{ "require", TLS_REQUIRE },
+};
+
+const char *tls_mode_word(enum tls_mode m)
+{
+	return modes[m].word;
+}
+
+static int bad(const char *section, const CONF_VALUE *line, const char *what)
+{
+	ERR_raise_data(ERR_LIB_CONF, CONF_R_MODULE_INITIALIZATION_ERROR,
+	               "tao_tls: %s in section [%s] %s, not '%.100s'", line->name, section, what,
+	               line->value);
+	return 0;
+}
+
+/* ---- values ---- */
+
+struct reading {
+	const CONF *cnf;
+	const char *section;
+	struct tls_settings *s;
+	int depth;
+};
+
+typedef int value_fn(struct reading *r, const CONF_VALUE *line, void *to);
+
+static int read_mode(struct reading *r, const CONF_VALUE *line, void *to)
+{
+	for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
+		if (strcmp(line->value, modes[i].word) == 0) {
+			*(enum tls_mode *)to = modes[i].mode;
+			return 1;
+		}
+	return bad(r->section, line, "is require, prefer, certificate or off");
+}
+
+static int read_switch(struct reading *r, const CONF_VALUE *line, void *to)
+{
+	int yes = strcmp(line->value, "yes") == 0;
+
+	if (!yes && strcmp(line->value, "no") != 0)
+		return bad(r->section, line, "is yes or no");
+	*(int *)to = yes;
+	return 1;
+}
+
+static int read_seconds(struct reading *r, const CONF_VALUE *line, void *to)
+{
+	char *end;
+	unsigned long v = strtoul(line->value, &end, 10);
+
+	if (line->value[0] < '0' || line->value[0] > '9' || *end != 0 || v > TLS_RENEW_MAX)
+		return bad(r->section, line, "is a number of at most 86400");
+	*(unsigned *)to = (unsigned)v;
+	return 1;
+}
+
+static int read_path(struct reading *r, const CONF_VALUE *line, void *to)
+{
+	(void)r;
+	(void)line;
+	(void)to;
+	return 1; /* OpenSSL's: it has loaded this file by it */
+}
+
+static int read_one_peer(struct reading *r, const CONF_VALUE *line)
+{
+	struct tls_settings *s = r->s;
+	struct tls_peer_mode *p;
+
+	if (strlen(line->name) >= TLS_HOST_MAX || s->n_peers == TLS_MAX_PEERS)
+		return bad(r->section, line, "is one name too long or too many");
+	p = realloc(s->peers, (s->n_peers + 1) * sizeof *p);
+	if (p == NULL)
+		return 0;
+	s->peers = p;
+	p += s->n_peers;
+	strcpy(p->name, line->name);
+	if (!read_mode(r, line, &p->mode))
+		return 0;
+	s->n_peers++;
+	return 1;
+}
+
+static int read_peers(struct reading *r, const CONF_VALUE *line, void *to)
+{
+	struct reading inner = *r;
+	STACK_OF(CONF_VALUE) *lines = NCONF_get_section(r->cnf, line->value);
+
+	(void)to;
+	inner.section = line->value;
+	if (lines == NULL)
+		return bad(r->section, line, "names a section of this file");
+	for (int i = 0; i < sk_CONF_VALUE_num(lines); i++)
+		if (!read_one_peer(&inner, sk_CONF_VALUE_value(lines, i)))
+			return 0;
+	return 1;
+}
+
+static int read_section(struct reading *r);
+
+/* The last part of this process's executable, and the whole path. */
+static int is_this_program(const char *name)
+{
+	char path[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
+	const char *base;
+
+	if (n <= 0)
+		return 0;
+	path[n] = 0;
+	base = strrchr(path, '/');
+	return strcmp(name, path) == 0 || (base != NULL && strcmp(name, base + 1) == 0);
+}
+
+static int read_programs(struct reading *r, const CONF_VALUE *line, void *to)
+{
+	STACK_OF(CONF_VALUE) *lines = NCONF_get_section(r->cnf, line->value);
+
+	(void)to;
+	if (lines == NULL || r->depth == TLS_SECTION_DEPTH)
+		return bad(r->section, line, "names a section of this file");
+	for (int i = 0; i < sk_CONF_VALUE_num(lines); i++) {
+		const CONF_VALUE *v = sk_CONF_VALUE_value(lines, i);
+		struct reading inner = *r;
+
+		inner.section = v->value;
+		inner.depth++;
+		if (is_this_program(v->name) && !read_section(&inner))
+			return 0;
+	}
+	return 1;
+}
+
+static const struct {
+	const char *name;
+	value_fn *read;
+	size_t offset;
+} keys[] = {
+	{ "path", read_path, 0 },
+	{ "renew", read_seconds, offsetof(struct tls_settings, renew) },
+	{ "mode", read_mode, offsetof(struct tls_settings, mode) },
+	{ "psk", read_switch, offsetof(struct tls_settings, psk) },
+	{ "group", read_switch, offsetof(struct tls_settings, group) },
+	{ "identity", read_switch, offsetof(struct tls_settings, identity) },
+	{ "trust", read_switch, offsetof(struct tls_settings, trust) },
+	{ "demand", read_switch, offsetof(struct tls_settings, demand) },
+	{ "tls12_psk", read_switch, offsetof(struct tls_settings, tls12) },
+	{ "peers", read_peers, 0 },
+	{ "programs", read_programs, 0 }, /* the last: on top of the others */
+};
+
+static int read_line(struct reading *r, const CONF_VALUE *line, int programs)
+{
+	for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
+		if (strcmp(line->name, keys[i].name) == 0)
+			return (keys[i].read == read_programs) != programs ||
+			       keys[i].read(r, line, (char *)r->s + keys[i].offset);
+	return bad(r->section, line, "is none of its settings");
+}
+
+static int read_section(struct reading *r)
+{
+	STACK_OF(CONF_VALUE) *lines = NCONF_get_section(r->cnf, r->section);
+
+	for (int programs = 0; programs < 2; programs++)
+		for (int i = 0; lines != NULL && i < sk_CONF_VALUE_num(lines); i++)
+			if (!read_line(r, sk_CONF_VALUE_value(lines, i), programs))
+				return 0;
+	return lines != NULL;
+}
+
+int tls_settings_read(const CONF *cnf, const char *section, struct tls_settings *s)
+{
+	struct reading r = { cnf, section, s, 0 };
+
+	*s = (struct tls_settings){ .renew = TLS_RENEW_DEFAULT, .mode = TLS_PREFER, .psk = 1,
+		                    .group = 1, .identity = 1, .trust = 1 };
+	if (read_section(&r))
+		return 1;
+	s->mode = TLS_REQUIRE;
+	s->n_peers = 0;
+	s->psk = s->group = 0;
+	return 0;
+}
+
+static int covers(const char *pattern, const char *name)
+{
+	size_t n = strlen(name), m = strlen(pattern);
+
+	if (strncmp(pattern, "*.", 2) != 0)
+		return strcasecmp(pattern, name) == 0;
+	return n > m - 1 && strcasecmp(name + n - (m - 1), pattern + 1) == 0;
+}
+
+enum tls_mode tls_settings_mode(const struct tls_settings *s, const char *name)
+{
+	for (size_t i = 0; i < s->n_peers; i++)
+		if (name[0] != 0 && covers(s->peers[i].name, name))
+			return s->peers[i].mode;
+	return s->mode;
+}
