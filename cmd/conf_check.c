@@ -458,26 +458,30 @@ static void check_tls(struct check *c)
 {
 	int place;
 	const CONF_VALUE *v = find_tls(c, &place);
-	const char *path, *renew;
-	char *end;
+	struct tls_settings set;
+	const char *path, *why = NULL;
+	int good, flags = 0;
 
 	if (v == NULL)
 		return;
 	path = value(c, v->value, "path");
-	renew = value(c, v->value, "renew");
+	good = tls_settings_read(c->conf, v->value, &set);
+	if (!good)
+		ERR_peek_last_error_all(NULL, NULL, NULL, &why, &flags);
 	if (access(path, R_OK) != 0)
 		cmd_found(c->f, CMD_BAD, line_of(c, v->value, "path"), "path = %s: %s; OpenSSL then skips "
 		          "all that comes after %s in [%s]", path, strerror(errno), v->name, c->init);
 	else if (place < place_of(c, "providers"))
 		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name), "%s comes before providers in [%s]: "
 		          "put it behind", v->name, c->init);
-	else if (renew != NULL && (strtoul(renew, &end, 10) > TLS_RENEW_MAX || *end != 0 || *renew < '0' ||
-	                           *renew > '9'))
-		cmd_found(c->f, CMD_BAD, line_of(c, v->value, "renew"), "renew = %s: give a number of "
-		          "seconds, at most %d, or 0", renew, TLS_RENEW_MAX);
+	else if (!good)
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name), "%s: no TLS connection is made "
+		          "with that", flags & ERR_TXT_STRING ? why : "the section cannot be read");
 	else
 		cmd_found(c->f, CMD_GOOD, line_of(c, c->init, v->name), "the TLS module is loaded behind the "
-		          "providers: renewed certificates need no reload");
+		          "providers: renewed certificates need no reload, mode is %s",
+		          tls_mode_word(set.mode));
+	free(set.peers);
 }
 
 /* OpenSSL seeds from the kernel alone, and tells no one, where it does not find what seed names. */

@@ -198,6 +198,8 @@ int tls_settings_read(const CONF *cnf, const char *section, struct tls_settings 
 	if (read_section(&r))
 		return 1;
 	s->mode = TLS_REQUIRE;
+	free(s->peers);
+	s->peers = NULL;
 	s->n_peers = 0;
 	s->psk = s->group = 0;
 	return 0;
