@@ -209,6 +209,7 @@ void tls_raise(const char *why)
 	if (lib == 0) {
 		lib = ERR_get_next_error_library();
 		if (atomic_compare_exchange_strong(&library, &none, lib)) {
+			texts[0].error = ERR_PACK(lib, 0, 0);
 			texts[1].error = ERR_PACK(lib, 0, 1);
 			ERR_load_strings(lib, texts);
 		} else {

@@ -73,9 +73,11 @@ static void find_name(struct tls_conn *c, const struct tls_libssl *f, SSL *s)
 	X509_VERIFY_PARAM *param = f->SSL_get0_param(s);
 	const char *host = X509_VERIFY_PARAM_get0_host(param, 0);
 	const char *sni = f->SSL_get_servername(s, TLSEXT_NAMETYPE_host_name);
-	char *ip = X509_VERIFY_PARAM_get1_ip_asc(param);
-	char asked[TLS_HOST_MAX];
+	char asked[TLS_HOST_MAX], *ip;
 
+	ERR_set_mark();
+	ip = X509_VERIFY_PARAM_get1_ip_asc(param); /* an error if there is none */
+	ERR_pop_to_mark();
 	put_name(c, sni != NULL ? sni : ip != NULL ? ip : "");
 	memcpy(asked, c->name, sizeof asked);
 	if (host != NULL)
