@@ -139,6 +139,7 @@ int tls_ask_name(const char *name, struct tls_verdict *v)
 	struct channel_answer *a = NULL;
 	const struct channel *ch;
 	uint8_t key[TLS_MEMO_KEY];
+	enum tao_err e;
 	int r;
 
 	if (!begin(v, &ch) || !make_key(key, 'n', name, strlen(name), ""))
@@ -146,7 +147,8 @@ int tls_ask_name(const char *name, struct tls_verdict *v)
 	r = recall(key, v);
 	if (r != 0)
 		return r > 0;
-	return finish(ch, key, v, ch->peer(ch->arg, name, &a), a);
+	e = ch->peer(ch->arg, name, &a);
+	return finish(ch, key, v, e, a);
 }
 
 int tls_ask_cert(X509 *leaf, int server, const char *name, struct tls_verdict *v)
@@ -156,6 +158,7 @@ int tls_ask_cert(X509 *leaf, int server, const char *name, struct tls_verdict *v
 	const struct channel *ch;
 	uint8_t key[TLS_MEMO_KEY];
 	unsigned char *p = NULL;
+	enum tao_err e;
 	int n, r;
 
 	if (!begin(v, &ch))
@@ -167,9 +170,10 @@ int tls_ask_cert(X509 *leaf, int server, const char *name, struct tls_verdict *v
 	}
 	der = (struct channel_der){ p, (size_t)n };
 	r = recall(key, v);
-	if (r == 0)
-		r = finish(ch, key, v, ch->check_peer(ch->arg, &der, 1, server,
-		                                      server || name[0] == 0 ? NULL : name, &a), a);
+	if (r == 0) {
+		e = ch->check_peer(ch->arg, &der, 1, server, server || name[0] == 0 ? NULL : name, &a);
+		r = finish(ch, key, v, e, a);
+	}
 	OPENSSL_free(p);
 	return r > 0;
 }

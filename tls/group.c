@@ -70,9 +70,19 @@ void tls_group_watch(SSL *s, int from, int type, const unsigned char *data, int 
 
 /* ---- who was keyed ---- */
 
+/* libssl looks into the session, and before there is one looks all the same. */
+int tls_group_id(const SSL *s)
+{
+	const struct tls_libssl *f = tls_libssl();
+
+	if (f->SSL_get_session(s) == NULL)
+		return 0;
+	return (int)f->SSL_ctrl((SSL *)s, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL);
+}
+
 int tls_group_used(const SSL *s)
 {
-	long id = tls_libssl()->SSL_ctrl((SSL *)s, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL) & 0xFFFF;
+	int id = tls_group_id(s) & 0xFFFF;
 
 	return id == TLS_GROUP_ID || id == TLS_GROUP_MLKEM_ID;
 }

@@ -27,18 +27,18 @@ void tls_report(const SSL *s, struct tls_conn *c, int completed)
 	const struct channel *ch = tls_channel();
 	struct channel_handshake h = { .server = c->server, .completed = completed, .count = 1 };
 	const SSL_CIPHER *cipher;
-	long group;
+	int group;
 
 	if (ch == NULL || c->ended || c->mode == TLS_OFF)
 		return;
 	c->ended = 1;
 	ERR_set_mark();
 	cipher = f->SSL_get_current_cipher(s);
-	group = f->SSL_ctrl((SSL *)s, SSL_CTRL_GET_NEGOTIATED_GROUP, 0, NULL);
+	group = tls_group_id(s);
 	find_peer((SSL *)s, c);
 	h.mode = mode_of(f, s, c);
 	h.tls_version = (uint32_t)f->SSL_version(s);
-	h.group = group > 0 ? f->SSL_group_to_name((SSL *)s, (int)group) : NULL;
+	h.group = group > 0 ? f->SSL_group_to_name((SSL *)s, group) : NULL;
 	h.cipher = cipher != NULL ? f->SSL_CIPHER_get_name(cipher) : NULL;
 	h.name = c->server ? f->SSL_get_servername(s, TLSEXT_NAMETYPE_host_name)
 	                   : c->name[0] != 0 ? c->name : NULL;

@@ -211,6 +211,7 @@ void tls_demand(SSL *s, struct tls_conn *c);
 int tls_accepts(SSL *s, X509 *leaf, STACK_OF(X509) *chain);
 /* group.c */
 void tls_group_pin(SSL *s, struct tls_conn *c);
+int tls_group_id(const SSL *s); /* as SSL_get_negotiated_group(); 0: none yet */
 int tls_group_used(const SSL *s);
 /* The principal that the group was keyed for; 0 bytes if none. */
 size_t tls_group_peer(SSL *s, uint8_t peer[CHANNEL_PRINCIPAL_MAX]);

@@ -398,6 +398,38 @@ static enum tao_err op_list(struct host *h, const struct tao_rpc_msg *m, struct 
 	return TAO_OK;
 }
 
+/* A domain without rules of who may talk to whom. */
+static enum tao_err op_peer(struct host *h, const struct tao_rpc_msg *m, struct tao_buf *out)
+{
+	Tao__PeerResponse r = TAO__PEER_RESPONSE__INIT;
+
+	(void)h;
+	(void)m;
+	r.seconds = 60;
+	tao_pb_pack(&r.base, out);
+	return TAO_OK;
+}
+
+static enum tao_err op_check_peer(struct host *h, const struct tao_rpc_msg *m, struct tao_buf *out)
+{
+	Tao__CheckPeerResponse r = TAO__CHECK_PEER_RESPONSE__INIT;
+
+	(void)h;
+	(void)m;
+	r.allowed = 1;
+	r.seconds = 60;
+	tao_pb_pack(&r.base, out);
+	return TAO_OK;
+}
+
+static enum tao_err op_handshake(struct host *h, const struct tao_rpc_msg *m, struct tao_buf *out)
+{
+	(void)h;
+	(void)m;
+	(void)out;
+	return TAO_OK;
+}
+
 static const struct {
 	const char *name;
 	op_fn *fn;
@@ -405,6 +437,7 @@ static const struct {
 	{ "Tao.Hello", op_hello }, { "Tao.Prove", op_prove }, { "Tao.GetKey", op_get },
 	{ "Tao.OpenKey", op_open }, { "Tao.Sign", op_sign }, { "Tao.GetCertificate", op_cert },
 	{ "Tao.GetPolicyCertificate", op_policy }, { "Tao.ListKeys", op_list },
+	{ "Tao.Peer", op_peer }, { "Tao.CheckPeer", op_check_peer }, { "Tao.Handshake", op_handshake },
 };
 
 /* ---- breaking answers ---- */
