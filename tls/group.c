@@ -29,7 +29,9 @@ void tls_group_pin(SSL *s, struct tls_conn *c)
 
 	f->SSL_ctrl(s, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_3_VERSION, NULL);
 	set_groups(f, s, TLS_GROUP_CLOSED);
-	if (!set_tao(f, s))
+	if (c->set->broken)
+		tls_conn_why(c, "the settings of tao_tls are wrong: see 'tao conf check'");
+	else if (!set_tao(f, s))
 		tls_conn_why(c, "the group " TLS_GROUP " is not there: is tao.so loaded?");
 }
 
@@ -53,14 +55,16 @@ static int may_be_13(const struct tls_libssl *f, SSL *s)
 	return max == 0 || max == TLS1_3_VERSION;
 }
 
-/* SSL_set_tlsext_debug_callback()'s: libssl calls it for each extension before it looks at any. Thus what
- * the application set stands for all others. */
+/* Called for each extension before libssl looks at any. Thus what the application set stands for
+ * all other clients. */
 void tls_group_watch(SSL *s, int from, int type, const unsigned char *data, int n, void *arg)
 {
 	const struct tls_libssl *f = tls_libssl();
 	struct tls_conn *c = arg;
 
 	(void)from;
+	if (type == TLSEXT_TYPE_extended_master_secret)
+		c->peer_ems = 1;
 	if (type != TLSEXT_TYPE_supported_groups || !c->server || !offers(data, n))
 		return;
 	c->offers_group = 1;

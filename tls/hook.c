@@ -40,14 +40,12 @@ static void begin(SSL *s, struct tls_conn *c)
 		return;
 	if (c->mode == TLS_REQUIRE || (c->required && c->set->group))
 		tls_group_pin(s, c);
-	if (c->server) {
-		f->SSL_callback_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_CB, (void (*)(void))tls_group_watch);
-		f->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_ARG, 0, c);
-	} else if (c->known) {
+	f->SSL_callback_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_CB, (void (*)(void))tls_group_watch);
+	f->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_ARG, 0, c);
+	if (!c->server && c->known)
 		f->SSL_set_session(s, NULL);
-	}
 	if (c->set->tls12)
-		tls_psk12_suites(s);
+		tls_psk12_suites(s, c);
 }
 
 void tls_info(const SSL *s, int where, int value)

@@ -42,13 +42,15 @@ static const SSL_CIPHER *suite(const struct tls_libssl *f, SSL *s, int hash)
 static SSL_SESSION *session_with(const struct tls_libssl *f, SSL *s, struct tls_conn *c,
                                  const SSL_CIPHER *cipher)
 {
+	int asks = f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE;
 	SSL_SESSION *session = NULL;
 	STACK_OF(X509) *chain;
 	X509 *leaf;
 
-	if (!tls_answer_chain(c->psk, &leaf, &chain))
+	/* Who asks no client for a certificate is shown none if there is none. */
+	if (!tls_answer_chain(c->psk, &leaf, &chain) && (asks || !c->server))
 		tls_conn_why(c, "%s", c->psk->why != NULL ? c->psk->why : "the peer has no certificate");
-	else if (f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE && !tls_accepts(s, leaf, chain))
+	else if (asks && !tls_accepts(s, leaf, chain))
 		tls_conn_why(c, "this application does not accept the peer's program certificate");
 	else
 		session = tls_session(s, cipher, c->psk->psk, c->psk->psk_n, leaf);

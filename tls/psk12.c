@@ -45,22 +45,24 @@ static int from_text(const char *text, uint8_t id[CHANNEL_IDENTITY_LEN])
 /* ---- which suites ---- */
 
 /* With forward secrecy and AEAD, and bound to the whole handshake. */
-static int is_good(const struct tls_libssl *f, SSL *s)
+static int is_good(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
 {
-	const SSL_CIPHER *c = f->SSL_get_pending_cipher(s);
-	int kx = c != NULL ? f->SSL_CIPHER_get_kx_nid(c) : NID_undef;
+	const SSL_CIPHER *suite = f->SSL_get_pending_cipher(s);
+	int kx = suite != NULL ? f->SSL_CIPHER_get_kx_nid(suite) : NID_undef;
 
-	return (kx == NID_kx_dhe_psk || kx == NID_kx_ecdhe_psk) && f->SSL_CIPHER_is_aead(c) &&
-	       f->SSL_ctrl(s, SSL_CTRL_GET_EXTMS_SUPPORT, 0, NULL) == 1;
+	return (kx == NID_kx_dhe_psk || kx == NID_kx_ecdhe_psk) && f->SSL_CIPHER_is_aead(suite) &&
+	       c->peer_ems;
 }
 
-/* In front of what the application has. */
-void tls_psk12_suites(SSL *s)
+/* In front of what the application has. A client offers them only where it will have a key. */
+void tls_psk12_suites(SSL *s, const struct tls_conn *conn)
 {
 	const struct tls_libssl *f = tls_libssl();
 	STACK_OF(SSL_CIPHER) *all = f->SSL_get_ciphers(s);
 	struct tao_buf list = TAO_BUF_INIT;
 
+	if (conn->mode < TLS_PREFER || (!conn->server && !(conn->known && conn->peers)))
+		return;
 	tao_buf_fmt(&list, "%s", SUITES);
 	for (int i = 0; all != NULL && i < sk_SSL_CIPHER_num(all); i++) {
 		const SSL_CIPHER *c = sk_SSL_CIPHER_value(all, i);
@@ -81,7 +83,7 @@ static int is_for_12(const struct tls_libssl *f, SSL *s, const struct tls_conn *
 {
 	return c != NULL && c->begun && c->set->psk && c->mode >= TLS_PREFER && !c->psk_asked &&
 	       f->SSL_version(s) != TLS1_3_VERSION && f->SSL_get_state(s) != TLS_ST_CW_CLNT_HELLO &&
-	       is_good(f, s);
+	       is_good(f, s, c);
 }
 
 static unsigned give(struct tls_conn *c, unsigned char *psk, unsigned room)

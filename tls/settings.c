@@ -202,6 +202,7 @@ int tls_settings_read(const CONF *cnf, const char *section, struct tls_settings 
 	s->peers = NULL;
 	s->n_peers = 0;
 	s->psk = s->group = 0;
+	s->broken = 1;
 	return 0;
 }
 

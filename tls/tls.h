@@ -112,13 +112,13 @@ struct tls_settings {
 	int psk, group, identity, trust; /* switches: 1 on */
 	int demand;      /* servers ask every client for its program certificate */
 	int tls12;       /* pre-shared keys with TLS 1.2 */
+	int broken;      /* nobody can say what was meant: nothing connects */
 	size_t n_peers;
 	struct tls_peer_mode *peers;
 };
 
 /* Reads the section and, if it names one for this process's executable, that on top. 0 with an error on the
- * queue if something in it is wrong: then mode is TLS_REQUIRE and nothing connects, for nobody
- * could say what was meant. */
+ * queue if something in it is wrong: then it is broken, and mode TLS_REQUIRE. */
 int tls_settings_read(const CONF *cnf, const char *section, struct tls_settings *s);
 /* The mode for a connection to that name; name may be "". */
 enum tls_mode tls_settings_mode(const struct tls_settings *s, const char *name);
@@ -171,6 +171,7 @@ struct tls_conn {
 	int two_names;             /* client: it is to verify another than it asks for */
 	int required;              /* without the Tao it ends here */
 	int offers_group;          /* server: the client does */
+	int peer_ems;              /* the peer does extended master secrets (RFC 7627) */
 	struct channel_answer *psk; /* asked for or found */
 	int psk_hash;              /* CHANNEL_SHA... of it */
 	uint8_t psk_id[CHANNEL_IDENTITY_LEN]; /* server: the client's */
@@ -215,8 +216,8 @@ int tls_group_id(const SSL *s); /* as SSL_get_negotiated_group(); 0: none yet */
 int tls_group_used(const SSL *s);
 /* The principal that the group was keyed for; 0 bytes if none. */
 size_t tls_group_peer(SSL *s, uint8_t peer[CHANNEL_PRINCIPAL_MAX]);
-void tls_group_watch(SSL *s, int client_hello_from_server, int type, const unsigned char *data,
-                     int n, void *arg);
+/* SSL_set_tlsext_debug_callback()'s: sees each extension of the peer. */
+void tls_group_watch(SSL *s, int from, int type, const unsigned char *data, int n, void *arg);
 /* psk.c */
 int tls_psk_use(SSL *s, const EVP_MD *md, const unsigned char **id, size_t *n, SSL_SESSION **out);
 int tls_psk_find(SSL *s, const unsigned char *id, size_t n, SSL_SESSION **out);
@@ -228,7 +229,7 @@ int tls_ext_parse(SSL *s, unsigned type, unsigned context, const unsigned char *
 unsigned tls_psk12_client(SSL *s, const char *hint, char *identity, unsigned room,
                           unsigned char *psk, unsigned psk_room);
 unsigned tls_psk12_server(SSL *s, const char *identity, unsigned char *psk, unsigned room);
-void tls_psk12_suites(SSL *s);
+void tls_psk12_suites(SSL *s, const struct tls_conn *c);
 /* session.c: a session that carries psk and shows peer (may be NULL) as verified. */
 SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, size_t n, X509 *peer);
 /* The certificates of an answer. leaf is the caller's, chain as well; policy certificates are left out. */

@@ -1,0 +1,260 @@
+# tao_tls.so: Tao channels between openssl's own client and server, which know nothing of them. Each
+# mode, each switch; who is refused, and how that looks.
+use strict;
+use warnings;
+use Test::More;
+use TaoTest;
+
+need_programs(qw(openssl));
+my $openssl = '/usr/bin/openssl';
+my $dir = tmpdir();
+my $host = start_host();
+my $state = $host->dir;
+my $shipped = slurp("$state/openssl.cnf");
+
+# The host's openssl.cnf with lines of a test's own in the module's section.
+sub conf {
+	my ($name, @lines) = @_;
+	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
+}
+
+my $default = conf('default');
+# Another program: the same bytes at another path would be the same program.
+my $other = "$dir/other";
+spew($other, slurp($openssl) . 'x');
+chmod 0755, $other;
+
+ok_run([ $host->cmd(qw(key new web --for), $openssl) ], 'a key');
+ok_run([ $host->cmd('trust', $openssl, '--serves', 'a.test') ], 'which serves a.test');
+
+# --- a server and clients
+
+my ($server, $port);
+sub serve {
+	my ($conf, @more) = @_;
+	$server->stop if $server;
+	$port = free_port();
+	$server = spawn($host->cmd(qw(run --quiet --openssl-conf), $conf, '--', $openssl), 's_server', '-accept',
+		"127.0.0.1:$port", qw(-cert tao:web -key tao:web -rev), @more);
+	$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
+	return $server;
+}
+
+# What s_client says: a hash of what both ends saw.
+sub say_to {
+	my ($run, @args) = @_;
+	my $before = length $server->log;
+	my $r = run(@$run, qw(s_client -ign_eof -connect), "127.0.0.1:$port", @args,
+		{ stdin => "forward\nCLOSE\n", timeout => 20 });
+	my %t = (client => $r->{out} . $r->{err}, data => $r->{out} =~ /drawrof/ ? 1 : 0);
+	wait_for(sub { substr($server->log, $before) =~ /CONNECTION (?:CLOSED|FAILURE)|^ERROR/m }, 5);
+	$t{server} = substr($server->log, $before);
+	$t{psk} = $t{client} =~ /^Reused, TLSv1\.3/m ? 1 : 0;
+	$t{group} = $t{server} =~ /groups: (\S+)$/m ? $1 : '';
+	$t{cert} = $t{server} =~ /^Peer certificate: (.*)$/m ? $1 : '';
+	$t{version} = $t{client} =~ /^(?:New|Reused), (TLSv[\d.]+)/m ? $1 : '';
+	return \%t;
+}
+sub hosted { return [ $host->cmd(qw(run --quiet --openssl-conf), $_[0], '--', $_[1] // $openssl) ] }
+# Without the certificates, which are long.
+sub short {
+	my ($t) = @_;
+	diag(map { "$_\n" } grep { length > 0 && length() < 160 && !/^[A-Za-z0-9+\/=]{40,}$/ }
+		split /\n/, $t->{client} . "--- server\n" . $t->{server});
+}
+my @a = qw(-servername a.test -verify_hostname a.test -verify_return_error);
+
+sub is_talk {
+	my ($t, $want, $name) = @_;
+	my %got = map { $_ => $t->{$_} } keys %$want;
+	is_deeply(\%got, $want, $name) or short($t);
+}
+sub refused {
+	my ($t, $like, $name) = @_;
+	ok(!$t->{data}, $name) or short($t);
+	like($t->{client} . $t->{server}, $like, 'and a sentence says why');
+}
+my $PROGRAM = qr/Measured\(/;
+
+# --- no rule of who may talk to whom: certificates decide
+
+serve($default);
+is_talk(say_to(hosted($default), @a), { data => 1, psk => 0 },
+	'without Connect rules: a certificate handshake, and the name is trusted with no CA file');
+ok_run([ $host->cmd('connect', $openssl, $openssl) ], 'openssl may talk to openssl');
+
+# --- prefer: the default
+
+serve($default);
+{
+	my $t = say_to(hosted($default), @a);
+	is_talk($t, { data => 1, psk => 1, version => 'TLSv1.3', group => 'tao_x25519' }, 'prefer: a PSK, and the group');
+	like($t->{cert}, $PROGRAM, 'the server is shown the client\'s program');
+	like($t->{client}, qr/^subject=.*Measured\(.*CN = a\.test$|^subject=.*Measured\(/m, 'and the client the server\'s');
+	like($t->{client}, qr/^Verify return code: 0/m, 'verified');
+	$t = say_to(hosted($default), qw(-servername a.test));
+	is_talk($t, { data => 1, psk => 1 }, 'also of a client that does not verify');
+	$t = say_to(hosted($default), qw(-servername b.test));
+	is_talk($t, { data => 1, psk => 0 }, 'a name that policy does not know is left alone');
+	unlike($t->{group}, qr/tao/, 'so is its group');
+	$t = say_to(hosted($default), qw(-noservername));
+	is_talk($t, { data => 1, psk => 0 }, 'and no name at all');
+	$t = say_to([ $openssl ], '-CAfile', "$state/policy.pem", @a);
+	is_talk($t, { data => 1, psk => 0, cert => '' }, 'prefer: a server takes clients without the Tao');
+	unlike($t->{group}, qr/tao/, 'with their groups');
+	$t = say_to(hosted($default), qw(-servername a.test -verify_hostname b.test -verify_return_error));
+	ok(!$t->{psk} && !$t->{data}, 'who verifies another name than it asks for gets no PSK, and refuses') or short($t);
+}
+
+# --- what the log has
+
+{
+	my @log = grep { /Tao\.Handshake/ } split /\n/, $host->tao('log')->{out};
+	ok((grep { /role=client did=completed mode=psk .*group=tao_x25519 .*name=a\.test peer=key.*Measured/ } @log), 'a record of the client');
+	ok((grep { /role=server did=completed mode=psk .*group=tao_x25519 .*name=a\.test peer=key.*Measured/ } @log), 'and of the server');
+	ok((grep { /role=server did=completed mode=none / } @log), 'and of clients without the Tao');
+}
+
+# --- switches
+
+{
+	my $t = say_to(hosted(conf('nopsk', 'psk = no')), @a);
+	is_talk($t, { data => 1, psk => 0, group => 'tao_x25519' }, 'psk = no: the group with certificates');
+	$t = say_to(hosted(conf('nogroup', 'group = no')), @a);
+	is_talk($t, { data => 1, psk => 1 }, 'group = no: the PSK');
+	unlike($t->{group}, qr/tao/, 'with an ordinary group');
+	$t = say_to(hosted(conf('certificate', 'mode = certificate')), @a);
+	is_talk($t, { data => 1, psk => 0 }, 'mode = certificate');
+	unlike($t->{group}, qr/tao/, 'with an ordinary group');
+	$t = say_to(hosted(conf('off', 'mode = off')), @a);
+	ok(!$t->{data}, 'mode = off: the policy certificate is not trusted') or short($t);
+	$t = say_to(hosted(conf('off', 'mode = off')), '-CAfile', "$state/policy.pem", @a);
+	is_talk($t, { data => 1, psk => 0, cert => '' }, 'but the application may');
+	$t = say_to(hosted(conf('notrust', 'mode = certificate', 'trust = no')), @a);
+	ok(!$t->{data}, 'trust = no: neither here');
+	$t = say_to(hosted(conf('bypeer', 'mode = off', 'peers = p', '[p]', 'a.test = prefer')), @a);
+	is_talk($t, { data => 1, psk => 1 }, 'a mode of one name');
+	$t = say_to(hosted(conf('byprogram', 'mode = off', 'programs = q', '[q]', 'openssl = own', '[own]', 'mode = prefer')), @a);
+	is_talk($t, { data => 1, psk => 1 }, 'settings of one program');
+	$t = say_to(hosted(conf('wrong', 'mode = maybe')), '-CAfile', "$state/policy.pem", @a);
+	ok(!$t->{data}, 'a wrong setting: no connection at all') or short($t);
+}
+
+# --- require
+
+{
+	my $require = conf('require', 'mode = require');
+	is_talk(say_to(hosted($require), @a), { data => 1, psk => 1, group => 'tao_x25519' }, 'require, both can');
+	is_talk(say_to(hosted($require), '-CAfile', "$state/policy.pem", qw(-servername b.test)),
+		{ data => 1, psk => 0, group => 'tao_x25519' }, 'to a name that policy does not know: the group');
+	refused(say_to([ 'env', "OPENSSL_CONF=$require", $openssl ], '-CAfile', "$state/policy.pem", @a), qr/./,
+		'require, outside of tao run with a configuration that was stolen');
+	serve($require);
+	is_talk(say_to(hosted($default), @a), { data => 1, psk => 1, group => 'tao_x25519' }, 'a server that requires');
+	refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", @a), qr/handshake failure|no suitable|protocol version/,
+		'refuses clients without the Tao');
+	refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", '-tls1_2', @a), qr/protocol version|handshake failure/,
+		'and those that want TLS 1.2');
+		my $none = spew("$dir/none.cnf", slurp($require) =~ s/^module = .*$/module = \/nowhere.so/mr);
+	refused(say_to([ 'env', "OPENSSL_CONF=$none", $openssl ], '-CAfile', "$state/policy.pem", @a), qr/./,
+		'require without tao.so: nothing is negotiated');
+	serve($default);
+}
+
+# --- policy
+
+{
+	my $t = say_to(hosted($default, $other), @a);
+	refused($t, qr/policy refuses|application verification|handshake failure|illegal parameter|internal error/, 'a program that no Connect rule names');
+	ok((grep { /Tao\.Handshake role=client did=refused .*name=a\.test/ } split /\n/, $host->tao('log')->{out}), 'its record') or diag($host->tao('log')->{out});
+	$t = say_to(hosted(conf('certificate', 'mode = certificate'), $other), @a);
+	refused($t, qr/policy refuses.*[Cc]onnect/s, 'nor with certificates');
+	$t = say_to(hosted(conf('certificate', 'mode = certificate'), $other), qw(-servername a.test));
+	refused($t, qr/application verification/, 'nor if it does not verify');
+	ok_run([ $host->cmd('connect', $other, $openssl) ], 'a rule for it');
+	is_talk(say_to(hosted($default, $other), @a), { data => 1, psk => 1 }, 'then it may');
+	ok_run([ $host->cmd('revoke', $other) ], 'revoked');
+	refused(say_to(hosted($default, $other), @a), qr/./, 'it may no longer');
+	ok_run([ $host->cmd('revoke', $other, '--undo') ], 'until that is undone');
+	is_talk(say_to(hosted($default, $other), @a), { data => 1, psk => 1 }, 'then it may again');
+}
+
+# --- another server for a name of the domain
+
+{
+	$server->stop;
+	ok_run([ $openssl, qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=a.test
+		-addext subjectAltName=DNS:a.test -keyout), "$dir/f.key", '-out', "$dir/f.crt" ], 'a certificate of another CA');
+	$port = free_port();
+	$server = spawn($openssl, 's_server', '-accept', "127.0.0.1:$port", '-cert', "$dir/f.crt", '-key', "$dir/f.key", '-rev');
+	$server->wait_for_line(qr/^ACCEPT/m, 20);
+	my @f = ('-CAfile', "$dir/f.crt", @a);
+	is_talk(say_to([ $openssl ], @f), { data => 1 }, 'which others accept');
+	refused(say_to(hosted($default), @f), qr/handshake failure|no suitable/, 'a name of the domain is required to be a Tao channel');
+	refused(say_to(hosted(conf('nogroup', 'group = no')), @f), qr/programs of the domain|policy refuses/, 'and to be served by its programs');
+	refused(say_to(hosted(conf('nogroup', 'group = no')), qw(-servername a.test)), qr/programs of the domain|policy refuses/,
+		'also for a client that does not verify');
+	is_talk(say_to(hosted($default), '-CAfile', "$dir/f.crt", qw(-servername b.test)), { data => 1 }, 'under another name it is');
+}
+
+# --- a server that demands, clients without certificates
+
+{
+	my $demand = conf('demand', 'demand = yes', 'psk = no');
+	serve($demand);
+	my $t = say_to(hosted(conf('certificate', 'mode = certificate')), @a);
+	is_talk($t, { data => 1, psk => 0 }, 'demand: a client that was given no certificate');
+	like($t->{cert}, $PROGRAM, 'shows its own');
+	refused(say_to(hosted(conf('noidentity', 'mode = certificate', 'identity = no')), @a), qr/certificate required|handshake failure/, 'identity = no: none');
+	refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", @a), qr/certificate required|handshake failure/, 'nor has a client outside');
+	refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", '-cert', "$dir/f.crt", '-key', "$dir/f.key", @a),
+		qr/programs of its domain|handshake failure/, 'one of another CA is refused');
+	is_talk(say_to(hosted(conf('certificate', 'mode = certificate')), @a, '-tls1_2'), { data => 1, version => 'TLSv1.2' }, 'TLS 1.2 as well');
+	$t = say_to(hosted(conf('nopsk2', 'psk = no')), @a);
+	is_talk($t, { data => 1, group => 'tao_x25519' }, 'with the group: certificate and group are one principal\'s');
+}
+
+# --- no session is resumed
+
+{
+	serve($default);
+	my $s = "$dir/session";
+	my @c = ([ $openssl ], '-CAfile', "$state/policy.pem", @a);
+	unlink $s;
+	say_to(hosted(conf('nopsk', 'psk = no')), @a, '-sess_out', $s);
+	ok(!-s $s, 'a Tao channel leaves no session behind');
+	serve(conf('demand', 'demand = yes', 'psk = no'));
+	my $cert = conf('certificate', 'mode = certificate');
+	for my $v (qw(-tls1_3 -tls1_2)) {
+		unlink $s;
+		say_to(hosted($cert), @a, $v, '-sess_out', $s);
+		my $t = -s $s ? say_to(hosted($cert), @a, $v, '-sess_in', $s) : { client => '' };
+		unlike($t->{client}, qr/^Reused/m, "$v: nor does one with the peer's certificate resume");
+	}
+}
+
+# --- TLS 1.2
+
+SKIP: {
+	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	serve($twelve);
+	my $t = say_to(hosted($twelve), '-tls1_2', @a);
+	is_talk($t, { data => 1, version => 'TLSv1.2' }, 'a PSK with TLS 1.2');
+	like($t->{client}, qr/Cipher is (?:ECDHE-PSK-CHACHA20|DHE-PSK-AES)/, 'in a suite with forward secrecy');
+	$t = say_to(hosted(conf('nogroup', 'group = no')), '-tls1_2', @a);
+	like($t->{client}, qr/Cipher is ECDHE-ECDSA/, 'which is not offered unless configured');
+	is($t->{data}, 1, 'certificates decide then');
+}
+
+# --- the host ends and comes back
+
+{
+	serve($default);
+	is_talk(say_to(hosted($default), @a), { data => 1, psk => 1 }, 'before');
+	$host->tao('down');
+	ok_run([ $host->cmd('up', '--passphrase-file', $host->passfile) ], 'the host ends and starts');
+	is_talk(say_to(hosted($default), @a), { data => 1, psk => 1 }, 'after a restart of the host, by the same server');
+}
+
+$server->stop;
+done_testing();
