@@ -263,7 +263,9 @@ int prov_raise_at(const struct prov *p, const char *file, int line, const char *
 
 int prov_reason(const struct prov *p, enum tao_err e)
 {
-	return p->setup != TAO_OK && p->setup == e ? PROV_RSETTING : (int)e;
+	if (p->setup != TAO_OK && p->setup == e)
+		return PROV_RSETTING;
+	return (unsigned)e < TAO_ERR_COUNT ? (int)e : TAO_EVERSION; /* a newer host's: it has no sentence here */
 }
 
 /* ---- services to the rest of the module ---- */

@@ -107,7 +107,7 @@ int prov_raise_at(const struct prov *p, const char *file, int line, const char *
 #define prov_raise_text(p, r, ...) \
 	prov_raise_at(p, __FILE__, __LINE__, __func__, (int)(r), __VA_ARGS__)
 
-/* The reason for a code: the code, unless the settings are to blame. */
+/* The reason for a code: the code, unless the settings are to blame, or only a newer host knows it. */
 int prov_reason(const struct prov *p, enum tao_err e);
 
 /* One request to the host: req serialized as op's body (NULL: empty), the
