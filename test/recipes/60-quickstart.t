@@ -12,6 +12,11 @@ my $out = $r->{out};
 like($out, qr/nginx saw: OU=key\(.*Measured/, 'nginx saw the principal of curl');
 like($out, qr/curl saw: .*OU = ?key\(.*Measured|curl saw: .*OU=key\(.*Measured/, 'curl saw that of nginx');
 like($out, qr/certificate verify ok/, 'verified against the policy certificate');
+my @saw = $out =~ /^ *(nginx saw: OU=key\(.*Measured)/mg;
+is(scalar @saw, 3, 'three times: by certificate, group and PSK');
+like($out, qr/group X25519, reused: \.\n.*group 0xfe10, reused: \.\n.*group 0xfe10, reused: r\n/s, 'which nginx tells apart');
+like($out, qr/role=client did=completed mode=psk.*\n.*role=server did=completed mode=psk/, 'as does the log')
+	if $out !~ /role=server did=completed mode=psk.*\n.*role=client did=completed mode=psk/;
 my ($curl) = $out =~ /nginx saw: OU=\S*Measured\(\[(\w+)/;
 my ($nginx) = $out =~ /curl saw: .*Measured\(\[(\w+)/;
 isnt($curl, $nginx, 'they are two programs');
