@@ -63,6 +63,7 @@ void group_key_free(struct group_key *k)
 {
 	if (k == NULL || atomic_fetch_sub(&k->refs, 1) > 1)
 		return;
+	prov_outlive_cleanup(k->prov);
 	mix_pair_free(&k->pair);
 	group_peer_free(atomic_load(&k->peer));
 	free(k);

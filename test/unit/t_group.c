@@ -460,12 +460,13 @@ static void test_client_shares(struct fix *f)
 
 static void test_server_shares(struct fix *f)
 {
-	uint8_t out[SHARE + 100], bad[SHARE + 100], a[SECRET], b[SECRET] = { 0 }, none[SECRET] = { 0 };
+	uint8_t out[SHARE + 100], bad[SHARE + 100], a[SECRET], b[SECRET], none[SECRET] = { 0 };
 	int before = atomic_load(&host.clients), wrong_ones = 0;
 	struct begun c;
 
 	begin(f->ctx, &c);
 	memset(out, 0, sizeof out);
+	memset(b, 0xaa, sizeof b);
 	ok(answer_share(f->ctx, c.share, SHARE, out, a), "(a server's share)");
 	for (size_t n = 0; n < sizeof out; n++)
 		wrong_ones += n != SHARE && decapsulate(f->ctx, c.key, out, n, b);
