@@ -1,7 +1,14 @@
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
 #include <openssl/err.h>
 
 #include "tls.h"
 
+#define CHAINS 32 /* verdicts on chains that one process keeps; the oldest goes */
 #define NO_USAGE 255 /* of a TLSA record: there is no such */
 
 /* Adding a record that cannot be is refused in different ways with and without DANE. */
@@ -17,6 +24,88 @@ static X509_STORE *store_of(const struct tls_libssl *f, SSL *s)
 	f->SSL_ctrl(s, SSL_CTRL_GET_VERIFY_CERT_STORE, 0, &own);
 	return own != NULL ? own : f->SSL_CTX_get_cert_store(f->SSL_get_SSL_CTX(s));
 }
+
+/* ---- verdicts on chains ---- */
+
+/* Who verified what, and how. The store is referenced: no other one takes its address meanwhile. */
+struct chain {
+	X509_STORE *store;
+	unsigned long flags;
+	int purpose, level;
+	unsigned char leaf[EVP_MAX_MD_SIZE];
+};
+
+/* One of each process: a child may have been forked while the lock was held. */
+struct chains {
+	pid_t pid;
+	pthread_mutex_t lock;
+	struct chain kept[CHAINS];
+	time_t until[CHAINS];
+};
+
+static _Atomic(struct chains *) current;
+
+static struct chains *chains_of_process(void)
+{
+	struct chains *c = atomic_load(&current), *fresh;
+	pid_t pid = getpid();
+
+	if (c != NULL && c->pid == pid)
+		return c;
+	fresh = calloc(1, sizeof *fresh);
+	if (fresh == NULL)
+		return NULL;
+	fresh->pid = pid;
+	pthread_mutex_init(&fresh->lock, NULL);
+	if (atomic_compare_exchange_strong(&current, &c, fresh))
+		return fresh; /* the parent's is left as it is */
+	pthread_mutex_destroy(&fresh->lock);
+	free(fresh);
+	return c;
+}
+
+static time_t now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec;
+}
+
+static int is_known(const struct chain *want)
+{
+	struct chains *c = chains_of_process();
+	int found = 0;
+
+	if (c == NULL)
+		return 0;
+	pthread_mutex_lock(&c->lock);
+	for (size_t i = 0; i < CHAINS && !found; i++)
+		found = now() < c->until[i] && memcmp(&c->kept[i], want, sizeof *want) == 0;
+	pthread_mutex_unlock(&c->lock);
+	return found;
+}
+
+static void remember(const struct chain *good)
+{
+	struct chains *c = chains_of_process();
+	X509_STORE *gone;
+	size_t at = 0;
+
+	if (c == NULL || X509_STORE_up_ref(good->store) != 1)
+		return;
+	pthread_mutex_lock(&c->lock);
+	for (size_t i = 0; i < CHAINS; i++)
+		if (c->until[i] < c->until[at])
+			at = i;
+	gone = c->kept[at].store;
+	c->kept[at] = *good;
+	c->until[at] = now() + TLS_KEEP_MAX;
+	pthread_mutex_unlock(&c->lock);
+	X509_STORE_free(gone);
+}
+
+/* ---- verification ---- */
 
 /* As libssl does it when certificates come over the wire. */
 static int verify(const struct tls_libssl *f, SSL *s, X509_STORE *store, X509 *leaf,
@@ -42,19 +131,52 @@ out:
 	return good;
 }
 
-/* A name that policy knows is trusted with the domain's policy certificate, whatever else the
- * application trusts. */
-static X509_STORE *policy_store(const struct tls_conn *c)
+/* What depends on this connection: host and address, and the time. */
+static int fits(const struct tls_libssl *f, SSL *s, X509 *leaf)
 {
-	X509 *policy = !c->server && c->known && c->set->trust ? tls_policy_cert(c->set) : NULL;
-	X509_STORE *store = policy != NULL ? X509_STORE_new() : NULL;
+	X509_VERIFY_PARAM *param = f->SSL_get0_param(s);
+	unsigned flags = X509_VERIFY_PARAM_get_hostflags(param);
+	char *ip = X509_VERIFY_PARAM_get1_ip_asc(param);
+	const char *host = X509_VERIFY_PARAM_get0_host(param, 0);
+	int good = host == NULL;
 
-	if (store != NULL && X509_STORE_add_cert(store, policy) != 1) {
-		X509_STORE_free(store);
-		store = NULL;
-	}
-	X509_free(policy);
-	return store;
+	for (int i = 0; !good && host != NULL; host = X509_VERIFY_PARAM_get0_host(param, ++i))
+		good = X509_check_host(leaf, host, 0, flags, NULL) == 1;
+	good = good && (ip == NULL || X509_check_ip_asc(leaf, ip, 0) == 1) &&
+	       X509_VERIFY_PARAM_get0_email(param) == NULL &&
+	       X509_cmp_current_time(X509_get0_notBefore(leaf)) < 0 &&
+	       X509_cmp_current_time(X509_get0_notAfter(leaf)) > 0;
+	OPENSSL_free(ip);
+	return good;
+}
+
+/* An application's own callback sees every certificate every time. So does a list of revoked ones. */
+static int may_be_kept(const struct tls_libssl *f, SSL *s)
+{
+	return f->SSL_get_verify_callback(s) == NULL &&
+	       !(X509_VERIFY_PARAM_get_flags(f->SSL_get0_param(s)) &
+	         (X509_V_FLAG_CRL_CHECK | X509_V_FLAG_USE_CHECK_TIME));
+}
+
+/* As verify(); the chain of a certificate that was good a moment ago is not built again. */
+static int verify_or_recall(const struct tls_libssl *f, SSL *s, X509_STORE *store, X509 *leaf,
+                            STACK_OF(X509) *chain)
+{
+	struct chain c;
+
+	memset(&c, 0, sizeof c); /* compared as bytes */
+	c.store = store;
+	c.flags = X509_VERIFY_PARAM_get_flags(f->SSL_get0_param(s));
+	c.purpose = f->SSL_is_server(s);
+	c.level = f->SSL_get_security_level(s);
+	if (!may_be_kept(f, s) || X509_digest(leaf, EVP_sha256(), c.leaf, NULL) != 1)
+		return verify(f, s, store, leaf, chain);
+	if (is_known(&c))
+		return fits(f, s, leaf);
+	if (!verify(f, s, store, leaf, chain))
+		return 0;
+	remember(&c);
+	return 1;
 }
 
 int tls_accepts(SSL *s, X509 *leaf, STACK_OF(X509) *chain)
@@ -65,9 +187,10 @@ int tls_accepts(SSL *s, X509 *leaf, STACK_OF(X509) *chain)
 	int good;
 
 	ERR_set_mark();
-	own = policy_store(c);
+	/* A name that policy knows is trusted with the policy certificate, whatever else is. */
+	own = !c->server && c->known && c->set->trust ? tls_policy_store(c->set) : NULL;
 	good = !uses_dane(f, s) &&
-	       verify(f, s, own != NULL ? own : store_of(f, s), leaf, chain);
+	       verify_or_recall(f, s, own != NULL ? own : store_of(f, s), leaf, chain);
 	X509_STORE_free(own);
 	ERR_pop_to_mark();
 	return good;

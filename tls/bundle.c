@@ -26,6 +26,8 @@ struct cache {
 	pthread_mutex_t lock;
 	struct entry *first;
 	unsigned n;
+	X509 *policy;        /* in store, which trusts it alone; NULL: not asked for yet */
+	X509_STORE *store;
 };
 
 static _Atomic(struct cache *) current;
@@ -248,4 +250,40 @@ X509 *tls_policy_cert(const struct tls_settings *set)
 	tls_bundle_release(b);
 	ERR_pop_to_mark();
 	return x;
+}
+
+/* Lock held. Another store for another certificate: what was said of chains in the old one stays there. */
+static X509_STORE *store_of(struct cache *c, X509 *policy)
+{
+	X509_STORE *store;
+
+	if (c->policy != NULL && X509_cmp(c->policy, policy) == 0)
+		return c->store;
+	store = X509_STORE_new();
+	if (store == NULL || X509_STORE_add_cert(store, policy) != 1 || X509_up_ref(policy) != 1) {
+		X509_STORE_free(store);
+		return NULL;
+	}
+	X509_free(c->policy);
+	X509_STORE_free(c->store);
+	c->policy = policy;
+	c->store = store;
+	return store;
+}
+
+X509_STORE *tls_policy_store(const struct tls_settings *set)
+{
+	X509 *policy = tls_policy_cert(set);
+	struct cache *c = cache_of_process();
+	X509_STORE *store = NULL;
+
+	if (policy != NULL && c != NULL) {
+		pthread_mutex_lock(&c->lock);
+		store = store_of(c, policy);
+		if (store != NULL && X509_STORE_up_ref(store) != 1)
+			store = NULL;
+		pthread_mutex_unlock(&c->lock);
+	}
+	X509_free(policy);
+	return store;
 }

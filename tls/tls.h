@@ -256,5 +256,7 @@ struct tls_bundle *tls_bundle_get(const char *name, unsigned seconds);
 void tls_bundle_release(struct tls_bundle *b); /* NULL is fine */
 /* The domain's policy certificate, with a reference, or NULL. */
 X509 *tls_policy_cert(const struct tls_settings *set);
+/* A store that trusts it and nothing else, with a reference, or NULL; the same one each time. */
+X509_STORE *tls_policy_store(const struct tls_settings *set);
 
 #endif

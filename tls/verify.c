@@ -27,13 +27,13 @@ static int refuse(X509_STORE_CTX *x, SSL *s, struct tls_conn *c, X509 *leaf, con
 
 /* With the policy certificate as the only one that is trusted; else as the application has it. There is no CRL of the
  * domain: the host knows what was revoked. */
-static int verify_by_policy(X509_STORE_CTX *x, SSL *s, X509 *leaf, X509 *policy)
+static int verify_by_policy(X509_STORE_CTX *x, SSL *s, const struct tls_conn *c, X509 *leaf)
 {
-	X509_STORE *store = X509_STORE_new();
+	X509_STORE *store = tls_policy_store(c->set);
 	X509_STORE_CTX *own = X509_STORE_CTX_new();
 	int idx = tls_libssl()->SSL_get_ex_data_X509_STORE_CTX_idx(), r = 0;
 
-	if (store == NULL || own == NULL || X509_STORE_add_cert(store, policy) != 1 ||
+	if (store == NULL || own == NULL ||
 	    X509_STORE_CTX_init(own, store, leaf, X509_STORE_CTX_get0_untrusted(x)) != 1 ||
 	    X509_STORE_CTX_set_ex_data(own, idx, s) != 1)
 		goto out;
@@ -52,10 +52,13 @@ out:
 	return r;
 }
 
-static int is_policys(const struct tls_conn *c, X509 *leaf, X509 **policy)
+static int is_policys(const struct tls_conn *c, X509 *leaf)
 {
-	*policy = tls_policy_cert(c->set);
-	return *policy != NULL && X509_check_issued(*policy, leaf) == X509_V_OK;
+	X509 *policy = tls_policy_cert(c->set);
+	int is = policy != NULL && X509_check_issued(policy, leaf) == X509_V_OK;
+
+	X509_free(policy);
+	return is;
 }
 
 /* Whose certificates are the domain's to vouch for: servers of names that it knows, and clients
@@ -63,12 +66,6 @@ static int is_policys(const struct tls_conn *c, X509 *leaf, X509 **policy)
 static int trusts_policy(const struct tls_conn *c)
 {
 	return c->server ? c->set->demand : c->known && c->set->trust;
-}
-
-static int verify_chain(X509_STORE_CTX *x, SSL *s, struct tls_conn *c, X509 *leaf, X509 *policy)
-{
-	return policy != NULL && trusts_policy(c) ? verify_by_policy(x, s, leaf, policy)
-	                                          : X509_verify_cert(x);
 }
 
 /* ---- policy ---- */
@@ -108,7 +105,7 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 {
 	const struct tls_libssl *f = tls_libssl();
 	SSL *s = X509_STORE_CTX_get_ex_data(x, f->SSL_get_ex_data_X509_STORE_CTX_idx());
-	X509 *leaf = X509_STORE_CTX_get0_cert(x), *policy = NULL;
+	X509 *leaf = X509_STORE_CTX_get0_cert(x);
 	struct tls_conn *c = tls_conn_of(s);
 	struct tls_verdict v = { 0 };
 	const char *why;
@@ -117,9 +114,8 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 	(void)arg;
 	if (c == NULL || !c->begun || c->mode == TLS_OFF || leaf == NULL)
 		return X509_verify_cert(x);
-	ours = is_policys(c, leaf, &policy);
-	r = verify_chain(x, s, c, leaf, ours ? policy : NULL);
-	X509_free(policy);
+	ours = is_policys(c, leaf);
+	r = ours && trusts_policy(c) ? verify_by_policy(x, s, c, leaf) : X509_verify_cert(x);
 	if (r < 0)
 		return r;
 	ERR_set_mark();
