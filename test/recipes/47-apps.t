@@ -371,6 +371,133 @@ sub openvpn {
 	$_->stop for @running;
 }
 
+# --- FreeRADIUS and wpa_supplicant's EAP peer: EAP-TLS
+
+sub radius_conf {
+	my ($s) = @_;
+	spew("$s->{dir}/radiusd.conf", <<"CONF");
+prefix = /usr
+libdir = /usr/lib/freeradius
+logdir = $s->{dir}
+raddbdir = $s->{dir}
+run_dir = $s->{dir}
+name = radiusd
+security {
+	allow_vulnerable_openssl = yes
+}
+client localhost {
+	ipaddr = 127.0.0.1
+	secret = shared
+}
+modules {
+	eap {
+		default_eap_type = tls
+		tls-config tao {
+			private_key_file = $s->{key}
+			certificate_file = $s->{cert}
+			ca_file = $s->{clients}
+			tls_min_version = "1.2"
+			tls_max_version = "1.3"
+			ecdh_curve = ""
+		}
+		tls {
+			tls = tao
+		}
+	}
+}
+server default {
+	listen {
+		type = auth
+		ipaddr = 127.0.0.1
+		port = $s->{port}
+	}
+	authorize {
+		eap
+	}
+	authenticate {
+		eap
+	}
+}
+CONF
+	return $s->{dir};
+}
+
+sub eapol_command {
+	my ($s, $version, @more) = @_;
+	my $other = $version eq '1_3' ? 'tls_disable_tlsv1_3=0' : 'tls_disable_tlsv1_3=1';
+	my $conf = spew("$s->{dir}/eapol.conf", <<"CONF");
+network={
+	key_mgmt=WPA-EAP
+	eap=TLS
+	identity="hello"
+	ca_cert="$s->{ca}"
+	client_cert="$s->{cert}"
+	private_key="$s->{key}"
+	domain_match="localhost"
+	phase1="$other"
+}
+CONF
+	return ('/usr/bin/eapol_test', '-c', $conf, qw(-a 127.0.0.1 -s shared -p), $s->{port}, @more);
+}
+
+# Both know each other, and derive the same keys.
+sub eapol_tries {
+	my ($s, $c, $server, $version) = @_;
+	my ($v, $what, $before) = ($version =~ tr{_}{.}r, "$s->{name}, TLS $version", length $server->log);
+	my $r = run(started($c, eapol_command($c, $version)), { timeout => 60 });
+	my $fine = like($r->{out}, qr/^MPPE keys OK: 1  mismatch: 0\nSUCCESS$/m, "$what: the client is let in, and has the server's keys");
+	$fine &= like($r->{out}, qr/Using TLS version TLSv\Q$v\E$/m, "$what: the version");
+	my $signed = $version eq '1_3' ? 'certificate verify' : 'server key exchange';
+	$fine &= like($r->{out}, qr{RX ver=.*handshake/$signed\)}, "$what: the client saw the signature");
+	my $log = substr $server->log, $before;
+	$fine &= like($log, qr/recv TLS \Q$v\E Handshake, CertificateVerify/, "$what: the server saw the client's");
+	$fine &= like($log, qr/TLS-Client-Cert-Subject.*$c->{subject}/, "$what: and knows who it is");
+	$fine or diag($r->{out} =~ s/^.*hexdump.*\n//mgr, $log);
+}
+
+sub eapol_shown {
+	my ($c) = @_;
+	my $file = "$c->{dir}/seen.pem";
+	unlink $file;
+	run(started($c, eapol_command($c, '1_3', '-o', $file)), { timeout => 60 });
+	my ($leaf) = (eval { slurp($file) } // '') =~ /.*(-----BEGIN CERT.*)/s; # the last one
+	return run($openssl, qw(x509 -noout -pubkey -ext subjectAltName), { stdin => $leaf // '' })->{out};
+}
+
+# Renewed and rotated while it runs; the client's memory in the middle of its handshakes.
+sub radius_goes_on {
+	my ($s, $c, $server, $app) = @_;
+	scanned($s, $server);
+	my $client = spawn(started($c, eapol_command($c, '1_3', '-r', 10000)));
+	ok($client->wait_for_line(qr/handshake\/certificate verify.*handshake\/certificate verify/s, 30), "$c->{name}: goes on and on");
+	scanned($c, $client);
+	$client->stop('KILL');
+	my $key = public_key(eapol_shown($c));
+	my $last;
+	ok_run([$host->cmd('trust', $app->{program}, qw(--serves renewed.test --user), $s->{uid})], "$s->{name}: another name");
+	ok(wait_for(sub { $last = eapol_shown($c); $last =~ /renewed\.test/ }, 20), "$s->{name}: shows the new certificate without restart")
+	    or diag($last);
+	ok_run([$host->cmd(qw(key rotate), $s->{name}, '--user', $s->{uid})], "$s->{name}: the key is rotated");
+	ok(wait_for(sub { $last = eapol_shown($c); public_key($last) && public_key($last) ne $key }, 20),
+		"$s->{name}: shows the new key without restart") or diag($last);
+}
+
+sub radius {
+	my ($kind) = @_;
+	my %app = (server => { program => '/usr/sbin/freeradius' }, client => { program => '/usr/bin/eapol_test' });
+	my ($s, $c) = map { setting($app{$_}, $_, $kind, "eap-$_-$kind") } qw(server client);
+	if ($kind eq 'tao') {
+		make_key($app{server}, $s);
+		make_key($app{client}, $c);
+	}
+	$c->{port} = $s->{port};
+	my $server = spawn(started($s, '/usr/sbin/freeradius', '-f', '-X', '-d', radius_conf($s)));
+	ok($server->wait_for_line(qr/Ready to process requests/, 30), "$s->{name}: starts") or return diag($server->log);
+	eapol_tries($s, $c, $server, $_) for qw(1_3 1_2);
+	radius_goes_on($s, $c, $server, $app{server}) if $kind eq 'tao';
+	$server->stop;
+}
+
 # --- OpenSSH: libcrypto with this configuration
 
 sub openssh {
@@ -411,12 +538,14 @@ for my $app (applications()) {
 	}
 }
 
-my %others = (openvpn => [ '/usr/sbin/openvpn', sub { for my $kind (qw(tao file)) { openvpn($_, $kind) for qw(1_3 1_2) } } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
+my %others = (freeradius => [ '/usr/sbin/freeradius', sub { radius($_) for qw(tao file) }, '/usr/bin/eapol_test' ],
+	openvpn => [ '/usr/sbin/openvpn', sub { for my $kind (qw(tao file)) { openvpn($_, $kind) for qw(1_3 1_2) } } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
 for my $name (sort keys %others) {
-	my ($program, $code) = @{ $others{$name} };
+	my ($program, $code, @more) = @{ $others{$name} };
 	next if %only && !$only{$name};
 	SKIP: {
-		skip "$name: $program is not installed", 1 if !-e $program;
+		my ($missing) = grep { !-e } $program, @more;
+		skip "$name: $missing is not installed", 1 if $missing;
 		skip "$name: a package of its own: runtests --all runs it", 1 if !$ENV{TAO_TEST_ALL} && !%only;
 		skip "$name: this user has no shell", 1 if $name eq 'openssh' && (getpwuid $>)[8] =~ /nologin|false/;
 		$code->();
