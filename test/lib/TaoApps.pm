@@ -289,6 +289,31 @@ CONF
 			return ('/usr/sbin/apache2', '-d', $s->{dir}, '-f', "$s->{dir}/apache.conf", '-DFOREGROUND');
 		},
 		say => "GET /hello HTTP/1.0\r\n\r\n", hear => qr/^X-Client: .*CN=client.*^hello from apache/ms,
+		client => {
+			@page, to => 'www', relay => 1, bundle => 1, goes_on => 1,
+			stays => 'mod_ssl chooses it in a callback of its own', run => sub {
+				my ($s) = @_;
+				my $user = $s->{user} ? "User www-data\nGroup www-data" : '';
+				my $load = join '', map { "LoadModule ${_}_module /usr/lib/apache2/modules/mod_$_.so\n" }
+				    qw(mpm_event authz_core proxy proxy_http ssl);
+				conf($s, 'apache.conf', $load . <<"CONF");
+				$user
+				ServerName localhost
+				PidFile $s->{dir}/apache.pid
+				ErrorLog $s->{dir}/apache.log
+				Mutex file:$s->{dir} default
+				StartServers 1
+				Listen 127.0.0.1:$s->{port2}
+				SSLProxyEngine on
+				SSLProxyCACertificateFile $s->{ca}
+				SSLProxyMachineCertificateFile $s->{key}
+				SSLProxyVerify require
+				SSLProxyVerifyDepth 3
+				ProxyPass / https://localhost:$s->{port}/ disablereuse=on
+CONF
+				return ('/usr/sbin/apache2', '-d', $s->{dir}, '-f', "$s->{dir}/apache.conf", '-DFOREGROUND');
+			},
+		},
 	},
 	{
 		name => 'stunnel', package => 'stunnel4', program => '/usr/bin/stunnel4', reload => 'HUP', gap => 1,

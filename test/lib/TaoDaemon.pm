@@ -11,6 +11,7 @@ package TaoDaemon;
 #   measured(TEXT)      the Measured(...) in it, however it was escaped
 #   running(HOST)       what `tao ps` lists
 #   program_of(HOST, PID|NAME)  Measured(...) in `tao ps` of the program with that label or process
+#   family(PID...)      these processes and all below them
 #   holds_no_key(NAME, HOST, STUB, CERT, PID...)  a test: in the memory of these processes, and of those
 #                 below them that have the same executable, is the path CERT and not the private half of
 #                 the key in STUB (P-256). Not with the sanitizers, whose memory is too large
@@ -27,7 +28,7 @@ use TaoTest;
 use Test::More ();
 
 our @EXPORT = qw(shown file_key measured running program_of load controls);
-our @EXPORT_OK = qw(holds_no_key);
+our @EXPORT_OK = qw(holds_no_key family);
 
 my $n = 0;
 
@@ -66,7 +67,6 @@ sub program_of {
 	return undef;
 }
 
-# A process and all below it.
 sub family {
 	my @all = @_;
 	my %parent = map { my ($pid) = /(\d+)/; my $text = eval { slurp("/proc/$pid/status") } // '';

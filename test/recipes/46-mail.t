@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 use Test::More;
-use TaoDaemon;
+use TaoDaemon qw(:DEFAULT holds_no_key family);
 use TaoTest;
 
 plan skip_all => 'Postfix and Dovecot start as root only' if $< != 0;
@@ -15,11 +15,14 @@ my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
 my %uid = (root => 0, dovenull => scalar getpwnam 'dovenull');
-my ($smtpd, $login) = ('/usr/lib/postfix/sbin/smtpd', '/usr/lib/dovecot/imap-login');
+my ($smtpd, $smtp, $login) = ('/usr/lib/postfix/sbin/smtpd', '/usr/lib/postfix/sbin/smtp', '/usr/lib/dovecot/imap-login');
 
 ok_run([ $host->cmd(qw(key new smtp --for), $smtpd) ], 'a key for smtpd');
 ok_run([ $host->cmd('trust', $smtpd, qw(--serves localhost)) ], 'trust');
 ok_run([ $host->cmd(qw(run --prepare), $smtpd) ], 'its first certificate');
+ok_run([ $host->cmd(qw(key new relay --for), $smtp) ], 'a key for smtp, the client');
+ok_run([ $host->cmd('trust', $smtp, qw(--serves localhost)) ], 'trust');
+ok_run([ $host->cmd(qw(run --prepare), $smtp) ], 'its first certificate');
 ok_run([ $host->cmd(qw(key new imap --user dovenull --for), $login) ], 'a key for imap-login');
 ok_run([ $host->cmd('trust', $login, qw(--serves localhost --user dovenull)) ], 'trust');
 ok_run([ qw(setpriv --reuid dovenull --regid dovenull --clear-groups), $host->cmd(qw(run --prepare), $login) ],
@@ -43,15 +46,27 @@ sub serves {
 	}
 }
 
-# --- Postfix
+# What runs that executable below the master has no private key.
+sub scanned {
+	my ($what, $master, $exe, $user, $name) = @_;
+	my @pids = grep { (readlink("/proc/$_/exe") // '') eq $exe } family($master->pid);
+	ok(@pids > 0, "$what: runs");
+	my (undef, $stub) = files($user, $name);
+	holds_no_key($what, $host, $stub, $state, @pids);
+}
+
+# --- Postfix: smtpd takes mail, hands it to smtp, which gives it to another smtpd, who wants to know it
 
 sub postfix_conf {
-	my ($at, $cert, $key, @port) = @_;
+	my ($at, $cert, $key, $ca, $client_cert, $client_key, @port) = @_;
 	mkdir $_ for $at, map { "$at/$_" } qw(conf spool data);
 	chown scalar getpwnam('postfix'), -1, "$at/data";
 	spew("$at/conf/master.cf", <<CF);
-127.0.0.1:$port[0] inet n - n - - smtpd
-127.0.0.1:$port[1] inet n - y - - smtpd
+127.0.0.1:$port[0] inet n - n - - smtpd -o content_filter=smtp:[localhost]:$port[2]
+127.0.0.1:$port[1] inet n - y - - smtpd -o content_filter=smtp12:[localhost]:$port[2]
+127.0.0.1:$port[2] inet n - n - - smtpd -o content_filter= -o smtpd_tls_req_ccert=yes -o myhostname=next.localhost
+smtp unix - - n - - smtp -o smtp_tls_mandatory_protocols=>=TLSv1.3
+smtp12 unix - - n - - smtp -o smtp_tls_mandatory_protocols=TLSv1.2
 cleanup unix n - n - 0 cleanup
 qmgr unix n - n 300 1 qmgr
 rewrite unix - - n - - trivial-rewrite
@@ -85,6 +100,16 @@ smtpd_tls_security_level = encrypt
 smtpd_tls_cert_file = $cert
 smtpd_tls_key_file = $key
 smtpd_tls_session_cache_database =
+smtpd_tls_CAfile = $ca
+smtpd_tls_loglevel = 1
+smtp_tls_security_level = verify
+smtp_tls_verify_cert_match = hostname
+smtp_tls_CAfile = $ca
+smtp_tls_cert_file = $client_cert
+smtp_tls_key_file = $client_key
+smtp_tls_loglevel = 1
+smtp_host_lookup = native
+smtp_address_preference = ipv4
 smtpd_forbid_unauth_pipelining = no
 import_environment = MAIL_CONFIG MAIL_LOGTAG TZ LANG=C POSTLOG_SERVICE POSTLOG_HOSTNAME OPENSSL_CONF
 export_environment = TZ MAIL_CONFIG LANG OPENSSL_CONF
@@ -92,11 +117,23 @@ CF
 	ok_run([ qw(postfix -c), "$at/conf", 'check' ], 'postfix check');
 }
 
+# By smtp, with its certificate, to an smtpd which saw its signature.
+sub relayed {
+	my ($what, $log) = @_;
+	for my $version (qw(1.2 1.3)) {
+		like($log, qr{postfix/smtp(?:12)?\[.*Verified TLS connection established to localhost\S*: TLSv\Q$version\E},
+			"$what: its client, TLS $version, verifies the server");
+		like($log, qr{postfix/smtpd\[.*Trusted TLS connection established from localhost\S*: TLSv\Q$version\E},
+			"$what: which knows the client");
+	}
+	like($log, qr{postfix/smtpd\[.*from localhost.*TLSv1\.3.* client-signature ECDSA}, "$what: and saw its signature");
+}
+
 sub postfix {
-	my ($what, $cert, $key, $ca, @start) = @_;
-	my @port = (free_port(), free_port());
+	my ($what, $cert, $key, $ca, $client, @start) = @_;
+	my @port = map { free_port() } 1 .. 3;
 	my $at = "$dir/postfix-$what";
-	postfix_conf($at, $cert, $key, @port);
+	postfix_conf($at, $cert, $key, $ca, @$client, @port);
 	my $master = spawn(@start, '/usr/sbin/postfix', '-c', "$at/conf", 'start-fg');
 	wait_for(sub { IO::Socket::INET->new("127.0.0.1:$port[1]") || !$master->alive }, 30);
 	my %mail = (args => [ qw(-starttls smtp -crlf) ], until => qr/^250 2\.0\.0 Ok: queued as/m,
@@ -104,7 +141,13 @@ sub postfix {
 	serves("postfix, $what", $port[0], $ca, @start ? $smtpd : undef, %mail);
 	serves("postfix in a chroot, $what", $port[1], $ca, @start ? $smtpd : undef, %mail);
 	# What smtpd gave its other processes came to its end.
-	ok(wait_for(sub { my $n = () = slurp("$at/log") =~ /status=sent/g; return $n >= 4 }, 30), "postfix, $what: the mail was delivered");
+	ok(wait_for(sub { my $n = () = slurp("$at/log") =~ m{postfix/discard.*status=sent}g; return $n >= 4 }, 60),
+		"postfix, $what: the mail was delivered") or diag(slurp("$at/log"));
+	relayed("postfix, $what", slurp("$at/log"));
+	if (@start) {
+		scanned("postfix, smtpd", $master, $smtpd, 'root', 'smtp');
+		scanned("postfix, smtp", $master, $smtp, 'root', 'relay');
+	}
 	ok_run([ qw(postfix -c), "$at/conf", 'reload' ], "postfix, $what: reload");
 	serves("postfix reloaded, $what", $port[1], $ca, @start ? $smtpd : undef, %mail);
 	run(qw(postfix -c), "$at/conf", 'stop');
@@ -112,8 +155,8 @@ sub postfix {
 	unlike(slurp("$at/log"), qr/TLS.*(?:error|cannot)|fatal|panic|Sanitizer/, "postfix, $what: no errors") or diag(slurp("$at/log"));
 }
 
-controls(sub { postfix('file', @{ file_key('postfix') }) });
-postfix('sealed', files('root', 'smtp'), "$state/policy.pem", $host->cmd(qw(run --name postfix)));
+controls(sub { my $file = file_key('postfix'); postfix('file', @$file, [ @$file[0, 1] ]) });
+postfix('sealed', files('root', 'smtp'), "$state/policy.pem", [ files('root', 'relay') ], $host->cmd(qw(run --name postfix)));
 
 # --- Dovecot
 
@@ -187,6 +230,13 @@ service imap-login {
 CONF
 }
 
+# Those in their chroot.
+sub logins {
+	my ($at) = @_;
+	return grep { (readlink("/proc/$_/exe") // '') eq $login && (readlink("/proc/$_/root") // '') =~ /^\Q$at\E/ }
+	    map { m{(\d+)$} } glob '/proc/[0-9]*';
+}
+
 sub dovecot {
 	my ($what, $cert, $key, $ca, @start) = @_;
 	my ($port, $at) = (free_port(), "$dir/dovecot-$what");
@@ -195,11 +245,14 @@ sub dovecot {
 	my %imap = (args => ['-crlf'], until => qr/^c OK/m,
 		say => qq(a login u secret\nb list "" *\nc noop\n));
 	serves("dovecot, $what", $port, $ca, @start ? $login : undef, %imap);
+	my @before = logins($at);
 	ok_run([ qw(doveadm -c), "$at/conf", 'reload' ], "dovecot, $what: reload");
+	ok(wait_for(sub { my %now = map { $_ => 1 } logins($at); return !grep { $now{$_} } @before }, 30),
+		"dovecot, $what: the login processes from before end");
 	serves("dovecot reloaded, $what", $port, $ca, @start ? $login : undef, %imap);
-	my ($pid) = grep { (readlink("/proc/$_/exe") // '') eq $login && readlink("/proc/$_/root") =~ /^\Q$at\E/ }
-	    map { m{(\d+)$} } glob '/proc/[0-9]*';
+	my ($pid) = logins($at);
 	ok($pid, "dovecot, $what: login processes are in a chroot");
+	scanned("dovecot", $master, $login, 'dovenull', 'imap') if @start;
 	is($master->stop, 0, "dovecot, $what: ends");
 	unlike(slurp("$at/log"), qr/SSL_accept\(\) failed|Fatal|Panic|Sanitizer/, "dovecot, $what: no errors") or diag(slurp("$at/log"));
 }
