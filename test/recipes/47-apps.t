@@ -1,6 +1,7 @@
 # Debian's programs with sealed keys, as servers and as clients: the table is test/lib/TaoApps.pm.
-# Each also with a key from a file, as the control. With sealed keys, a running server or client shows
-# the renewed certificate and the rotated key, and its memory has no private key. TAO_APPS names some of them.
+# Each also with a key from a file, as the control, and with --all with keys in the program's own custody. A
+# running server or client shows the renewed certificate and the rotated key; where the host has
+# custody, no memory holds the private key. TAO_APPS names some of them.
 use strict;
 use warnings;
 use IO::Handle;
@@ -46,7 +47,8 @@ sub as {
 
 sub uid { return defined $_[0] && $> == 0 ? scalar getpwnam $_[0] : $> }
 
-# A key for a program in one of its roles, kind being tao or file, and where it works.
+# A key for a program in one of its roles, kind being tao (custody in the host), held (in the program) or
+# file, and where it works.
 sub setting {
 	my ($app, $role, $kind, $name, %more) = @_;
 	my $account = $app->{account};
@@ -54,7 +56,7 @@ sub setting {
 		as => [ as($account) ], uid => uid($account), kind => $kind, %more);
 	mkdir $s{dir};
 	chown $s{uid}, -1, $s{dir} if $> == 0;
-	if ($kind eq 'tao') {
+	if ($kind ne 'file') {
 		@s{qw(stub cert)} = map { $host->dir . "/$_/$s{uid}/$name.pem" } qw(keys certs);
 		$s{subject} = 'key\(\['; # PostgreSQL keeps but the beginning
 	} else {
@@ -79,20 +81,22 @@ sub make_key {
 	my ($app, $s) = @_;
 	my @args = $app->{args} ? ('--policy', 'exact', '--', $app->{args}->($s)) : ();
 	my @user = ('--user', $s->{uid});
-	ok_run([$host->cmd('key', 'new', $s->{name}, '--for', $app->{program}, @user, @args)], "$s->{name}: a key");
+	my @custody = $s->{kind} eq 'held' ? ('--custody', 'program') : ();
+	ok_run([$host->cmd('key', 'new', $s->{name}, '--for', $app->{program}, @user, @custody, @args)], "$s->{name}: a key");
 	ok_run([$host->cmd('trust', $app->{program}, '--serves', 'localhost', @user)], "$s->{name}: serves localhost");
 	quietly(@{ $s->{as} }, $host->cmd('run', '--prepare', $app->{program})) if $app->{bundle};
 }
 
 sub scanned {
 	my ($s, $process) = @_;
+	return if $s->{kind} ne 'tao';
 	holds_no_key($s->{name}, $host, $s->{stub}, $s->{bundled} ? $s->{dir} : $s->{cert}, $process->pid);
 }
 
 # The command, in `tao run` or without it.
 sub started {
 	my ($s, @cmd) = @_;
-	return (@{ $s->{as} }, $s->{kind} eq 'tao' ? $host->cmd('run', '--quiet', '--') : (), @cmd);
+	return (@{ $s->{as} }, $s->{kind} ne 'file' ? $host->cmd('run', '--quiet', '--') : (), @cmd);
 }
 
 # --- servers
@@ -153,14 +157,14 @@ sub renews {
 	my $key = public_key(shown($app, $s));
 	my $last;
 	my $bad = under_load($app, $s, sub {
-		ok_run([$host->cmd('trust', $app->{program}, '--serves', 'renewed.test', @user)], "$s->{name}: another name");
-		my $shown = wait_for(sub { $last = shown($app, $s); $last =~ /renewed\.test/ }, $app->{stays} ? 3 : 20);
+		ok_run([$host->cmd('trust', $app->{program}, '--serves', "$s->{kind}.renewed.test", @user)], "$s->{name}: another name");
+		my $shown = wait_for(sub { $last = shown($app, $s); $last =~ /\b$s->{kind}\.renewed\.test/ }, $app->{stays} ? 3 : 20);
 		return ok(!$shown, "$s->{name}: does not show the new certificate: $app->{stays}") if $app->{stays};
 		ok($shown, "$s->{name}: shows the new certificate without restart") or diag($last);
 		ok_run([$host->cmd('key', 'rotate', $s->{name}, @user)], "$s->{name}: the key is rotated");
 		ok(wait_for(sub { $last = shown($app, $s); $last && public_key($last) ne $key }, 20),
 			"$s->{name}: shows the new key without restart") or diag($last);
-		like($last, qr/renewed\.test/, "$s->{name}: with a certificate for the same names");
+		like($last, qr/\b$s->{kind}\.renewed\.test/, "$s->{name}: with a certificate for the same names");
 	});
 	is($bad, '', "$s->{name}: no handshake fails meanwhile");
 }
@@ -182,8 +186,8 @@ sub reloads {
 sub as_server {
 	my ($app, $kind) = @_;
 	my $s = setting($app, 'server', $kind, "$app->{name}-$kind");
-	$s->{verify} = $kind eq 'tao' ? $policy : "$dir/ca.pem";
-	make_key($app, $s) if $kind eq 'tao';
+	$s->{verify} = $kind ne 'file' ? $policy : "$dir/ca.pem";
+	make_key($app, $s) if $kind ne 'file';
 	install_key($app, $s);
 	my @cmd = $app->{server}->($s);
 	quietly('chown', '-R', uid($app->{owner} // $app->{account}), $s->{dir}) if $> == 0;
@@ -196,8 +200,8 @@ sub as_server {
 	my $fine = 1;
 	$fine &= asks($app, $s, $_) for qw(1_3 1_2);
 	as_client($app, $kind, $s, $server) if $app->{client} && !$app->{client}{to};
-	scanned($s, $server) if $kind eq 'tao';
-	renews($app, $s) if $kind eq 'tao';
+	scanned($s, $server) if $kind ne 'file';
+	renews($app, $s) if $kind ne 'file';
 	reloads($app, $s, $server) if $app->{reload};
 	$fine or diag($server->log, map { slurp($_) } glob "$s->{dir}/*.log");
 	$server->stop;
@@ -272,8 +276,8 @@ sub client_renews {
 	my $last = $ask->();
 	my $key = page_key($last);
 	ok($key, "$s->{name}: as client, a certificate") or diag($last);
-	ok_run([$host->cmd('trust', $program, '--serves', 'client.test', @user)], "$s->{name}: another name");
-	my $shown = wait_for(sub { $last = $ask->(); $last =~ /client\.test/ }, $client->{stays} ? 3 : 20);
+	ok_run([$host->cmd('trust', $program, '--serves', "$s->{kind}.client.test", @user)], "$s->{name}: another name");
+	my $shown = wait_for(sub { $last = $ask->(); $last =~ /\b$s->{kind}\.client\.test/ }, $client->{stays} ? 3 : 20);
 	return ok(!$shown, "$s->{name}: as client, does not show the new certificate: $client->{stays}") if $client->{stays};
 	ok($shown, "$s->{name}: as client, shows the new certificate") or diag($last);
 	ok_run([$host->cmd('key', 'rotate', $s->{name}, @user)], "$s->{name}: the key is rotated");
@@ -305,7 +309,7 @@ sub client_speaks {
 	} else {
 		like($said, $hear, "$what: sends and receives") or diag($process->log, $log->());
 	}
-	if ($kind eq 'tao' && $s->{version} eq '1_3') {
+	if ($kind ne 'file' && $s->{version} eq '1_3') {
 		$client->{linger} ? lingers($client, $s, sub { substr $log->(), 0 }) : scanned($s, $process);
 		client_renews($client, $program, $s, $ask) if $client->{goes_on};
 	}
@@ -325,7 +329,7 @@ sub as_client {
 		my $own = $to ? s_server($s, $to) : undef;
 		my $log = sub { return ($own // $server)->log };
 		$s->{port} = $other->{port} if $other;
-		make_key({ %$client, program => $program }, $s) if $kind eq 'tao' && !-e $s->{stub};
+		make_key({ %$client, program => $program }, $s) if $kind ne 'file' && !-e $s->{stub};
 		install_key($client, $s);
 		my $said = client_speaks($client, $program, $s, $kind, $log);
 		my $what = "$s->{name}, TLS $version";
@@ -350,11 +354,11 @@ sub openvpn {
 	my @running;
 	for my $i (0, 1) {
 		my $s = $ends[$i];
-		make_key($app, $s) if $kind eq 'tao';
+		make_key($app, $s) if $kind ne 'file';
 		push @running, spawn(started($s, $app->{program}, qw(--dev null --proto udp --dh none --verb 3 --local 127.0.0.1 --remote 127.0.0.1),
 			'--lport', $ports[$i], '--rport', $ports[1 - $i], '--tls-' . (qw(server client))[$i], '--cert', $s->{cert}, '--key', $s->{key},
 			'--ca', $s->{clients}, '--tls-version-min', '1.2', '--tls-version-max', $max, qw(--ping 1 --status), "$s->{dir}/status", 1,
-			'--verify-x509-name', $kind eq 'tao' ? ('localhost', 'name') : ((qw(client server))[$i], 'name')));
+			'--verify-x509-name', $kind ne 'file' ? ('localhost', 'name') : ((qw(client server))[$i], 'name')));
 	}
 	for my $i (0, 1) {
 		my ($s, $p) = ($ends[$i], $running[$i]);
@@ -363,7 +367,7 @@ sub openvpn {
 		like($p->log, qr/VERIFY OK: depth=0, .*(?:key\(\[|CN=client|CN=server).*Control Channel: TLSv\Q$max\E/s, "$what: knows the other");
 		# Authenticated bytes of the tunnel, which the other sent.
 		ok(wait_for(sub { (eval { slurp("$s->{dir}/status") } // '') =~ /^Auth read bytes,[1-9]/m }, 20), "$what: the other's data arrives");
-		scanned($s, $p) if $kind eq 'tao';
+		scanned($s, $p) if $kind ne 'file';
 		kill 'USR1', $p->pid if $i == 0;
 		ok($p->wait_for_line(qr/Initialization Sequence Completed.*Initialization Sequence Completed/s, 60), "$what: again after a reload")
 		    or diag($p->log);
@@ -474,8 +478,8 @@ sub radius_goes_on {
 	$client->stop('KILL');
 	my $key = public_key(eapol_shown($c));
 	my $last;
-	ok_run([$host->cmd('trust', $app->{program}, qw(--serves renewed.test --user), $s->{uid})], "$s->{name}: another name");
-	ok(wait_for(sub { $last = eapol_shown($c); $last =~ /renewed\.test/ }, 20), "$s->{name}: shows the new certificate without restart")
+	ok_run([$host->cmd('trust', $app->{program}, '--serves', "$s->{kind}.renewed.test", '--user', $s->{uid})], "$s->{name}: another name");
+	ok(wait_for(sub { $last = eapol_shown($c); $last =~ /\b$s->{kind}\.renewed\.test/ }, 20), "$s->{name}: shows the new certificate without restart")
 	    or diag($last);
 	ok_run([$host->cmd(qw(key rotate), $s->{name}, '--user', $s->{uid})], "$s->{name}: the key is rotated");
 	ok(wait_for(sub { $last = eapol_shown($c); public_key($last) && public_key($last) ne $key }, 20),
@@ -486,7 +490,7 @@ sub radius {
 	my ($kind) = @_;
 	my %app = (server => { program => '/usr/sbin/freeradius' }, client => { program => '/usr/bin/eapol_test' });
 	my ($s, $c) = map { setting($app{$_}, $_, $kind, "eap-$_-$kind") } qw(server client);
-	if ($kind eq 'tao') {
+	if ($kind ne 'file') {
 		make_key($app{server}, $s);
 		make_key($app{client}, $c);
 	}
@@ -494,7 +498,7 @@ sub radius {
 	my $server = spawn(started($s, '/usr/sbin/freeradius', '-f', '-X', '-d', radius_conf($s)));
 	ok($server->wait_for_line(qr/Ready to process requests/, 30), "$s->{name}: starts") or return diag($server->log);
 	eapol_tries($s, $c, $server, $_) for qw(1_3 1_2);
-	radius_goes_on($s, $c, $server, $app{server}) if $kind eq 'tao';
+	radius_goes_on($s, $c, $server, $app{server}) if $kind ne 'file';
 	$server->stop;
 }
 
@@ -531,15 +535,15 @@ for my $app (applications()) {
 		my @as = as($app->{account} // ($app->{client} // {})->{account});
 		skip "$app->{name}: its account cannot reach the build tree", 1
 		    if @as && run(@as, 'test', '-r', module_dir() . '/tao.so')->{status} != 0;
-		for my $kind (qw(tao file)) {
+		for my $kind ('tao', 'file', $ENV{TAO_TEST_ALL} ? 'held' : ()) {
 			as_server($app, $kind) if $app->{server};
 			as_client($app, $kind) if $app->{client} && $app->{client}{to};
 		}
 	}
 }
 
-my %others = (freeradius => [ '/usr/sbin/freeradius', sub { radius($_) for qw(tao file) }, '/usr/bin/eapol_test' ],
-	openvpn => [ '/usr/sbin/openvpn', sub { for my $kind (qw(tao file)) { openvpn($_, $kind) for qw(1_3 1_2) } } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
+my %others = (freeradius => [ '/usr/sbin/freeradius', sub { radius($_) for qw(tao file held) }, '/usr/bin/eapol_test' ],
+	openvpn => [ '/usr/sbin/openvpn', sub { for my $kind (qw(tao file held)) { openvpn($_, $kind) for qw(1_3 1_2) } } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
 for my $name (sort keys %others) {
 	my ($program, $code, @more) = @{ $others{$name} };
 	next if %only && !$only{$name};
