@@ -462,6 +462,9 @@ static enum tao_err read_keys(const struct local *l, uint32_t epoch, struct tao_
 			erase_file(l, path);
 			e = TAO_ENOTFOUND;
 		}
+	} else if (e != TAO_ENOTFOUND && e != TAO_ENOMEM) {
+		say(l, "warning");
+		e = TAO_ENOTFOUND;
 	}
 	free(path);
 	tao_buf_free(&blob);
