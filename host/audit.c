@@ -412,7 +412,15 @@ void audit_refused(struct request *r, const char *event, const char *peer, enum 
 	char why[TAO_WHY_MAX];
 	struct tao_json j;
 
-	if (a == NULL || !admits(a, event, r->inst->id, r->inst->uid, e))
+	if (a == NULL)
+		return;
+	if (!limit_rate_take(&r->inst->refusals, AUDIT_REFUSALS, limit_now())) {
+		pthread_mutex_lock(&a->lock);
+		sum_up(a, event, r->inst->id, r->inst->uid, e);
+		pthread_mutex_unlock(&a->lock);
+		return;
+	}
+	if (!admits(a, event, r->inst->id, r->inst->uid, e))
 		return;
 	snprintf(why, sizeof why, "%s", tao_why());
 	tao_json_open(&j, &body);

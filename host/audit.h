@@ -33,6 +33,7 @@
 #define AUDIT_QUEUE_BYTES (4u << 20)
 #define AUDIT_BURST 1000        /* records of one user */
 #define AUDIT_RATE 10           /* and then in a second */
+#define AUDIT_REFUSALS 2        /* of an instance in a second: audit_refused() */
 #define AUDIT_SUMS 128          /* kinds of records summed up at a time */
 #define AUDIT_USES 256          /* keys of one instance that are counted */
 #define AUDIT_TEXT_MAX 512      /* bytes of a text in a record; it is cut */
@@ -82,7 +83,9 @@ void audit_note_key(struct request *r, const uint8_t id[TAO_HASH_LEN], const cha
 /* One more record of the caller's, beside the operation's own. */
 void audit_note_apart(struct request *r, const char *event, const char *key, const char *text);
 
-/* The same of a request that got no for an answer; event is a literal, peer may be NULL. Keeps tao_why(). */
+/* The same of a request that got no for an answer, for what a peer had sent: peers could use up what
+ * the user may have recorded, so more than AUDIT_REFUSALS are summed up. event is a literal, peer may be
+ * NULL. Keeps tao_why(). */
 void audit_refused(struct request *r, const char *event, const char *peer, enum tao_err e);
 
 /* Called once for each operation (conn.c), with its result; keeps tao_why(). */

@@ -158,6 +158,7 @@ struct instance {
 	atomic_uint conns;
 	atomic_uint keys;         /* made by it */
 	struct limit_rate costly;
+	struct limit_rate refusals; /* audit.h: those that others can cause */
 	atomic_int door_open;     /* how many are */
 	atomic_int ended;
 	atomic_int watched;       /* until its process ends: how many watch */

@@ -211,12 +211,14 @@ enum tao_err op_psk_client(struct request *r)
 	return e;
 }
 
-static enum tao_err check_time(struct request *r, const struct tlskeys_identity *i)
+/* *when: with the high bits of the present. */
+static enum tao_err check_time(struct request *r, const struct tlskeys_identity *i, int64_t *when)
 {
 	int64_t now = time(NULL);
 	int32_t off = (int32_t)(i->time - (uint32_t)now);
 
-	if (off > PEERS_TIME || off < -PEERS_TIME || now + off < nonces_floor(r->h->peers->nonces))
+	*when = now + off;
+	if (off > PEERS_TIME || off < -PEERS_TIME || *when < nonces_floor(r->h->peers->nonces))
 		return tao_fail(TAO_EEXPIRED, "the identity was made %d seconds %s: check the clocks",
 		                (int)(off < 0 ? -(int64_t)off : off), off < 0 ? "ago" : "from now");
 	return TAO_OK;
@@ -224,14 +226,14 @@ static enum tao_err check_time(struct request *r, const struct tlskeys_identity 
 
 /* All that costs little, before anything is looked up. */
 static enum tao_err check_identity(struct request *r, const Tao__PskServerRequest *rq,
-                                   struct tlskeys_identity *i)
+                                   struct tlskeys_identity *i, int64_t *when)
 {
 	enum tao_err e = tlskeys_identity_parse(rq->identity.data, rq->identity.len, i);
 
 	if (e == TAO_OK && (i->hash != rq->hash || i->version != rq->tls_version))
 		e = tao_fail(TAO_EDENIED, "the identity is for another hash or version of TLS");
 	if (e == TAO_OK)
-		e = check_time(r, i);
+		e = check_time(r, i, when);
 	return e;
 }
 
@@ -264,7 +266,8 @@ static enum tao_err serve_server(struct request *r, const Tao__PskServerRequest 
 	struct card *card = NULL;
 	struct psk psk;
 	uint8_t key[TLSKEYS_LEN];
-	enum tao_err e = check_identity(r, rq, &i);
+	int64_t when;
+	enum tao_err e = check_identity(r, rq, &i, &when);
 
 	if (e == TAO_OK)
 		e = peers_epoch(r->h, i.epoch, r->may_be_slow);
@@ -273,7 +276,7 @@ static enum tao_err serve_server(struct request *r, const Tao__PskServerRequest 
 	if (e == TAO_OK)
 		e = peers_card(r->h, NULL, *c, r->may_be_slow, &card);
 	if (e == TAO_OK)
-		e = peers_spend(r->h, &i, *c, s);
+		e = peers_spend(r->h, &i, when, *c, s);
 	if (e == TAO_OK)
 		e = tlskeys_psk(key, rq->identity.data, psk.secret, &psk.n);
 	if (e == TAO_OK)

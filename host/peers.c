@@ -153,7 +153,7 @@ enum tao_err peers_pair(struct host *h, uint32_t epoch, struct principal *c, str
 	return e;
 }
 
-enum tao_err peers_spend(struct host *h, const struct tlskeys_identity *id,
+enum tao_err peers_spend(struct host *h, const struct tlskeys_identity *id, int64_t time,
                          const struct principal *c, const struct principal *s)
 {
 	struct peers *ps = h->peers;
@@ -162,7 +162,7 @@ enum tao_err peers_spend(struct host *h, const struct tlskeys_identity *id,
 
 	pthread_mutex_lock(&ps->lock);
 	p = find_pair(ps, id->epoch, c, s);
-	e = p != NULL ? nonces_spend_identity(ps->nonces, &p->spent, id->time, id->nonce)
+	e = p != NULL ? nonces_spend_identity(ps->nonces, &p->spent, time, id->nonce)
 	              : tao_fail(TAO_EDENIED, "the rules have changed meanwhile: try again");
 	pthread_mutex_unlock(&ps->lock);
 	return e;
@@ -330,10 +330,12 @@ enum tao_err peers_epoch(struct host *h, uint32_t epoch, int slow)
 	int64_t now = time(NULL);
 	enum tao_err e = a->fn->accepts(a->data, now, epoch);
 
+	if (e != TAO_OK || a->fn->ready(a->data, epoch))
+		return e;
+	if (epoch < a->fn->epoch(a->data, now)) /* nothing can have been made in it */
+		return tao_fail(TAO_EEXPIRED, "the keys of epoch %u are not there any more", epoch);
 	/* The clock was set, or the watch was late. */
-	if (e == TAO_OK && !a->fn->ready(a->data, epoch))
-		e = slow ? a->fn->prepare(a->data, now) : OP_LATER;
-	return e;
+	return slow ? a->fn->prepare(a->data, now) : OP_LATER;
 }
 
 /* ---- with the host ---- */

@@ -108,15 +108,15 @@ enum tao_err nonces_shares(struct nonces *n, const struct instance *i, size_t co
 int nonces_share_is_own(struct nonces *n, const struct instance *i,
                         const uint8_t nonce[TLSKEYS_SHARE_NONCE], int64_t *time);
 /* Of the pair, of the instance: the second time is TAO_EDENIED. */
-enum tao_err nonces_spend_identity(struct nonces *n, struct spent *s, uint32_t time,
+enum tao_err nonces_spend_identity(struct nonces *n, struct spent *s, int64_t time,
                                    const uint8_t nonce[TLSKEYS_IDENTITY_NONCE]);
 enum tao_err nonces_spend_share(struct nonces *n, struct instance *i, int64_t time,
                                 const uint8_t nonce[TLSKEYS_SHARE_NONCE]);
 /* Frees what is too old to matter; everything. */
 void nonces_sweep_identities(struct nonces *n, struct spent *s, int64_t now);
 void nonces_clear(struct nonces *n, struct spent *s);
-/* peers.c: spends a PSK's nonce in the pair that it is of. */
-enum tao_err peers_spend(struct host *h, const struct tlskeys_identity *id,
+/* peers.c: spends a PSK's nonce in the pair that it is of. time: when it was drawn, whole. */
+enum tao_err peers_spend(struct host *h, const struct tlskeys_identity *id, int64_t time,
                          const struct principal *c, const struct principal *s);
 
 /* ---- certificates to show (peers_cert.c) ---- */

@@ -9,6 +9,8 @@
 #define FRESH_SECONDS 300 /* a card is looked for again after so long: it may be renewed */
 #define WHY_SECONDS 30    /* that there is none, or nobody */
 #define NAME_BYTES 12     /* of a hash, in the name of a key */
+#define EXACT_MAX 64      /* keys of a user that are for one exact name: above, those of programs that
+                           * have ended go */
 
 struct cards {
 	pthread_mutex_t lock;
@@ -119,6 +121,44 @@ static enum tao_err identity_name(struct instance *i, int exact, struct tao_buf 
 	return e == TAO_OK ? tao_buf_err(name) : e;
 }
 
+struct exact {
+	const struct tao_node *name;
+	int runs;
+};
+
+static void is_of(struct instance *i, void *arg)
+{
+	struct exact *x = arg;
+
+	x->runs = x->runs || (instance_runs(i) && tao_node_equal(instance_name(i), x->name));
+}
+
+/* Whoever runs scripts with ever other arguments must not use up the keys of his user. A program
+ * that comes again gets a new one. */
+static enum tao_err drop_exact(struct host *h, uid_t uid, const char *name, void *arg)
+{
+	size_t *n = arg;
+	struct tao_buf stub = TAO_BUF_INIT;
+	struct held_key *k = NULL;
+	struct exact x = { NULL, 0 };
+	struct key_facts f;
+
+	if (peers_key_name_check(name) != TAO_OK && keystore_get(h, uid, name, &stub) == TAO_OK &&
+	    custody_open(h, stub.p, stub.n, &k) == TAO_OK) {
+		held_key_facts(k, &f);
+		x.name = f.principal;
+		if (x.name != NULL)
+			registry_each(h->registry, is_of, &x);
+		if (x.name != NULL && !x.runs && *n >= EXACT_MAX)
+			keystore_remove(h, uid, name);
+		else if (x.name != NULL)
+			++*n;
+	}
+	held_key_release(k);
+	tao_buf_free(&stub);
+	return TAO_OK;
+}
+
 static enum tao_err make_identity(struct host *h, struct instance *i, int exact, const char *name,
                                   struct tao_buf *stub)
 {
@@ -127,10 +167,13 @@ static enum tao_err make_identity(struct host *h, struct instance *i, int exact,
 		.uid = i->uid, .exe = i->exe, .principal = exact ? instance_name(i) : NULL,
 		.program = i->program, .pss_salt_len = -1,
 	};
+	size_t n = 0;
 	enum tao_err e;
 
 	tao_buf_reset(stub);
-	e = custody_generate(h, &s, stub);
+	e = exact ? keystore_each(h, i->uid, drop_exact, &n) : TAO_OK;
+	if (e == TAO_OK)
+		e = custody_generate(h, &s, stub);
 	if (e == TAO_OK)
 		e = keystore_put(h, i->uid, name, stub);
 	if (e == TAO_OK) {

@@ -120,7 +120,7 @@ static enum tao_err used_twice(enum tao_err e)
 	return e == TAO_EEXIST ? tao_fail(TAO_EDENIED, "this nonce was used before") : e;
 }
 
-enum tao_err nonces_spend_identity(struct nonces *n, struct spent *s, uint32_t time,
+enum tao_err nonces_spend_identity(struct nonces *n, struct spent *s, int64_t time,
                                    const uint8_t nonce[TLSKEYS_IDENTITY_NONCE])
 {
 	enum tao_err e;

@@ -19,6 +19,7 @@ use constant { TLS13 => 0x0304, SHA256 => 1, SHA384 => 2, X25519 => 0xfe10, MLKE
 use constant { C => 26, EPOCH => 1, TIME => 5, HASH => 9, VERSION => 10, ID_C => 12, ID_S => 28, NONCE => 44, TAG => 59 };
 
 my $dir = tmpdir();
+my $r;
 my $NAME = 's.example';
 
 # --- programs of their own, that are talked to while they run
@@ -36,11 +37,11 @@ sub program { # executables differ in a byte at their end
 
 my $started = 0;
 sub start {
-	my ($host, $path, $arg) = @_;
+	my ($host, $path) = @_;
 	my $fifo = "$dir/fifo" . $started++;
 	mkfifo($fifo, 0600) or die "$fifo: $!\n";
 	my $p = spawn($host->cmd('run', '--quiet', '--', $path), $host->dir . '/run/tao.sock', { stdin => $fifo });
-	open my $in, '>', $fifo or die "$fifo: $!\n";
+	open my $in, '+<', $fifo or die "$fifo: $!\n"; # does not wait for who may never come
 	$in->autoflush;
 	my $self = { process => $p, in => $in, asked => 0 };
 	my @l = ask($self, 'connect', 'identify');
@@ -52,13 +53,13 @@ sub ask {
 	my $before = length $p->{process}->log;
 	my $mark = 'mark' . $p->{asked}++;
 	print { $p->{in} } map { "$_\n" } @commands, "echo $mark";
-	wait_for(sub { return $p->{process}->log =~ /^$mark$/m }, 60);
+	wait_for(sub { return !$p->{process}->alive || $p->{process}->log =~ /^$mark$/m }, 60);
 	return grep { $_ ne $mark } split /\n/, substr $p->{process}->log, $before;
 }
 sub finish {
 	my ($p) = @_;
+	$p->{process}->stop;
 	close $p->{in};
-	$p->{process}->wait(20);
 }
 sub again { ask($_[0], 'connect', 'identify') }
 
@@ -126,6 +127,20 @@ is(scalar(grep { $_->{name} =~ /^identity-[0-9a-f]{24}$/ && $_->{program} =~ /pr
 like(x509($identity[0], '-ext', 'subjectAltName'), qr/DNS:\Q$NAME\E/, 'the server\'s has its DNS name');
 fails_with([ $host->cmd('key', 'new', 'identity-1', '--for', $client) ], qr/are those that the host makes/, 'nobody else makes such keys');
 refused(EINVAL, one($c, 'Tao.GenerateKey', field(1, 'identity-x')), qr/host makes/, 'nor does a program');
+
+# A script's is for its exact name. Of those only so many are kept, besides those that run.
+my $script = "$dir/sh";
+copy(tool('rawclient'), $script) or die;
+chmod 0755, $script;
+$host->tao('trust', $script);
+my $runs = start($host, $script);
+my $kept = parse(one($runs, 'Tao.Identity'))->{2};
+$r = $host->tao('run', '--quiet', '--', $script, $host->dir . '/run/tao.sock', 'connect', 'identify', 'call Tao.Identity', "echo $_") for 1 .. 66;
+like($r->{out}, qr/^ok Tao.Identity/m, 'a script that runs again and again with other arguments');
+@keys = grep { $_->{policy} eq 'exact' } @{ decode_json($host->tao(qw(--json key list))->{out}) };
+cmp_ok(scalar @keys, '<=', 66, 'does not use up the keys of its user');
+ok(length $kept && parse(one($runs, 'Tao.Identity'))->{2} eq $kept, 'one that runs keeps its own');
+finish($runs);
 
 # --- PSK
 
@@ -253,7 +268,7 @@ refused(EFORMAT, group_key($c, $c->{name}, 'x'), qr/./, 'a member that is no pri
 refused(EDENIED, group_key($c, $c->{name}, encoded('prin', 'key([' . 'ab' x 32 . ']).A()')), qr/this host/, 'one of elsewhere');
 my $text = bytes_of($t->{name});
 sub bytes_of { return run(tool('rawclient'), '-', { stdin => 'decode ' . unpack('H*', $_[0]) . "\n" })->{out} =~ s/\s+\z//r }
-my $r = $host->tao('run', '--quiet', '--', bin('tao'), '-d', $host->dir, '--json', 'group', 'key', $text);
+$r = $host->tao('run', '--quiet', '--', bin('tao'), '-d', $host->dir, '--json', 'group', 'key', $text);
 like($r->{out}, qr/^\{"epoch":\d+,"key":"[0-9a-f]{64}"\}$/, 'tao group key') or diag($r->{err});
 
 # --- certificates that peers show
