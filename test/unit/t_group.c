@@ -19,7 +19,7 @@
 #define SHARE (POINT + GROUP_TAIL)
 #define SECRET MIX_SECRET
 #define EPOCH 20000
-#define NONCES_MAX 4096
+#define NONCES_MAX 65536
 #define THREADS 8
 #define EACH 40
 #define PEER "key([0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20]).Program([aa])"
@@ -581,7 +581,7 @@ static void drop_batch(struct fix *f)
 
 static void test_bad_nonces(struct fix *f)
 {
-	static const int counts[] = { 0, 1, 15, 17, 17 * GROUP_NONCE };
+	static const int counts[] = { 0, 1, 15, 17, (GROUP_BATCH + 1) * GROUP_NONCE };
 	struct begun c;
 	int before;
 

@@ -23,7 +23,7 @@ static pid_t process(void);
 static time_t now = 20000 * (time_t)DAY + 50000, up = 1000;
 static pid_t pid = 100;
 static int asked;
-static uint8_t given;
+static uint16_t given;
 static enum tao_err answer = TAO_OK;
 static time_t late; /* seconds that an answer takes */
 
@@ -58,7 +58,7 @@ enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *r
 	    ((const Tao__GroupNoncesRequest *)req)->n != GROUP_BATCH)
 		return tao_fail(TAO_EPROTO, "another request");
 	for (int i = 0; i < GROUP_BATCH; i++)
-		nonces[i][0] = ++given;
+		memcpy(nonces[i], &(uint16_t){ ++given }, 2);
 	r.epoch = 7;
 	r.id.data = (uint8_t *)"sixteen bytes id";
 	r.id.len = GROUP_ID;
@@ -84,15 +84,16 @@ int prov_raise_at(const struct prov *p, const char *file, int line, const char *
 	return 0;
 }
 
-/* The first byte of a tail's nonce; -1: there was none. */
+/* The number in a tail's nonce; -1: there was none. */
 static int draw_one(struct prov *p)
 {
 	uint8_t tail[GROUP_TAIL];
+	uint16_t number;
 
 	if (group_tail(p, tail) != TAO_OK)
 		return -1;
-	return memcmp(tail, "\1" EPOCH_BYTES "sixteen bytes id", 1 + 4 + GROUP_ID) == 0
-	       ? tail[1 + 4 + GROUP_ID] : -2;
+	memcpy(&number, tail + 1 + 4 + GROUP_ID, 2);
+	return memcmp(tail, "\1" EPOCH_BYTES "sixteen bytes id", 1 + 4 + GROUP_ID) == 0 ? number : -2;
 }
 
 /* Draws one; whether that asked the host. */
@@ -107,7 +108,7 @@ static int asks(struct prov *p)
 
 static void test_batch(struct prov *p)
 {
-	uint8_t seen[256] = { 0 };
+	static uint8_t seen[1 << 16];
 	int twice = 0, got;
 
 	for (int i = 0; i < 3 * GROUP_BATCH; i++) {
@@ -139,7 +140,7 @@ static void test_times(struct prov *p)
 
 static void test_processes(struct prov *p)
 {
-	uint8_t seen[256] = { 0 };
+	static uint8_t seen[1 << 16];
 	int mine, childs;
 
 	group_drop_nonces(p);
