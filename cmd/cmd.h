@@ -118,6 +118,8 @@ int cmd_help(const struct cmd_env *env);
  * dealt with here; CMD_END when only operands are left (argv[optind..]); CMD_STOP when
  * there is nothing more to do (--help, --version, wrong usage): return env->status. */
 int cmd_option(struct cmd_env *env, int argc, char **argv, const struct option *own);
+/* How long: "90s", "5m", "12h", "30d", in seconds; 0 if it is nothing of the kind. */
+int cmd_seconds(const char *text, int64_t *out);
 /* For subcommands without options of their own. Returns 1 when there are least to most operands;
  * else 0, and env->status is what to return. */
 int cmd_operands(struct cmd_env *env, int argc, char **argv, int least, int most);

@@ -129,11 +129,15 @@ const struct cmd cmd_table[] = {
 	  cmd_cert_remove,
 	  "  --user USER             of a key of this user, for the host's owner [the caller's]\n"
 	  "The key has the domain's again, from its program's next start or the next renewal on.\n" },
-	{ "trust", NULL, "PROGRAM [--serves DNSNAME]... [--user USER | --any-user] [--remove]",
-	  "lets the domain issue certificates to a program", cmd_trust,
+	{ "trust", NULL, "PROGRAM [--serves DNSNAME]... [--user USER | --any-user] [--both-for TIME]"
+	  " [--replaces HASH]... [--remove]",
+	  "lets the domain issue certificates to a program, also after an upgrade", cmd_trust,
 	  "  --serves DNSNAME        and put this DNS name into them\n"
 	  "  --user USER             ... when this user runs it [the calling one]\n"
 	  "  --any-user              ... whoever runs it\n"
+	  "  --both-for TIME         after an upgrade: the older executable works for that long as well\n"
+	  "                          (90s, 5m, 12h, 30d), and is refused then\n"
+	  "  --replaces HASH         ... which is that one, besides those that were at this path\n"
 	  "  --remove                takes it back\n" },
 	{ "connect", NULL, "CLIENT SERVER [OPTION]...", "lets a program talk to another over Tao channels",
 	  cmd_peers_connect,

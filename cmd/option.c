@@ -1,6 +1,9 @@
 #include "cmd.h"
 
+#include <errno.h>
+#include <stdint.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -102,5 +105,26 @@ int cmd_one_of(struct cmd_env *env, const char *option, const char *word,
 	}
 	env->status = cmd_usage(env, "%s is %s, not '%s'", option, tao_buf_cstr(&list), word);
 	tao_buf_free(&list);
+	return 0;
+}
+
+int cmd_seconds(const char *text, int64_t *out)
+{
+	static const struct {
+		char unit;
+		int64_t seconds;
+	} units[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 } };
+	char *end;
+	long long v;
+
+	errno = 0;
+	v = strtoll(text, &end, 10);
+	if (errno != 0 || v < 0 || text[0] < '0' || text[0] > '9' || *end == 0 || end[1] != 0)
+		return 0;
+	for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+		if (*end == units[i].unit && v <= INT64_MAX / units[i].seconds) {
+			*out = v * units[i].seconds;
+			return 1;
+		}
 	return 0;
 }

@@ -40,11 +40,6 @@ struct wanted {
 /* Nanoseconds since 1970, or a number with s, m, h or d behind it: from now on. */
 static int parse_expires(struct cmd_env *env, const char *text, int64_t *out)
 {
-	static const struct {
-		char unit;
-		int64_t seconds;
-	} units[] = { { 's', 1 }, { 'm', 60 }, { 'h', 3600 }, { 'd', 86400 } };
-	size_t n = strlen(text);
 	char *end;
 	long long v;
 
@@ -54,12 +49,10 @@ static int parse_expires(struct cmd_env *env, const char *text, int64_t *out)
 		*out = v;
 		return 1;
 	}
-	for (size_t i = 0; errno == 0 && i < sizeof units / sizeof units[0]; i++)
-		if (v > 0 && n > 1 && end == text + n - 1 && *end == units[i].unit &&
-		    v <= (INT64_MAX - tao_now_ns()) / SECOND / units[i].seconds) {
-			*out = tao_now_ns() + v * units[i].seconds * SECOND;
-			return 1;
-		}
+	if (cmd_seconds(text, out) && *out > 0 && *out <= (INT64_MAX - tao_now_ns()) / SECOND) {
+		*out = tao_now_ns() + *out * SECOND;
+		return 1;
+	}
 	env->status = cmd_usage(env, "--expires is a number of nanoseconds since 1970, or of seconds, "
 	                        "minutes, hours or days from now (90s, 5m, 12h, 30d), not '%s'", text);
 	return 0;

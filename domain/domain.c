@@ -166,7 +166,7 @@ static enum tao_err load_rules(struct domain *d, const char *path)
 	rules_init(&d->rules, d->id);
 	if (e == TAO_OK)
 		e = rules_load(path, key, &d->rules);
-	atomic_store(&d->version, d->rules.version);
+	domain_changed(d);
 	EVP_PKEY_free(key);
 	return e;
 }
@@ -254,9 +254,9 @@ static enum tao_err save_rules(struct domain *d)
 
 	if (e == TAO_OK)
 		e = rules_save(d->rules_path, key, &d->rules);
-	EVP_PKEY_free(key);
 	if (e == TAO_OK)
-		atomic_store(&d->version, d->rules.version);
+		domain_changed(d);
+	EVP_PKEY_free(key);
 	return e;
 }
 
@@ -462,6 +462,8 @@ static enum tao_err check_program_revoked(struct domain *d, const struct fact_pr
 		e = check_below(d, p->name, p->n_host);
 	if (e == TAO_OK)
 		e = check_hash(d, p->exe, "the program");
+	if (e == TAO_OK && !p->is_process)
+		e = domain_check_until(d, p->exe);
 	hex(p->exe, what + strlen(what));
 	strcat(what, "]");
 	if (e == TAO_OK)
@@ -560,6 +562,8 @@ enum tao_err domain_self_contained(struct domain *d, const uint8_t exe[TAO_HASH_
 	pthread_mutex_lock(&d->lock);
 	e = check_hash(d, exe, "the program");
 	if (e == TAO_OK)
+		e = domain_check_until(d, exe);
+	if (e == TAO_OK)
 		e = have_hashes(d, "SelfContained", exe, NULL, &have);
 	pthread_mutex_unlock(&d->lock);
 	hex(exe, text);
@@ -582,7 +586,11 @@ enum tao_err domain_successor(struct domain *d, const uint8_t new_exe[TAO_HASH_L
 	pthread_mutex_lock(&d->lock);
 	e = check_hash(d, new_exe, "the program");
 	if (e == TAO_OK)
+		e = domain_check_until(d, new_exe);
+	if (e == TAO_OK)
 		e = have_hashes(d, "Successor", new_exe, old_exe, &have);
+	if (e == TAO_OK && !have)
+		e = domain_follows(&d->rules, new_exe, old_exe, &have);
 	pthread_mutex_unlock(&d->lock);
 	hex(new_exe, new_text);
 	hex(old_exe, old_text);

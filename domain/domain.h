@@ -13,7 +13,7 @@
  *
  * Rules: ground facts, one predicate a line. File format, UTF-8:
  *
- *   tao rules 1
+ *   tao rules 1            2 if there are facts Installed or Until, which 1 does not know
  *   domain HEX
  *   version N            goes up by one with every change
  *   date 2026-11-23T10:00:00Z
@@ -24,12 +24,18 @@
  *
  * Predicates: TrustedHost(P), TrustedProgram([exe]), SelfContained([exe]),
  * Successor([new], [old]), Serves(P, "dns name"), Connect(C, S),
- * Unseal(P, "label"), Revoked(X). In a fact, the identifier _ stands for any one
+ * Unseal(P, "label"), Revoked(X), Installed([exe], "path"), Until([exe], "time"). In a fact, the identifier _ stands for any one
  * argument of a principal's extension; no other variable may appear. The key
  * of a principal is given. P in Serves, Connect and Unseal may be a whole
  * program principal, or the host-independent form
  * key([domain id]).Measured([exe], _, _): the part of a name from its measurement on, re-rooted at the domain id.
  * Revoked(X): X is a principal, or [bytes]: an executable's or a key's hash.
+ * Successor: an executable follows those that its predecessors follow, too.
+ * Installed: what 'tao trust' last found at a path; it decides nothing but which executable the next
+ * one there replaces.
+ * Until: the executable is refused from that time on ("2026-11-23T10:00:00Z", UTC, the host's
+ * clock; one that is behind the rules' own date is not believed, that date counts then). The
+ * earliest of several counts.
  *
  * Thread safety: functions may be called by any thread; a domain has a lock of its own.
  *
@@ -98,6 +104,24 @@ enum tao_err domain_serves(struct domain *d, const struct tao_node *name, const 
 int domain_knows_service(struct domain *d, const char *dns);
 /* 1 if there is a Connect rule at all. */
 int domain_has_connect(struct domain *d);
+
+/* Its time is not over (Until), else TAO_EEXPIRED. Cheap where no rule is of that kind. */
+enum tao_err domain_executable(struct domain *d, const uint8_t exe[TAO_HASH_LEN]);
+
+/* exe is installed at path, in the place of older executables: those that the rules know at that
+ * path, and these. It becomes their successor, and what the rules TrustedProgram, Serves, Connect and
+ * Unseal give them is its own as well. until: when all that it follows end (seconds since 1970), 0:
+ * both work on; TAO_ENOTFOUND if it follows none. All in one version of the rules; without older ones
+ * that is Installed alone. each is told what changed. */
+struct domain_upgrade {
+	const uint8_t *exe; /* TAO_HASH_LEN bytes */
+	const char *path;
+	const uint8_t (*old)[TAO_HASH_LEN];
+	size_t n_old;
+	int64_t until;
+};
+enum tao_err domain_upgrade(struct domain *d, const struct domain_upgrade *u,
+                            void (*each)(const char *fact, int removed, void *arg), void *arg);
 
 /* A program certificate, on a host's attestation of
  *

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "domain.h"
 
@@ -186,6 +187,24 @@ static enum tao_err check_dns(const struct tao_node *t, const uint8_t *domain)
 	                             "\"*.example.org\" or \"localhost\"");
 }
 
+static enum tao_err check_path(const struct tao_node *t, const uint8_t *domain)
+{
+	(void)domain;
+	if (t->tag == TAO_STR && t->len > 1 && t->text[0] == '/' && memchr(t->text, 0, t->len) == NULL)
+		return TAO_OK;
+	return tao_fail(TAO_EFORMAT, "a path is needed here: \"/usr/sbin/nginx\"");
+}
+
+static enum tao_err check_time(const struct tao_node *t, const uint8_t *domain)
+{
+	int64_t seconds;
+
+	(void)domain;
+	if (t->tag == TAO_STR && fact_time(t->text, t->len, &seconds))
+		return TAO_OK;
+	return tao_fail(TAO_EFORMAT, "a time is needed here: \"2026-11-23T10:00:00Z\"");
+}
+
 typedef enum tao_err arg_fn(const struct tao_node *t, const uint8_t *domain);
 
 static const struct predicate {
@@ -201,6 +220,8 @@ static const struct predicate {
 	{ "Connect", 2, { check_prin, check_prin } },
 	{ "Unseal", 2, { check_prin, check_label } },
 	{ "Revoked", 1, { check_either } },
+	{ "Installed", 2, { check_hash, check_path } },
+	{ "Until", 2, { check_hash, check_time } },
 };
 
 static enum tao_err check_form(const struct tao_node *f, const uint8_t *domain)
@@ -215,8 +236,8 @@ static enum tao_err check_form(const struct tao_node *f, const uint8_t *domain)
 	if (p == end)
 		return tao_fail(TAO_EFORMAT,
 		                "no rule has the predicate '%.64s': there are TrustedHost, "
-		                "TrustedProgram, SelfContained, Successor, Serves, Connect, Unseal "
-		                "and Revoked",
+		                "TrustedProgram, SelfContained, Successor, Serves, Connect, Unseal, "
+		                "Revoked, Installed and Until",
 		                f->text);
 	if (f->n_kid != p->n_arg)
 		return tao_fail(TAO_EFORMAT, "%s has %zu argument%s, not %zu", p->name, p->n_arg,
@@ -274,6 +295,34 @@ void fact_clear(struct fact *f)
 	free(f->text);
 	tao_node_free(f->form);
 	memset(f, 0, sizeof *f);
+}
+
+/* ---- times ---- */
+
+int fact_time_text(int64_t seconds, char text[FACT_TIME_MAX])
+{
+	time_t t = (time_t)seconds;
+	struct tm tm;
+
+	return gmtime_r(&t, &tm) != NULL && tm.tm_year >= 70 && tm.tm_year < 8100 &&
+	       strftime(text, FACT_TIME_MAX, "%Y-%m-%dT%H:%M:%SZ", &tm) > 0;
+}
+
+int fact_time(const char *text, size_t n, int64_t *seconds)
+{
+	char copy[FACT_TIME_MAX], again[FACT_TIME_MAX];
+	struct tm tm = { 0 };
+	const char *end;
+
+	if (n >= sizeof copy)
+		return 0;
+	memcpy(copy, text, n);
+	copy[n] = 0;
+	end = strptime(copy, "%Y-%m-%dT%H:%M:%SZ", &tm);
+	if (end == NULL || *end != 0)
+		return 0;
+	*seconds = timegm(&tm);
+	return fact_time_text(*seconds, again) && strcmp(copy, again) == 0;
 }
 
 /* ---- DNS names ---- */

@@ -50,6 +50,12 @@ enum tao_err fact_rename(const char *text, size_t n, const char *from, const cha
  * hyphens, optionally behind a leading "*.", not an IP address. 1 or 0. */
 int fact_dns_name(const char *name, size_t n);
 
+/* "2026-11-23T10:00:00Z", the one way to write a time; seconds since 1970. 1 or 0. */
+#define FACT_TIME_MAX 24
+int fact_time(const char *text, size_t n, int64_t *seconds);
+/* And back; 0 if it has no such text. */
+int fact_time_text(int64_t seconds, char text[FACT_TIME_MAX]);
+
 /* name equals pattern, where FACT_ANY in pattern equals anything. */
 int fact_match(const struct tao_node *pattern, const struct tao_node *name);
 /* As fact_match(), or name has more extensions behind. */

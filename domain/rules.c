@@ -1,6 +1,7 @@
 #include "rules.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -8,7 +9,7 @@
 #include "../tao/file.h"
 #include "domain.h"
 
-#define FORMAT        1
+#define FORMAT        2 /* the newest */
 #define MAX_SIGNATURE 4096 /* bytes of the signature line's text */
 #define SIGNATURE     "signature "
 
@@ -93,22 +94,36 @@ enum tao_err rules_take(struct rules *r, const char *text, struct fact *out)
 	return TAO_OK;
 }
 
-size_t rules_range(const struct rules *r, const char *predicate, size_t *end)
+size_t rules_prefix(const struct rules *r, const char *prefix, size_t *end)
 {
-	size_t n = strlen(predicate), first = position(r, predicate);
+	size_t n = strlen(prefix), first = position(r, prefix);
 
 	*end = first;
-	while (*end < r->n && strncmp(r->fact[*end].text, predicate, n) == 0 &&
-	       r->fact[*end].text[n] == '(')
+	while (*end < r->n && strncmp(r->fact[*end].text, prefix, n) == 0)
 		(*end)++;
 	return first;
+}
+
+size_t rules_range(const struct rules *r, const char *predicate, size_t *end)
+{
+	char prefix[64];
+
+	snprintf(prefix, sizeof prefix, "%s(", predicate);
+	return rules_prefix(r, prefix, end);
+}
+
+uint64_t rules_format(const struct rules *r)
+{
+	size_t end;
+
+	return rules_range(r, "Installed", &end) < end || rules_range(r, "Until", &end) < end ? 2 : 1;
 }
 
 /* ---- the text ---- */
 
 void rules_print(const struct rules *r, struct tao_buf *out)
 {
-	tao_buf_fmt(out, "tao rules %d\ndomain ", FORMAT);
+	tao_buf_fmt(out, "tao rules %" PRIu64 "\ndomain ", rules_format(r));
 	tao_buf_hex(out, r->domain, TAO_HASH_LEN);
 	tao_buf_fmt(out, "\nversion %" PRIu64 "\ndate %s\n", r->version, r->date);
 	for (size_t i = 0; i < r->n; i++) {
@@ -157,20 +172,21 @@ static uint64_t number(struct tao_rd *l)
 	return v;
 }
 
-static enum tao_err parse_format(struct tao_rd *rd)
+static enum tao_err parse_format(struct tao_rd *rd, uint64_t *out)
 {
 	struct tao_rd l = line(rd);
 	uint64_t format;
 
 	word(&l, "tao rules ");
 	format = number(&l);
-	if (!tao_rd_done(&l) || format < FORMAT)
+	if (!tao_rd_done(&l) || format < 1)
 		return tao_fail(TAO_EFORMAT, "these are not the rules of a domain");
 	if (format > FORMAT)
 		return tao_fail(TAO_EVERSION,
 		                "the rules have format %" PRIu64 ", which a newer version "
 		                "of the Tao wrote: upgrade this one",
 		                format);
+	*out = format;
 	return TAO_OK;
 }
 
@@ -212,7 +228,7 @@ static int date_ok(const uint8_t *p, size_t n)
 static enum tao_err parse_head(struct tao_rd *rd, struct rules *r)
 {
 	struct tao_rd l;
-	enum tao_err e = parse_format(rd);
+	enum tao_err e = parse_format(rd, &r->format);
 
 	if (e == TAO_OK)
 		e = parse_domain(rd, r->domain);
@@ -263,6 +279,9 @@ enum tao_err rules_parse(const char *text, size_t n, struct rules *r)
 		e = l.bad ? tao_fail(TAO_EFORMAT, "the rules end within a line")
 		          : parse_fact(&l, r);
 	}
+	if (e == TAO_OK && r->format != rules_format(r))
+		e = tao_fail(TAO_EFORMAT, "the rules have format %" PRIu64 ", but facts of another",
+		             r->format);
 	return e;
 }
 

@@ -24,6 +24,7 @@
 
 struct rules {
 	uint8_t domain[TAO_HASH_LEN];
+	uint64_t format;           /* of the text that was parsed; what is printed has rules_format() */
 	uint64_t version;
 	char date[RULES_DATE_MAX]; /* 2026-11-23T10:00:00Z */
 	struct fact *fact;         /* sorted by text, bytewise */
@@ -50,9 +51,15 @@ enum tao_err rules_insert(struct rules *r, struct fact *f);
 /* Takes the fact out and hands it to the caller. TAO_ENOTFOUND. */
 enum tao_err rules_take(struct rules *r, const char *text, struct fact *out);
 
+/* The number in the text's first line: 2 if a fact is of a predicate that versions before did not
+ * know (Installed, Until), else 1. */
+uint64_t rules_format(const struct rules *r);
+
 /* 1 if the fact with this canonical text is there. */
 int rules_have(const struct rules *r, const char *text);
 /* The facts of one predicate: fact[first] up to, not including, fact[*end]. */
 size_t rules_range(const struct rules *r, const char *predicate, size_t *end);
+/* The same for those whose text begins so. */
+size_t rules_prefix(const struct rules *r, const char *prefix, size_t *end);
 
 #endif

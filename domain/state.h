@@ -23,7 +23,16 @@ struct domain {
 	pthread_mutex_t lock;
 	struct rules rules;
 	_Atomic uint64_t version; /* of rules, also for those without the lock */
+	atomic_size_t limits; /* facts Until: without any, nobody takes the lock */
 };
+
+/* After the rules changed; lock held. */
+void domain_changed(struct domain *d);
+/* Until: TAO_EEXPIRED; lock held. */
+enum tao_err domain_check_until(struct domain *d, const uint8_t *exe);
+/* new follows old by Successor facts, directly or by way of others. */
+enum tao_err domain_follows(const struct rules *r, const uint8_t *new, const uint8_t *old,
+                            int *follows);
 
 /* Trusted and not revoked; lock held. subject: SHA-256 of a key that must not be revoked
  * either, or NULL. */

@@ -15,6 +15,7 @@
 #include "peers.h"
 #include "progsock.h"
 #include "tao.pb-c.h"
+#include "upgrade.h"
 
 #define READ_CHUNK 8192
 #define PAUSE_OUT (1u << 20)  /* bytes of unsent replies at which no more requests are answered */
@@ -306,6 +307,8 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
 	if (op->states == CONN_NEW && op->fn != op_hello && !c->by_path)
 		return tao_fail(TAO_EPROTO, "%s is for connections to the host's socket", m->op);
 	e = limit_size(&h->conf, m->op, m->body_n, op->max_body);
+	if (e == TAO_OK && c->inst != NULL)
+		e = upgrade_check(h, c->inst);
 	if (e == TAO_OK && c->state == CONN_PROGSOCK)
 		e = progsock_check(h, c);
 	if (e == TAO_OK)

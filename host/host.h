@@ -37,6 +37,7 @@
  *   custody.c   sealed keys; custody_type.c, custody_use.c, sealedkey.c, pkcs1.c
  *   keystore.c  their files
  *   cert.c      program certificates
+ *   upgrade.c   executables that replace older ones (upgrade.h)
  *   imported.c  certificates of other authorities (imported.h); certchain.c, op_cert.c
  *   renew.c     their renewal for programs that run
  *   peers.c     Tao channels (peers.h, ancestor.h)

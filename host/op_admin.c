@@ -10,6 +10,7 @@
 #include "peers.h"
 #include "root.h"
 #include "tao.pb-c.h"
+#include "upgrade.h"
 
 #define MAX_WARNINGS 8
 
@@ -256,7 +257,8 @@ static void keep_fact(const char *fact, void *arg)
 		f->n++;
 }
 
-static enum tao_err put_policy(struct request *r)
+/* notice: a sentence for the user, or NULL. */
+static enum tao_err put_policy(struct request *r, char *notice)
 {
 	Tao__PolicyResponse rp = TAO__POLICY_RESPONSE__INIT;
 	struct facts *f = calloc(1, sizeof *f);
@@ -274,6 +276,8 @@ static enum tao_err put_policy(struct request *r)
 		rp.date = date;
 		rp.n_facts = f->n;
 		rp.facts = f->list;
+		rp.notices = &notice;
+		rp.n_notices = notice != NULL;
 		tao_pb_pack(&rp.base, r->body);
 	}
 	while (f->n > 0)
@@ -284,7 +288,7 @@ static enum tao_err put_policy(struct request *r)
 
 enum tao_err op_policy(struct request *r)
 {
-	return put_policy(r);
+	return put_policy(r, NULL);
 }
 
 static enum tao_err owner_only(struct request *r)
@@ -314,7 +318,7 @@ static enum tao_err change_fact(struct request *r, enum tao_err (*change)(struct
 		host_log("info", "user %u changed the policy: %s %s", (unsigned)r->c->uid, r->m->op,
 		         rq->fact);
 	if (e == TAO_OK)
-		e = put_policy(r);
+		e = put_policy(r, NULL);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
 }
@@ -342,7 +346,7 @@ static enum tao_err set_fact(struct request *r, const char *text, int remove)
 	return e == TAO_EEXIST || e == TAO_ENOTFOUND ? TAO_OK : e;
 }
 
-/* Serves facts of an executable, whoever runs it. */
+/* What tao trust has said of an executable. */
 struct serves {
 	const char *hash;
 	char *list[DOMAIN_MAX_FACTS];
@@ -353,7 +357,8 @@ static void keep_serves(const char *fact, void *arg)
 {
 	struct serves *s = arg;
 
-	if (s->n < DOMAIN_MAX_FACTS && strncmp(fact, "Serves(", 7) == 0 &&
+	if (s->n < DOMAIN_MAX_FACTS &&
+	    (strncmp(fact, "Serves(", 7) == 0 || strncmp(fact, "Installed(", 10) == 0) &&
 	    strstr(fact, s->hash) != NULL && (s->list[s->n] = strdup(fact)) != NULL)
 		s->n++;
 }
@@ -472,6 +477,7 @@ enum tao_err op_trust(struct request *r)
 {
 	struct tao_pb_alloc pa;
 	Tao__TrustRequest *rq = NULL;
+	struct tao_buf notice = TAO_BUF_INIT;
 	struct measurement m = { .copy_fd = -1 };
 	enum tao_err e = owner_only(r);
 
@@ -480,11 +486,14 @@ enum tao_err op_trust(struct request *r)
 	e = OP_UNPACK(r, &pa, tao__trust_request, &rq);
 	if (e == TAO_OK)
 		e = measure_named(r, rq->path, &m);
+	if (e == TAO_OK && !(rq->has_remove && rq->remove))
+		e = upgrade_program(r, rq, m.exe, &notice);
 	if (e == TAO_OK)
 		e = trust_facts(r, rq, m.exe);
 	peers_purge(r->h);
 	if (e == TAO_OK)
-		e = put_policy(r);
+		e = put_policy(r, (char *)(notice.n > 0 ? tao_buf_cstr(&notice) : NULL));
+	tao_buf_free(&notice);
 	measurement_clear(&m);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;

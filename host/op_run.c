@@ -161,10 +161,12 @@ static enum tao_err measure(struct run *run)
 	return e;
 }
 
-static enum tao_err self_contained(struct run *run)
+static enum tao_err may_run(struct run *run)
 {
-	if (!run->program_only)
-		return TAO_OK;
+	enum tao_err e = domain_executable(run->r->h->domain, run->m.exe);
+
+	if (e != TAO_OK || !run->program_only)
+		return e;
 	if (!run->m.is_static)
 		return tao_fail(TAO_EDENIED, "--measure=program is for statically linked programs: %s "
 		                "loads libraries, so run it without", run->rq->path);
@@ -382,7 +384,7 @@ static enum tao_err do_run(struct run *run)
 	if (e == TAO_OK)
 		e = measure(run);
 	if (e == TAO_OK)
-		e = self_contained(run);
+		e = may_run(run);
 	if (e == TAO_OK)
 		e = register_it(run);
 	if (e == TAO_OK)

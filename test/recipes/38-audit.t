@@ -66,9 +66,10 @@ isnt($stranger->{status}, 0, 'a process that was not started with tao run');
 
 my ($new) = recorded('Host.NewKey');
 is_deeply([ @$new{qw(key policy for uid result)} ], [ 'web', 'program', $keyuse, $<, 'ok' ], 'the key');
-my @rules = recorded('rule', 2);
-like($rules[0]{added}, qr/^TrustedProgram\(/, 'the rules');
-like($rules[1]{added}, qr/^Serves\(.*"localhost"\)$/, 'of the trust');
+my @rules = recorded('rule', 3);
+like($rules[0]{added}, qr/^Installed\(.*"\Q$keyuse\E"\)$/, 'the rules');
+like($rules[1]{added}, qr/^TrustedProgram\(/, 'of what is there');
+like($rules[2]{added}, qr/^Serves\(.*"localhost"\)$/, 'of the trust');
 is((recorded('Host.Trust'))[0]{path}, $keyuse, 'for a program');
 my @facts = recorded('Host.AddFact', 2);
 is($facts[0]{fact}, $fact, 'the fact');

@@ -13,6 +13,7 @@
 #include "../../domain/cert.h"
 #include "../../domain/domain.h"
 #include "../../domain/rules.h"
+#include "../../domain/state.h"
 #include "../../tao/file.h"
 #include "tap.h"
 
@@ -413,8 +414,16 @@ static void test_rules_text(void)
 	ok_err(parse_text(fmt("%sTrustedProgram([%s])", head, a)), TAO_EFORMAT,
 	       "refuses a missing newline");
 	ok_err(parse_text(fmt("%s\n", head)), TAO_EFORMAT, "refuses an empty line");
-	refused(parse_text(fmt("tao rules 2\n%s", head + 12)), TAO_EVERSION, "newer version",
-	        "refuses format 2");
+	refused(parse_text(fmt("tao rules 3\n%s", head + 12)), TAO_EVERSION, "newer version",
+	        "refuses format 3");
+	ok_err(parse_text(fmt("tao rules 2\n%sUntil([%s], \"2026-11-23T10:00:00Z\")\n", head + 12, a)),
+	       TAO_OK, "format 2 has times");
+	ok_err(parse_text(fmt("tao rules 2\n%sInstalled([%s], \"/bin/x\")\n", head + 12, a)), TAO_OK,
+	       "and paths");
+	refused(parse_text(fmt("tao rules 2\n%sTrustedProgram([%s])\n", head + 12, a)), TAO_EFORMAT,
+	        "facts of another", "format 2 is for facts that need it");
+	refused(parse_text(fmt("%sUntil([%s], \"2026-11-23T10:00:00Z\")\n", head, a)), TAO_EFORMAT,
+	        "facts of another", "and they are not in format 1");
 	ok_err(parse_text(fmt("tao rules 12345678901234567890123\n%s", head + 12)), TAO_EFORMAT,
 	       "refuses a format beyond 64 bits");
 	ok_err(parse_text(fmt("tao rules 0\n%s", head + 12)), TAO_EFORMAT, "refuses format 0");
@@ -732,9 +741,9 @@ static void test_signed_rules(void)
 
 	tao_keyset_load(in("a", "policy.key"), PASS, &ks);
 	tao_file_read(in("a", "rules"), 65536, &b);
-	memcpy(b.p, "tao rules 2", 11);
+	memcpy(b.p, "tao rules 3", 11);
 	refused(load_bytes(ks.signer, b.p, b.n), TAO_EVERSION, "upgrade",
-	        "format 2 is a newer one's");
+	        "format 3 is a newer one's");
 	memcpy(b.p, "tao rules 1", 11);
 	p = strstr(tao_buf_cstr(&b), "version ");
 	p[8]++;
@@ -859,6 +868,148 @@ static void test_hash_rules(struct domain *d)
 	ok_err(domain_self_contained(d, old), TAO_EDENIED, "nor self-contained when revoked");
 	ok_err(domain_successor(d, e, old), TAO_OK, "it may follow a revoked one");
 	drop(d, fmt("Revoked([%s])", h("77")));
+}
+
+/* ---- upgrades ---- */
+
+static void count_change(const char *fact, int removed, void *arg)
+{
+	(void)fact;
+	((int *)arg)[removed]++;
+}
+
+static enum tao_err upgrade(struct domain *d, const char *exe, const char *old, int64_t until,
+                            int changes[2])
+{
+	uint8_t new[TAO_HASH_LEN], olds[1][TAO_HASH_LEN];
+	struct domain_upgrade u = { .exe = new, .path = "/opt/\"x\"", .until = until };
+
+	changes[0] = changes[1] = 0;
+	bytes(exe, new);
+	if (old != NULL) {
+		bytes(old, olds[0]);
+		u.old = (const uint8_t (*)[TAO_HASH_LEN])olds;
+		u.n_old = 1;
+	}
+	return domain_upgrade(d, &u, count_change, changes);
+}
+
+static enum tao_err executable(struct domain *d, const char *exe)
+{
+	uint8_t hash[TAO_HASH_LEN];
+
+	bytes(exe, hash);
+	return domain_executable(d, hash);
+}
+
+static enum tao_err follows(struct domain *d, const char *new, const char *old)
+{
+	uint8_t a[TAO_HASH_LEN], b[TAO_HASH_LEN];
+
+	bytes(new, a);
+	bytes(old, b);
+	return domain_successor(d, a, b);
+}
+
+static void test_times(struct domain *d)
+{
+	static const char *const bad[] = { "", "2026", "2026-11-23T10:00:00", "2026-11-23T10:00:00z",
+		"2026-13-23T10:00:00Z", "2026-02-30T10:00:00Z", "2026-11-23T24:00:00Z", " 2026-11-23T10:00:00Z",
+		"2026-11-23T10:00:00Z ", "2026-11-23T10:00:60Z", "26-11-23T10:00:00Z", "1969-11-23T10:00:00Z",
+		"2026-11-23 10:00:00Z", "99999-11-23T10:00:00Z", "2026-1-23T10:00:00Z" };
+
+	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+		refused(domain_add_fact(d, fmt("Until([%s], \"%s\")", h("51"), bad[i])), TAO_EFORMAT,
+		        "a time is needed", fmt("not a time: '%s'", bad[i]));
+	ok_err(domain_add_fact(d, fmt("Until([%s], 5)", h("51"))), TAO_EFORMAT, "nor a number");
+	ok_err(domain_add_fact(d, fmt("Until(key([%s]), \"2026-11-23T10:00:00Z\")", h("51"))), TAO_EFORMAT,
+	       "Until is of an executable");
+	ok_err(domain_add_fact(d, fmt("Installed([%s], \"x\")", h("51"))), TAO_EFORMAT, "a path is absolute");
+	ok_err(domain_add_fact(d, fmt("Installed([%s], \"/\")", h("51"))), TAO_EFORMAT, "and of a file");
+
+	ok_err(executable(d, "51"), TAO_OK, "an executable that nothing is said of");
+	add(d, fmt("Until([%s], \"2999-11-23T10:00:00Z\")", h("51")));
+	ok_err(executable(d, "51"), TAO_OK, "before its time is over");
+	add(d, fmt("Until([%s], \"2020-11-23T10:00:00Z\")", h("51")));
+	refused(executable(d, "51"), TAO_EEXPIRED, "accepted until 2020-11-23T10:00:00Z", "the earliest counts");
+	ok_err(executable(d, "52"), TAO_OK, "another one is not meant");
+	drop(d, fmt("Until([%s], \"2020-11-23T10:00:00Z\")", h("51")));
+	drop(d, fmt("Until([%s], \"2999-11-23T10:00:00Z\")", h("51")));
+}
+
+static void test_upgrades(struct domain *d, const char *id)
+{
+	const char *local = fmt("key([%s]).Measured([%s], _, 33)", id, h("51"));
+	uint64_t version = domain_rules_version(d);
+	struct tao_node *n = prin(fmt("key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 33)", h("aa"), id,
+	                              h("52"), h("dd")));
+	int64_t now = time(NULL);
+	int changes[2];
+
+	refused(upgrade(d, "51", NULL, now + 9, changes), TAO_ENOTFOUND, "--replaces", "nothing that it replaces");
+	ok(domain_rules_version(d) == version, "changes nothing");
+	ok_err(upgrade(d, "51", NULL, 0, changes), TAO_OK, "the first at a path");
+	ok(changes[0] == 1 && changes[1] == 0, "is installed there");
+	ok_err(upgrade(d, "51", NULL, 0, changes), TAO_OK, "once more");
+	ok(changes[0] == 0 && changes[1] == 0 && domain_rules_version(d) == version + 1, "changes nothing");
+	add(d, fmt("TrustedProgram([%s])", h("51")));
+	add(d, fmt("Serves(%s, \"up.test\")", local));
+	add(d, fmt("Unseal(%s, \"up\")", local));
+	ok_err(domain_may_unseal(d, n, "up"), TAO_EDENIED, "the next one has no rights yet");
+	ok_err(upgrade(d, "52", NULL, 0, changes), TAO_OK, "the next one there");
+	ok(changes[0] == 5 && changes[1] == 1 && domain_rules_version(d) == version + 5, "in one version");
+	ok_err(follows(d, "52", "51"), TAO_OK, "follows it");
+	ok_err(follows(d, "51", "52"), TAO_EDENIED, "not the other way round");
+	ok_err(domain_trusts_program(d, n), TAO_OK, "is trusted as it is");
+	ok_err(domain_may_unseal(d, n, "up"), TAO_OK, "with its rights");
+	drop(d, fmt("Unseal(key([%s]).Measured([%s], _, 33), \"up\")", id, h("52")));
+	ok_err(upgrade(d, "52", NULL, 0, changes), TAO_OK, "once more");
+	ok_err(domain_may_unseal(d, n, "up"), TAO_EDENIED, "what was taken back stays so");
+
+	ok_err(upgrade(d, "53", "50", now + 1000, changes), TAO_OK, "one more, which replaces one of elsewhere too");
+	ok_err(follows(d, "53", "51"), TAO_OK, "it follows the first by way of the second");
+	ok_err(follows(d, "53", "50"), TAO_OK, "and that other one");
+	ok_err(follows(d, "52", "50"), TAO_EDENIED, "which the second does not");
+	ok_err(executable(d, "51"), TAO_OK, "for the stated time all work");
+	ok_err(executable(d, "52"), TAO_OK, "the second");
+	ok_err(upgrade(d, "53", NULL, now - 1, changes), TAO_OK, "the time is over");
+	ok(changes[0] == 3 && changes[1] == 3, "for all three");
+	refused(executable(d, "50"), TAO_EEXPIRED, "replaced by an upgrade", "one");
+	refused(executable(d, "51"), TAO_EEXPIRED, h("51"), "two");
+	refused(domain_trusts_program(d, n), TAO_EEXPIRED, "start the program again", "three: gets no certificate");
+	refused(domain_may_unseal(d, n, "up"), TAO_EEXPIRED, "start the program again", "and no key");
+	refused(follows(d, "52", "51"), TAO_EEXPIRED, "start the program again", "nor what was another's");
+	ok_err(executable(d, "53"), TAO_OK, "the newest works");
+	ok_err(upgrade(d, "53", NULL, now + 1000, changes), TAO_OK, "another time, too late");
+	ok(changes[0] == 0 && changes[1] == 0, "does not revive them");
+
+	ok_err(upgrade(d, "52", NULL, now + 1000, changes), TAO_OK, "back to the second");
+	ok_err(executable(d, "52"), TAO_OK, "which works again");
+	ok_err(executable(d, "53"), TAO_OK, "and the third for its time");
+	ok_err(executable(d, "51"), TAO_EEXPIRED, "not the first");
+	ok_err(follows(d, "52", "53"), TAO_OK, "what was the third's is the second's");
+	tao_node_free(n);
+}
+
+/* A clock behind the rules' own date is not believed. */
+static void test_clock(struct domain *d)
+{
+	struct tao_keyset ks = { 0 };
+	struct rules r;
+
+	add(d, fmt("Until([%s], \"2999-11-23T10:00:00Z\")", h("54")));
+	ok_err(executable(d, "54"), TAO_OK, "far from its end");
+	ok_err(tao_keyset_load(in("a", "policy.key"), PASS, &ks), TAO_OK, "the policy key");
+	rules_init(&r, domain_id(d));
+	ok_err(rules_load(in("a", "rules"), ks.signer, &r), TAO_OK, "its rules");
+	ok(rules_format(&r) == 2, "are of format 2");
+	rules_clear(&r);
+	pthread_mutex_lock(&d->lock);
+	strcpy(d->rules.date, "2999-11-23T10:00:00Z");
+	pthread_mutex_unlock(&d->lock);
+	ok_err(executable(d, "54"), TAO_EEXPIRED, "rules that were written after it");
+	drop(d, fmt("Until([%s], \"2999-11-23T10:00:00Z\")", h("54")));
+	tao_keyset_clear(&ks);
 }
 
 /* ---- certificates ---- */
@@ -1629,6 +1780,9 @@ int main(void)
 	test_hosts(d, s.id);
 	test_programs(d, s.id);
 	test_hash_rules(d);
+	test_times(d);
+	test_upgrades(d, s.id);
+	test_clock(d);
 	test_policy_cert(d);
 	test_issue(&s);
 	test_life(&s);
