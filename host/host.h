@@ -188,6 +188,7 @@ struct instance {
 	const struct tao_node *principal_of; /* the name that it is of */
 	int principal_over;
 	struct spent shares;      /* of its nonces, under their lock */
+	atomic_int answered;      /* it was the server of a Tao channel */
 	struct instance *next;    /* registry's */
 };
 

@@ -121,6 +121,8 @@ enum tao_err op_group_server(struct request *r)
 		e = tlskeys_salt(key, rq->client_share.data, rq->client_share.len, share.p, share.n, salt);
 	if (e == TAO_OK)
 		put_salt(r, salt, client, &share);
+	if (e == TAO_OK)
+		peers_answered(r->h, r->inst);
 	OPENSSL_cleanse(key, sizeof key);
 	OPENSSL_cleanse(salt, sizeof salt);
 	tao_buf_free(&share);

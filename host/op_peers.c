@@ -281,6 +281,8 @@ static enum tao_err serve_server(struct request *r, const Tao__PskServerRequest 
 		e = tlskeys_psk(key, rq->identity.data, psk.secret, &psk.n);
 	if (e == TAO_OK)
 		e = put_psk(r, &psk, 0, *c, card);
+	if (e == TAO_OK)
+		peers_answered(r->h, r->inst);
 	OPENSSL_cleanse(key, sizeof key);
 	OPENSSL_cleanse(&psk, sizeof psk);
 	card_unref(card);

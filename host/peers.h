@@ -52,6 +52,7 @@ struct service {
 	char *name;
 	uint8_t client[TAO_HASH_LEN];
 	uint64_t version, newest; /* of the rules; the newest instance */
+	uint64_t servers;         /* how many had answered then */
 	int64_t until;            /* loop_now() */
 	int known;                /* some program is said to serve it */
 	struct instance *inst;    /* NULL: nobody, and why says so */
@@ -132,9 +133,12 @@ enum tao_err peers_key_name_check(const char *name);
 /* Those at hand, or new ones (slow); a reference. i: an instance of that name, NULL: it is looked for. */
 enum tao_err peers_card(struct host *h, struct instance *i, const struct principal *p, int slow,
                         struct card **out);
-/* i: the client. */
+/* i: the client. Of the programs that may be the server, the newest that was one already, else the
+ * newest: the same executable may run as server and as client. */
 enum tao_err peers_service(struct host *h, struct instance *i, const struct principal *client,
                            const char *name, int slow, struct service **out);
+/* i is the server of a channel. */
+void peers_answered(struct host *h, struct instance *i);
 void card_unref(struct card *c);       /* NULL-safe */
 void service_unref(struct service *s); /* NULL-safe */
 struct cards;
@@ -158,6 +162,7 @@ struct peers {
 	struct pair **pairs;
 	size_t n_pairs;
 	struct nonces *nonces;
+	atomic_ullong servers; /* how many instances were the server of a channel */
 	struct cards *cards;
 	struct shown *shown;
 };

@@ -414,7 +414,32 @@ enum tao_err peers_card(struct host *h, struct instance *i, const struct princip
 
 /* ---- who serves a name ---- */
 
-/* With the reason why not, in s->why. */
+void peers_answered(struct host *h, struct instance *i)
+{
+	if (!atomic_exchange(&i->answered, 1))
+		atomic_fetch_add(&h->peers->servers, 1);
+}
+
+/* The first of them that may be the server; else the thread's last error says why not. */
+static void try_each(struct host *h, struct instance *i, const struct principal *client,
+                     const struct search *all, int answered, struct service *s)
+{
+	for (size_t k = 0; s->inst == NULL && k < all->n; k++) {
+		const struct tao_node *name = instance_name(all->list[k]);
+		char why[TAO_WHY_MAX];
+
+		if (answered && !atomic_load(&all->list[k]->answered))
+			continue;
+		snprintf(why, sizeof why, "%s", tao_why());
+		if (all->list[k] == i || domain_serves(h->domain, name, s->name) != TAO_OK)
+			tao_fail(TAO_ENOTFOUND, "%s", why);
+		else if (domain_may_connect(h->domain, client->node, name) == TAO_OK) {
+			s->inst = instance_ref(all->list[k]);
+			s->named = name;
+		}
+	}
+}
+
 static enum tao_err choose_server(struct host *h, struct instance *i, const struct principal *client,
                                   struct service *s)
 {
@@ -424,17 +449,9 @@ static enum tao_err choose_server(struct host *h, struct instance *i, const stru
 	if (e == TAO_OK)
 		tao_fail(TAO_ENOTFOUND, s->known ? "no program that serves %s runs on this host"
 		         : "no rule says who serves %s", s->name);
-	for (size_t k = 0; e == TAO_OK && s->known && s->inst == NULL && k < all.n; k++) {
-		const struct tao_node *name = instance_name(all.list[k]);
-		char why[TAO_WHY_MAX];
-
-		snprintf(why, sizeof why, "%s", tao_why());
-		if (all.list[k] == i || domain_serves(h->domain, name, s->name) != TAO_OK)
-			tao_fail(TAO_ENOTFOUND, "%s", why);
-		else if (domain_may_connect(h->domain, client->node, name) == TAO_OK) {
-			s->inst = instance_ref(all.list[k]);
-			s->named = name;
-		}
+	if (e == TAO_OK && s->known) {
+		try_each(h, i, client, &all, 1, s);
+		try_each(h, i, client, &all, 0, s);
 	}
 	if (e == TAO_OK && s->inst == NULL)
 		s->why = strdup(tao_why());
@@ -453,7 +470,8 @@ static struct service *service_at_hand(struct host *h, const struct principal *c
 	s = cs->service[place_of(client->hash, name)];
 	if (s != NULL && memcmp(s->client, client->hash, sizeof s->client) == 0 &&
 	    strcmp(s->name, name) == 0 && s->version == domain_rules_version(h->domain) &&
-	    s->newest == newest && loop_now() < s->until &&
+	    s->newest == newest && s->servers == atomic_load(&h->peers->servers) &&
+	    loop_now() < s->until &&
 	    (s->inst == NULL || (instance_runs(s->inst) && instance_name(s->inst) == s->named)))
 		atomic_fetch_add(&s->refs, 1);
 	else
@@ -469,6 +487,7 @@ static enum tao_err fill_service(struct host *h, struct instance *i, const struc
 
 	s->version = domain_rules_version(h->domain);
 	s->newest = registry_newest(h->registry);
+	s->servers = atomic_load(&h->peers->servers);
 	s->known = domain_knows_service(h->domain, s->name);
 	memcpy(s->client, client->hash, sizeof s->client);
 	e = choose_server(h, i, client, s);
