@@ -1,0 +1,406 @@
+# Tao channels between Debian's curl, nginx, Apache httpd, HAProxy and stunnel, every client with every
+# server, configured as without the Tao (test/lib/TaoWeb.pm): what both ends see, who is refused.
+use strict;
+use warnings;
+use IO::Socket::INET;
+use Test::More;
+use TaoTest;
+use TaoWeb;
+
+need_programs(qw(openssl curl));
+my $all = $ENV{TAO_TEST_ALL};
+my $curl = '/usr/bin/curl';
+my $dir = tmpdir();
+my $host = start_host();
+my $state = $host->dir;
+my $shipped = slurp("$state/openssl.cnf");
+my $root = $> == 0;
+
+my (%server, %relay);
+{
+	my (%s, %r) = ();
+	%s = servers();
+	%r = relays();
+	my %only = map { $_ => 1 } split ' ', $ENV{TAO_APPS} // '';
+	for my $name (sort keys %s) {
+		next if %only && !$only{$name};
+		if (!-e $s{$name}{program}) {
+			note("$name: the Debian package $s{$name}{package} is not installed");
+			next;
+		}
+		($server{$name}, $relay{$name}) = ($s{$name}, $r{$name});
+	}
+}
+my @names = sort keys %server;
+plan(skip_all => 'none of the servers is installed') if !@names;
+my $has_curl = !config('TAO_ASAN'); # it does not run with the sanitizers' runtime
+
+# --- policy
+
+sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{out}$r->{err}"; return $r }
+
+# The host's openssl.cnf with lines of a test's own in the module's section.
+sub cnf {
+	my ($name, @lines) = @_;
+	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
+}
+
+my @peers = ('peers = by_name', '[by_name]', '*.cert.test = certificate', '*.require.test = require');
+my %cnf = (
+	prefer => cnf('prefer', @peers),
+	group => cnf('group', 'psk = no', @peers),
+	require => cnf('require', 'mode = require'),
+	demand => cnf('demand', 'demand = yes'),
+	certificate => cnf('certificate', 'mode = certificate'),
+	off => cnf('off', 'mode = off'),
+);
+
+sub trust { quietly($host->cmd('trust', $_[0], map { ('--serves', $_) } @_[1 .. $#_])) }
+
+# Another program: one byte more.
+sub copy_of {
+	my ($program, $n) = @_;
+	my $to = "$dir/copy$n-" . $program =~ s{.*/}{}r;
+	spew($to, slurp($program) . 'x' x $n);
+	chmod 0755, $to;
+	return $to;
+}
+
+trust($curl);
+for my $name (@names) {
+	quietly($host->cmd('key', 'new', $name, '--for', $server{$name}{program}));
+	trust($server{$name}{program}, "$name.test", "$name.cert.test", "$name.require.test");
+	quietly($host->cmd('run', '--prepare', $server{$name}{program})) if $server{$name}{bundle};
+	quietly($host->cmd('connect', $_, $server{$name}{program})) for $curl, map { $_->{program} } values %relay;
+}
+
+# A server of another authority.
+quietly(qw(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=elsewhere
+	-addext), 'subjectAltName=DNS:else.test,' . join(',', map { "DNS:$_.test" } @names), '-keyout', "$dir/else.key", '-out', "$dir/else.pem");
+spew("$dir/ca.pem", slurp("$state/policy.pem") . slurp("$dir/else.pem"));
+
+# --- starting them
+
+my $n = 0;
+sub directory {
+	my ($name) = @_;
+	my $d = "$dir/$name" . $n++;
+	mkdir $d;
+	return $d;
+}
+
+sub logs { my ($s) = @_; return join '', $s->{process}->log, map { slurp($_) } grep { -e } "$s->{dir}/error.log", "$s->{dir}/stunnel.log" }
+
+sub listening { return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort => $_[0], Timeout => 5) }
+
+# In `tao run` with that configuration, or without one; it is waited for in ready().
+sub start {
+	my ($app, $conf, $s) = @_;
+	$s = { %$app, user => $root, dir => directory($app->{name}), ca => "$dir/ca.pem", %$s };
+	my @cmd = $app->{command}->($s);
+	$s->{process} = spawn($conf ? $host->cmd('run', '--quiet', '--openssl-conf', $cnf{$conf}, '--') : (), @cmd, { dir => $s->{dir} });
+	return $s;
+}
+
+sub stop {
+	$_->{process}->alive && kill 'TERM', $_->{process}->pid for @_; # all at once
+	$_->{process}->stop for @_;
+}
+
+sub ready {
+	for my $s (@_) {
+		my @ports = $s->{to} ? map { $_->{local} } @{ $s->{to} } : @$s{qw(asks open)};
+		for my $port (@ports) {
+			wait_for(sub { !$s->{process}->alive || listening($port) }, 30);
+		}
+		$s->{process}->alive or diag("$s->{name} does not run:", logs($s));
+	}
+	return @_;
+}
+
+sub start_server {
+	my ($name, $conf) = @_;
+	my %files = map { $_->[0] => "$state/$_->[1]/$>/$name.pem" } ([ cert => 'certs' ], [ key => 'keys' ]);
+	my %s = (asks => free_port(), open => free_port(), %files, bundle => "$dir/$name-bundle.pem");
+	spew($s{bundle}, slurp($files{cert}) . slurp($files{key})) if $server{$name}{bundle};
+	return start($server{$name}, $conf, \%s);
+}
+
+sub start_relay {
+	my ($name, $conf, $to, %more) = @_;
+	return start({ %{ $relay{$name} }, %more }, $conf, { to => [ map { { %$_, local => free_port() } } @$to ] });
+}
+
+# --- asking
+
+sub target { my ($s, $port, $name) = @_; return { host => $name // "$s->{name}.test", port => $s->{$port}, server => $s } }
+
+# Through a relay, without TLS to it: all that comes back.
+sub get {
+	my ($relay, $to) = @_;
+	my ($way) = grep { $_->{host} eq $to->{host} && $_->{port} == $to->{port} } @{ $relay->{to} };
+	my $c = listening($way->{local}) or return '';
+	local $SIG{ALRM} = sub { shutdown $c, 2 };
+	local $SIG{PIPE} = 'IGNORE';
+	alarm 30;
+	print $c "GET /index.html HTTP/1.0\r\nHost: $to->{host}\r\n\r\n";
+	my $text = join '', <$c>;
+	alarm 0;
+	return $text;
+}
+
+sub curl {
+	my ($run, $to, @more) = @_;
+	my $r = run(@$run, qw(-sS -i -v --max-time 30 --resolve), "$to->{host}:$to->{port}:127.0.0.1", @more, "https://$to->{host}:$to->{port}/index.html");
+	return $r->{out} . $r->{err};
+}
+
+sub hosted { my ($conf, $program) = @_; return [ $host->cmd('run', '--quiet', '--openssl-conf', $cnf{$conf}, '--', $program // $curl) ] }
+
+# A client: its name, and a sub that asks a target and returns the answer with what it saw of the server.
+sub by_curl {
+	my ($run, @more) = @_;
+	return { name => 'curl', program => $run->[-1], ask => sub {
+		my $text = curl($run, $_[0], @more);
+		return ($text, $text =~ /^\*  subject: (.*)$/m ? $1 : '');
+	} };
+}
+
+sub by_relay {
+	my ($relay) = @_;
+	return { name => $relay->{name}, program => $relay->{program}, ask => sub {
+		my $before = length logs($relay);
+		my $text = get($relay, $_[0]);
+		return ($text, undef) if !$relay->{sees} || ($relay->{trusting} && $relay->{checks});
+		my $all = $text . substr logs($relay), $before;
+		return ($text, $all =~ $relay->{sees} ? $1 : '');
+	}, relay => $relay };
+}
+
+# Whose executable a name in a certificate has.
+my %hash;
+sub hash_of { my ($program) = @_; return $hash{$program} //= (split ' ', run('sha256sum', $program)->{out})[0] }
+sub measures { my ($text, $program) = @_; return $text =~ /Measured\(\[@{[ hash_of($program) ]}\]/ ? 1 : 0 }
+
+# What the server said of a connection: the program that it saw ('' none), and whether a session was reused; stunnel does not
+# say the latter to what it executes.
+sub seen {
+	my ($text, $client) = @_;
+	my ($dn) = $text =~ /\bdn=(.*)$/m;
+	my ($reused) = $text =~ /\breused=(\S+)$/m;
+	my ($curve) = $text =~ /^curve=(\S+)/m;
+	return {
+		served => $text =~ /\bdn=/ ? 1 : 0,
+		client => !defined $dn ? undef : measures($dn, $client->{program}) ? 'this' : $dn =~ /Measured/ ? 'another' : '',
+		defined $reused ? (reused => $reused =~ /^(?:r|1|Resumed)\r?$/ ? 1 : 0) : (),
+		defined $curve ? (curve => $curve) : (),
+	};
+}
+
+# One request; both ends see the other's program.
+sub talks {
+	my ($client, $to, $what, %want) = @_;
+	my ($text, $server) = $client->{ask}->($to);
+	my $seen = seen($text, $client);
+	my %is = map { exists $want{$_} && exists $seen->{$_} ? ($_ => $want{$_}) : () } keys %want;
+	my $good = is_deeply({ map { $_ => $seen->{$_} } keys %is, 'served' }, { %is, served => 1 }, $what);
+	$good &= ok(measures($server, $to->{server}{program}), "$what: the client sees the server's program") if defined $server && ref $to->{server}{process};
+	$good or diag($text, map { logs($_) } grep { $_ } $client->{relay}, $to->{server});
+	return $good;
+}
+
+sub refused {
+	my ($client, $to, $what) = @_;
+	my ($text) = $client->{ask}->($to);
+	return ok($text !~ /\bdn=|hello from apache/, $what) || diag($text, map { logs($_) } grep { $_ } $client->{relay}, $to->{server});
+}
+
+# Within the minute that revocation may take.
+sub served_in_time {
+	my ($client, $to, $want) = @_;
+	return wait_for(sub { $want == seen(($client->{ask}->($to))[0], $client)->{served} }, 60);
+}
+
+# --- what was recorded
+
+my $lines = 0;
+sub mark { $lines = () = $host->tao('log')->{out} =~ /\n/g }
+sub records {
+	my @log = split /\n/, $host->tao('log')->{out};
+	return grep { /Tao\.Handshake/ } @log[$lines .. $#log];
+}
+
+# At both ends, with the peer's program.
+sub recorded {
+	my ($records, $client, $to, $is) = @_;
+	my %peer = (client => $to->{server}{program}, server => $client->{program});
+	my @missing = grep { my $role = $_;
+		!grep { /role=$role did=completed $is\b.* name=\Q$to->{host}\E / && measures($_, $peer{$role}) } @$records } sort keys %peer;
+	return ok(!@missing, "$client->{name} to $to->{host}: $is in the log at both ends") || diag("missing: @missing\n", map { "$_\n" } @$records);
+}
+
+# --- every client with every server
+
+my %running = map { $_ => start_server($_, 'prefer') } @names;
+my $plain = $server{nginx} // $server{ $names[0] };
+my $else = start($plain, undef, { cert => "$dir/else.pem", key => "$dir/else.key", asks => free_port(), open => free_port(),
+	bundle => spew("$dir/else-bundle.pem", slurp("$dir/else.pem") . slurp("$dir/else.key")) });
+ready(values %running, $else);
+
+my @running = map { $running{$_} } @names;
+my @asks = map { target($_, 'asks') } @running;
+my @open = map { target($_, 'open') } @running;
+my @cert = map { target($_, 'asks', "$_->{name}.cert.test") } @running;
+my ($elsewhere, $mistaken) = map { target($else, 'open', $_) } 'else.test', "$names[0].test"; # policy knows the latter
+my %through = map { $_ => start_relay($_, 'prefer', [ @asks, @open, @cert, $elsewhere, $mistaken ]) } @names;
+my %keyed = map { $_ => start_relay($_, 'group', [ @asks, $elsewhere, $mistaken ], trusting => 1) } @names;
+ready(values %through, values %keyed);
+
+sub clients { my ($relays, $conf, @more) = @_; return (($has_curl ? by_curl(hosted($conf), @more) : ()), map { by_relay($relays->{$_}) } @names) }
+
+{
+	my @clients = clients(\%through, 'prefer');
+	# The relays run the same programs as the servers do, and are the newer ones: one that was the server of a channel is
+	# found first.
+	$clients[0]{ask}->($_) for @asks;
+	mark();
+	for my $c (@clients) {
+		talks($c, $_, "$c->{name} to $_->{host}", client => 'this', reused => 1, curve => '0xfe10') for @asks;
+		talks($c, $_, "$c->{name} to $_->{host}, which does not ask", client => 'this', reused => 1, curve => '0xfe10') for @open;
+		talks($c, $_, "$c->{name} to $_->{host}", client => 'this', reused => 0, curve => 'X25519') for @cert;
+	}
+	my @log = records();
+	for my $c (@clients) {
+		recorded(\@log, $c, $_, 'mode=psk .*group=tao_x25519') for @asks;
+		recorded(\@log, $c, $_, 'mode=certificate .*group=x25519') for @cert;
+	}
+	if ($running{stunnel}) {
+		like($running{stunnel}{process}->log, qr/Certificate accepted at depth=0:.*Measured/, 'stunnel writes whom it accepted');
+		like($running{stunnel}{process}->log, qr/TLS accepted: previous session reused/, 'and that there was a session');
+		like($through{stunnel}{process}->log, qr/TLS connected: previous session reused/, 'at both ends');
+	}
+}
+
+# --- the group, with certificates; relays that verify nothing are held to policy all the same
+
+{
+	mark();
+	my @clients = clients(\%keyed, 'group', '-k');
+	for my $c (@clients) {
+		talks($c, $_, "$c->{name}, by the group, to $_->{host}", client => 'this', reused => 0, curve => '0xfe10') for @asks;
+		refused($c, $mistaken, "$c->{name}, which verifies nothing, is not connected to another server of a name that policy knows");
+	}
+	my @log = records();
+	for my $c (@clients) { recorded(\@log, $c, $_, 'mode=group .*group=tao_x25519') for @asks }
+}
+
+stop(values %keyed);
+
+# --- peers without the Tao
+
+my $bare = { name => 'curl without the Tao', program => $curl, ask => sub { return (curl([ $curl ], $_[0], '--cacert', "$dir/ca.pem"), undef) } };
+
+{
+	for my $c (clients(\%through, 'prefer', '--cacert', "$dir/ca.pem")) {
+		my ($text) = $c->{ask}->($elsewhere);
+		is_deeply(seen($text, $c)->{client}, '', "$c->{name} to a server without the Tao, of a name that is not the domain's, shows nothing") or diag($text);
+		refused($c, $mistaken, "$c->{name} to a server without the Tao, of a name that policy knows");
+	}
+	talks($bare, $_, "a client without the Tao to $_->{host}", client => '', reused => 0) for map { { %$_, server => {} } } @open;
+	refused($bare, $_, "a client without the Tao to $_->{host}, which asks for a certificate") for @asks;
+}
+
+# --- servers that require, or demand
+
+sub in_mode {
+	my ($conf, $code) = @_;
+	my %strict = map { $_ => start_server($_, $conf) } @names;
+	ready(values %strict);
+	for my $name (@names) {
+		my $to = target($strict{$name}, 'open');
+		refused($bare, $to, "$conf: $name refuses a client without the Tao");
+		$code->($to, $name) if $has_curl;
+	}
+	stop(values %strict);
+}
+
+in_mode(require => sub {
+	my ($to, $name) = @_;
+	talks(by_curl(hosted('group')), $to, "require: $name, by the group", reused => 0, curve => '0xfe10');
+	talks(by_curl(hosted('prefer')), $to, "require: $name, by a PSK", reused => 1, client => 'this', curve => '0xfe10');
+	refused(by_curl(hosted('certificate')), $to, "require: $name refuses who has but a certificate");
+});
+in_mode(demand => sub {
+	my ($to, $name) = @_;
+	talks(by_curl(hosted('certificate')), $to, "demand: $name sees a certificate that it did not ask for", client => 'this', reused => 0);
+	talks(by_curl(hosted('group')), $to, 'demand: by the group', client => 'this', reused => 0);
+	talks(by_curl(hosted('prefer')), $to, 'demand: by a PSK', client => 'this', reused => 1);
+});
+refused(by_curl(hosted('require'), '--cacert', "$dir/ca.pem"), $elsewhere, 'require: curl connects to no server without the Tao') if $has_curl;
+
+# --- a program that no rule names, one that is revoked
+
+{
+	my $one = target($running{ $names[0] }, 'asks');
+	my $cert = target($running{ $names[0] }, 'asks', "$names[0].cert.test");
+	my %copy = map { $_ => start_relay($_, 'prefer', [ $one, $cert ], program => copy_of($relay{$_}{program}, 1)) } @names;
+	my $ccurl = $has_curl ? copy_of($curl, 1) : undef;
+	ready(values %copy);
+	my @clients = (($has_curl ? by_curl(hosted('prefer', $ccurl)) : ()), map { by_relay($copy{$_}) } @names);
+	trust($_->{program}) for @clients;
+	mark();
+	for my $c (@clients) {
+		refused($c, $_, "a copy of $c->{name}, which no Connect rule names, to $_->{host}") for $one, $cert;
+		for my $to ($one, $cert) {
+			ok(wait_for(sub { grep { /role=client did=refused .*name=\Q$to->{host}\E .*reason=.*tao connect/ } records() }, 5), 'which the log has')
+			    or diag(map { "$_\n" } records());
+		}
+		mark();
+	}
+	quietly($host->cmd('connect', $_->{program}, $server{ $names[0] }{program})) for @clients;
+	talks($_, $one, "a copy of $_->{name} with a rule", client => 'this', reused => 1, curve => '0xfe10') for @clients;
+	if ($all) {
+		for my $c (@clients) { ok(served_in_time($c, $cert, 1), "a copy of $c->{name} by certificate, when the verdict is too old") }
+	}
+	quietly($host->cmd('revoke', $_->{program})) for @clients;
+	refused($_, $one, "the copy of $_->{name} is revoked: at once") for @clients;
+	if ($all) {
+		for my $c (@clients) { ok(served_in_time($c, $cert, 0), "the copy of $c->{name} by certificate, when the verdict is too old") }
+	} else {
+		note('verdicts on certificates, which programs keep for some seconds: runtests --all');
+	}
+	quietly($host->cmd('revoke', $_->{program}, '--undo')) for @clients;
+	talks($_, $one, "the copy of $_->{name} is not revoked any more", client => 'this', reused => 1) for @clients;
+	stop(values %copy);
+}
+
+# --- servers refuse, also who does not ask its own host
+
+if ($has_curl) {
+	my $copy = copy_of($curl, 2);
+	trust($copy);
+	quietly($host->cmd('key', 'new', 'copy', '--for', $copy));
+	my @with = ('--cacert', "$dir/ca.pem", '--cert', "$state/certs/$>/copy.pem", '--key', "$state/keys/$>/copy.pem");
+	my $c = by_curl(hosted('off', $copy), @with);
+	refused($c, $_, "$_->{host} refuses a program that no Connect rule names") for @asks;
+	quietly($host->cmd('connect', $copy, $server{$_}{program})) for @names;
+	if ($all) {
+		for my $to (@asks) { ok(served_in_time($c, $to, 1), "$to->{host} accepts it when there is a rule") }
+	}
+}
+
+# --- servers that are revoked
+
+if ($has_curl) {
+	my $c = by_curl(hosted('prefer'));
+	for my $to (@asks) {
+		talks($c, $to, "$to->{host}, before", client => 'this', reused => 1);
+		quietly($host->cmd('revoke', $to->{server}{program}));
+		refused($c, $to, "$to->{host} is revoked: at once");
+		quietly($host->cmd('revoke', $to->{server}{program}, '--undo'));
+		talks($c, $to, "$to->{host}, after", client => 'this', reused => 1);
+	}
+}
+
+stop(values %running, values %through, $else);
+done_testing();
