@@ -187,7 +187,7 @@ int tls_ask_identity(char name[TLS_NAME_MAX])
 	if (ch == NULL || !make_key(key, 'i', "", 0, ""))
 		return 0;
 	if (tls_memo_get(key, &m)) {
-		snprintf(name, TLS_NAME_MAX, "%s", (const char *)m.data);
+		memcpy(name, m.data, m.n < TLS_NAME_MAX ? m.n : TLS_NAME_MAX); /* with its NUL */
 		return m.flags == 0;
 	}
 	name[0] = 0;

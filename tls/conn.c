@@ -25,6 +25,8 @@ void tls_conn_drop_psk(struct tls_conn *c)
 	if (c->psk != NULL && ch != NULL)
 		ch->release(c->psk);
 	c->psk = NULL;
+	tls_cert_release(c->cert);
+	c->cert = NULL;
 }
 
 int tls_conn_set_peer(struct tls_conn *c, const uint8_t *peer, size_t n)

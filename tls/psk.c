@@ -43,20 +43,19 @@ static SSL_SESSION *session_with(const struct tls_libssl *f, SSL *s, struct tls_
                                  const SSL_CIPHER *cipher)
 {
 	int asks = f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE;
-	SSL_SESSION *session = NULL;
-	STACK_OF(X509) *chain;
-	X509 *leaf;
 
+	if (c->cert == NULL)
+		c->cert = tls_cert_of(c->psk);
 	/* Who asks no client for a certificate is shown none if there is none. */
-	if (!tls_answer_chain(c->psk, &leaf, &chain) && (asks || !c->server))
+	if (c->cert == NULL && (asks || !c->server)) {
 		tls_conn_why(c, "%s", c->psk->why != NULL ? c->psk->why : "the peer has no certificate");
-	else if (asks && !tls_accepts(s, leaf, chain))
+		return NULL;
+	}
+	if (asks && !tls_accepts(s, c->cert->leaf, c->cert->chain)) {
 		tls_conn_why(c, "this application does not accept the peer's program certificate");
-	else
-		session = tls_session(s, cipher, c->psk->psk, c->psk->psk_n, leaf);
-	X509_free(leaf);
-	sk_X509_pop_free(chain, X509_free);
-	return session;
+		return NULL;
+	}
+	return tls_session(s, cipher, c->psk->psk, c->psk->psk_n, c->cert);
 }
 
 /* ---- clients ---- */
@@ -179,8 +178,6 @@ int tls_psk_find(SSL *s, const unsigned char *id, size_t n, SSL_SESSION **out)
 static int passes(const struct tls_libssl *f, SSL *s, struct tls_conn *c)
 {
 	uint8_t keyed[CHANNEL_PRINCIPAL_MAX];
-	STACK_OF(X509) *chain = NULL;
-	X509 *leaf = NULL;
 	int good = 1;
 
 	if (tls_group_used(s)) {
@@ -191,12 +188,10 @@ static int passes(const struct tls_libssl *f, SSL *s, struct tls_conn *c)
 			tls_conn_why(c, "the group was keyed for another principal than the PSK is");
 	}
 	if (good && c->server && f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE) {
-		good = tls_answer_chain(c->psk, &leaf, &chain) && tls_accepts(s, leaf, chain);
+		good = c->cert != NULL && tls_accepts(s, c->cert->leaf, c->cert->chain);
 		if (!good)
 			tls_conn_why(c, "the virtual host does not accept the peer's program certificate");
 	}
-	X509_free(leaf);
-	sk_X509_pop_free(chain, X509_free);
 	return good && tls_conn_set_peer(c, c->psk->peer, c->psk->peer_n);
 }
 

@@ -1,5 +1,6 @@
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <openssl/err.h>
 #include <openssl/x509.h>
@@ -112,37 +113,70 @@ static int take_context(const struct tls_libssl *f, SSL *s, SSL_SESSION *to)
 	return n == 0 || f->SSL_SESSION_set1_id_context(to, id, n) == 1;
 }
 
-SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, size_t n, X509 *peer)
+static SSL_SESSION *with_key(const struct tls_libssl *f, SSL_SESSION *session, const uint8_t *psk,
+                             size_t n)
 {
-	const struct tls_libssl *f = tls_libssl();
+	if (session != NULL && f->SSL_SESSION_set1_master_key(session, psk, n) == 1)
+		return session;
+	f->SSL_SESSION_free(session);
+	return NULL;
+}
+
+static SSL_SESSION *make(const struct tls_libssl *f, const SSL_CIPHER *cipher, X509 *peer)
+{
+	static const uint8_t none[CHANNEL_SECRET_MAX];
 	SSL_SESSION *plain = f->SSL_SESSION_new(), *session = NULL;
 
-	if (plain != NULL && f->SSL_SESSION_set1_master_key(plain, psk, n) == 1 &&
+	if (plain != NULL && f->SSL_SESSION_set1_master_key(plain, none, sizeof none) == 1 &&
 	    f->SSL_SESSION_set_cipher(plain, cipher) == 1 &&
 	    f->SSL_SESSION_set_protocol_version(plain, TLS1_3_VERSION) == 1)
 		session = grafted(f, plain, peer);
-	if (session != NULL && !f->SSL_is_server(s) && !take_context(f, s, session)) {
-		f->SSL_SESSION_free(session);
-		session = NULL;
-	}
 	f->SSL_SESSION_free(plain);
 	return session;
 }
 
-int tls_answer_chain(const struct channel_answer *a, X509 **leaf, STACK_OF(X509) **chain)
+/* Lock held. The peer's for that suite, made when it is first wanted. */
+static SSL_SESSION *template_of(const struct tls_libssl *f, struct tls_cert *peer,
+                                const SSL_CIPHER *cipher)
 {
-	*leaf = NULL;
-	*chain = sk_X509_new_null();
-	for (size_t i = 0; *chain != NULL && i < a->n_chain; i++) {
-		const unsigned char *at = a->chain[i].p;
-		X509 *x = d2i_X509(NULL, &at, (long)a->chain[i].n);
+	size_t i = 0;
 
-		if (x == NULL)
-			break;
-		if (*leaf == NULL)
-			*leaf = x;
-		else if (X509_check_issued(x, x) == X509_V_OK || sk_X509_push(*chain, x) == 0)
-			X509_free(x);
+	while (i < TLS_TEMPLATES - 1 && peer->templates[i].session != NULL &&
+	       peer->templates[i].cipher != cipher)
+		i++;
+	if (peer->templates[i].session == NULL || peer->templates[i].cipher != cipher) {
+		f->SSL_SESSION_free(peer->templates[i].session);
+		peer->templates[i].session = make(f, cipher, peer->leaf);
+		peer->templates[i].cipher = cipher;
 	}
-	return *leaf != NULL;
+	return peer->templates[i].session;
+}
+
+/* Its time is when it was made, and libssl takes that for when the session began. */
+static SSL_SESSION *copy_of(const struct tls_libssl *f, struct tls_cert *peer,
+                            const SSL_CIPHER *cipher)
+{
+	SSL_SESSION *t, *copy;
+
+	pthread_mutex_lock(&peer->lock);
+	t = template_of(f, peer, cipher);
+	copy = t != NULL ? f->SSL_SESSION_dup(t) : NULL;
+	pthread_mutex_unlock(&peer->lock);
+	if (copy != NULL)
+		f->SSL_SESSION_set_time(copy, time(NULL));
+	return copy;
+}
+
+SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, size_t n,
+                         struct tls_cert *peer)
+{
+	const struct tls_libssl *f = tls_libssl();
+	SSL_SESSION *session = peer != NULL ? copy_of(f, peer, cipher) : make(f, cipher, NULL);
+
+	session = with_key(f, session, psk, n);
+	if (session != NULL && !f->SSL_is_server(s) && !take_context(f, s, session)) {
+		f->SSL_SESSION_free(session);
+		session = NULL;
+	}
+	return session;
 }

@@ -18,6 +18,7 @@
  *   verify.c    the peer's certificate and policy
  *   accept.c    would this application have accepted that peer?
  *   psk.c       TLS 1.3 pre-shared keys        session.c sessions that carry them
+ *   cert.c      certificates of their peers
  *   psk12.c     TLS 1.2 pre-shared keys
  *   group.c     who was keyed by the group tao_x25519; pinning it
  *   report.c    the audit record of a handshake
@@ -36,6 +37,7 @@
 #ifndef TLS_TLS_H
 #define TLS_TLS_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include <openssl/ssl.h>
@@ -71,9 +73,9 @@
 	F(SSL_CTX_set_not_resumable_session_callback) F(SSL_CTX_set_psk_client_callback) \
 	F(SSL_CTX_set_psk_find_session_callback) F(SSL_CTX_set_psk_server_callback) \
 	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
-	F(SSL_SESSION_free) F(SSL_SESSION_get0_id_context) F(SSL_SESSION_new) \
+	F(SSL_SESSION_dup) F(SSL_SESSION_free) F(SSL_SESSION_get0_id_context) F(SSL_SESSION_new) \
 	F(SSL_SESSION_set1_id_context) F(SSL_SESSION_set1_master_key) F(SSL_SESSION_set_cipher) \
-	F(SSL_SESSION_set_protocol_version) F(SSL_add1_to_CA_list) F(SSL_callback_ctrl) \
+	F(SSL_SESSION_set_protocol_version) F(SSL_SESSION_set_time) F(SSL_add1_to_CA_list) F(SSL_callback_ctrl) \
 	F(SSL_certs_clear) F(SSL_client_hello_get0_ext) F(SSL_ctrl) F(SSL_dane_tlsa_add) \
 	F(SSL_get0_param) F(SSL_get1_peer_certificate) F(SSL_get_SSL_CTX) F(SSL_get_certificate) \
 	F(SSL_get_ciphers) F(SSL_get_current_cipher) F(SSL_get_ex_data) \
@@ -160,6 +162,29 @@ struct tls_memo {
 int tls_memo_get(const uint8_t key[TLS_MEMO_KEY], struct tls_memo *m);
 void tls_memo_put(const uint8_t key[TLS_MEMO_KEY], const struct tls_memo *m, unsigned seconds);
 
+/* ---- certificates of peers (cert.c) ----
+ *
+ * Decoding one costs more than the rest of a handshake with a pre-shared key: so it is done once for a peer. */
+
+#define TLS_TEMPLATES 4 /* suites of TLS 1.3 */
+
+struct tls_cert {
+	atomic_int refs;
+	X509 *leaf;
+	STACK_OF(X509) *chain; /* without the policy certificate */
+	uint8_t *der;          /* leaf's */
+	size_t der_n;
+	pthread_mutex_t lock;  /* of what follows: sessions that show leaf, one for each suite */
+	struct {
+		const SSL_CIPHER *cipher;
+		SSL_SESSION *session;
+	} templates[TLS_TEMPLATES];
+};
+
+/* Of an answer, with a reference; NULL: it has none, or not a good one. */
+struct tls_cert *tls_cert_of(const struct channel_answer *a);
+void tls_cert_release(struct tls_cert *c); /* NULL is fine */
+
 /* ---- a connection (conn.c) ---- */
 
 struct tls_conn {
@@ -173,6 +198,7 @@ struct tls_conn {
 	int offers_group;          /* server: the client does */
 	int peer_ems;              /* the peer does extended master secrets (RFC 7627) */
 	struct channel_answer *psk; /* asked for or found */
+	struct tls_cert *cert;     /* of it; NULL: none */
 	int psk_hash;              /* CHANNEL_SHA... of it */
 	uint8_t psk_id[CHANNEL_IDENTITY_LEN]; /* server: the client's */
 	int psk_asked, psk_used;
@@ -231,9 +257,8 @@ unsigned tls_psk12_client(SSL *s, const char *hint, char *identity, unsigned roo
 unsigned tls_psk12_server(SSL *s, const char *identity, unsigned char *psk, unsigned room);
 void tls_psk12_suites(SSL *s, const struct tls_conn *c);
 /* session.c: a session that carries psk and shows peer (may be NULL) as verified. */
-SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, size_t n, X509 *peer);
-/* The certificates of an answer. leaf is the caller's, chain as well; policy certificates are left out. */
-int tls_answer_chain(const struct channel_answer *a, X509 **leaf, STACK_OF(X509) **chain);
+SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, size_t n,
+                         struct tls_cert *peer);
 /* report.c: the record of a handshake, once. */
 void tls_report(const SSL *s, struct tls_conn *c, int completed);
 
