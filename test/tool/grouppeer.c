@@ -145,22 +145,11 @@ static int wait_child(pid_t pid)
 	return waitpid(pid, &status, 0) == pid && WIFEXITED(status) ? WEXITSTATUS(status) : 1;
 }
 
-static int client(SSL_CTX *ctx, const char *port, int forks, int waits)
+static int go_on(SSL *ssl, int forks, int waits)
 {
-	struct sockaddr_in to = { .sin_family = AF_INET };
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	SSL *ssl = SSL_new(ctx);
 	char line[16];
 	pid_t pid;
 
-	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	to.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
-	SSL_set_fd(ssl, fd);
-	SSL_set_tlsext_host_name(ssl, "localhost");
-	if (connect(fd, (struct sockaddr *)&to, sizeof to) != 0 || !say_hello(ssl, fd)) {
-		print_errors();
-		return 1;
-	}
 	if (waits) {
 		printf("sent\n");
 		fflush(stdout);
@@ -169,6 +158,25 @@ static int client(SSL_CTX *ctx, const char *port, int forks, int waits)
 	}
 	pid = forks ? fork() : 0;
 	return pid == 0 ? finish(ssl) : wait_child(pid);
+}
+
+static int client(SSL_CTX *ctx, const char *port, int forks, int waits)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET };
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), r = 1;
+	SSL *ssl = SSL_new(ctx);
+
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	to.sin_port = htons((uint16_t)strtoul(port, NULL, 10));
+	SSL_set_fd(ssl, fd);
+	SSL_set_tlsext_host_name(ssl, "localhost");
+	if (connect(fd, (struct sockaddr *)&to, sizeof to) == 0 && say_hello(ssl, fd))
+		r = go_on(ssl, forks, waits);
+	else
+		print_errors();
+	SSL_free(ssl);
+	close(fd);
+	return r;
 }
 
 int main(int argc, char **argv)

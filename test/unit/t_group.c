@@ -15,6 +15,7 @@
 #include "tao/logic.h"
 
 #define GROUP "tao_x25519"
+#define HYBRID GROUP "mlkem768"
 #define POINT MIX_X25519
 #define SHARE (POINT + GROUP_TAIL)
 #define SECRET MIX_SECRET
@@ -812,8 +813,72 @@ static void test_tls(struct fix *f)
 	ok(negotiated(f, GROUP ":X25519", "X25519:P-256") == NID_X25519, "the same when the share was offered");
 	ok(negotiated(f, "X25519:P-256", GROUP ":P-256") == NID_X9_62_prime256v1, "and the other way");
 	ok(negotiated(f, GROUP, "X25519") == -1, "the group and nothing else: no handshake");
-	ok(negotiated(f, GROUP "mlkem768", GROUP) == -1 || OpenSSL_version_num() >= 0x30500000,
-	   "the hybrid group is there only where ML-KEM is");
+}
+
+/* ---- with ML-KEM ---- */
+
+static EVP_PKEY *receive_hybrid(OSSL_LIB_CTX *ctx, const uint8_t *share, size_t n)
+{
+	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_name(ctx, HYBRID, NULL);
+	EVP_PKEY *k = NULL;
+
+	if (EVP_PKEY_paramgen_init(c) <= 0 || EVP_PKEY_paramgen(c, &k) <= 0 ||
+	    EVP_PKEY_set1_encoded_public_key(k, share, n) <= 0) {
+		EVP_PKEY_free(k);
+		k = NULL;
+	}
+	EVP_PKEY_CTX_free(c);
+	return k;
+}
+
+/* Encapsulates to a share; 1 if that worked. */
+static int answer_hybrid(OSSL_LIB_CTX *ctx, const uint8_t *share, size_t n)
+{
+	EVP_PKEY *k = receive_hybrid(ctx, share, n);
+	EVP_PKEY_CTX *c = k != NULL ? EVP_PKEY_CTX_new_from_pkey(ctx, k, NULL) : NULL;
+	uint8_t out[2000], secret[SECRET];
+	size_t out_n = sizeof out, secret_n = sizeof secret;
+	int good = c != NULL && EVP_PKEY_encapsulate_init(c, NULL) > 0 &&
+	           EVP_PKEY_encapsulate(c, out, &out_n, secret, &secret_n) > 0;
+
+	EVP_PKEY_CTX_free(c);
+	EVP_PKEY_free(k);
+	return good;
+}
+
+static void test_hybrid(struct fix *f)
+{
+	uint8_t bad[2000], *share = NULL;
+	EVP_PKEY *k;
+	size_t n;
+	int before, wrong_ones = 0;
+
+	if (OpenSSL_version_num() < 0x30500000) {
+		ok(EVP_PKEY_Q_keygen(f->ctx, NULL, HYBRID) == NULL && negotiated(f, HYBRID, HYBRID) == -1,
+		   "without ML-KEM there is no hybrid group");
+		ERR_clear_error();
+		return;
+	}
+	ok(negotiated(f, HYBRID, HYBRID) == 0xFE11, "a handshake with ML-KEM");
+	ok(negotiated(f, HYBRID ":" GROUP, GROUP) == 0xFE10, "with a peer that has only the other group");
+	ok(negotiated(f, GROUP ":" HYBRID, HYBRID) == 0xFE11, "and by a second ClientHello");
+	k = EVP_PKEY_Q_keygen(f->ctx, NULL, HYBRID);
+	n = EVP_PKEY_get1_encoded_public_key(k, &share);
+	ok(n == MIX_MLKEM_KEY + SHARE && EVP_PKEY_get_security_bits(k) == 192, "its share and strength");
+	before = atomic_load(&host.servers);
+	memcpy(bad, share, n);
+	for (size_t i = 0; i < sizeof bad; i++)
+		wrong_ones += i != n && answer_hybrid(f->ctx, bad, i);
+	ok(wrong_ones == 0 && refused("malformed"), "shares of another length");
+	memset(bad, 0xff, MIX_MLKEM_KEY);
+	ok(!answer_hybrid(f->ctx, bad, n) && refused("malformed"), "a key that is not reduced");
+	memcpy(bad, share, n);
+	memcpy(bad + MIX_MLKEM_KEY, small_order[1], POINT);
+	ok(!answer_hybrid(f->ctx, bad, n) && refused("malformed"), "a point of small order behind a good key");
+	ok(atomic_load(&host.servers) == before, "none of these came to the host");
+	ok(answer_hybrid(f->ctx, share, n), "a good one is answered");
+	OPENSSL_free(share);
+	EVP_PKEY_free(k);
 }
 
 /* Of the two sides' queues (here one and the same) the first error is ours. */
@@ -900,6 +965,7 @@ int main(void)
 	test_fork(&f);
 	test_threads(&f);
 	test_tls(&f);
+	test_hybrid(&f);
 	test_tls_errors(&f);
 	begin(f.ctx, &last);
 	drop_batch(&f);
