@@ -52,14 +52,29 @@ static void put_char(struct tao_buf *b, const uint8_t *s, size_t n)
 		tao_buf_put(b, s, n);
 }
 
+/* Bytes that stand for themselves: principals and paths are made of them. */
+static size_t plain_len(const uint8_t *s)
+{
+	size_t n = 0;
+
+	while (s[n] >= 0x20 && s[n] < 0x7f && s[n] != '"' && s[n] != '\\')
+		n++;
+	return n;
+}
+
 static void put_string(struct tao_buf *b, const char *text)
 {
 	const uint8_t *s = (const uint8_t *)text;
 
 	tao_buf_u8(b, '"');
 	while (*s != 0) {
-		size_t n = utf8_len(s);
+		size_t n = plain_len(s);
 
+		tao_buf_put(b, s, n);
+		s += n;
+		if (n != 0)
+			continue;
+		n = utf8_len(s);
 		put_char(b, s, n);
 		s += n != 0 ? n : 1;
 	}
