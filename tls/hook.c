@@ -7,12 +7,12 @@
 
 static int on_cert(SSL *s, void *settings)
 {
-	struct tls_conn *c = tls_conn_of(s);
+	struct tls_conn *c = tls_conn_ready(s);
 	const struct tls_settings *set = settings;
 
 	if (set->renew > 0)
 		tls_renew(s, set);
-	if (c != NULL && c->begun) {
+	if (c != NULL) {
 		tls_demand(s, c);
 		tls_identity(s, c);
 	}
@@ -31,7 +31,7 @@ static int on_resumable(SSL *s, int forward_secure)
 	       (c->offers_group || c->psk_used || f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE);
 }
 
-static void begin(SSL *s, struct tls_conn *c)
+void tls_begin(SSL *s, struct tls_conn *c)
 {
 	const struct tls_libssl *f = tls_libssl();
 
@@ -42,10 +42,17 @@ static void begin(SSL *s, struct tls_conn *c)
 		tls_group_pin(s, c);
 	f->SSL_callback_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_CB, (void (*)(void))tls_group_watch);
 	f->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_ARG, 0, c);
-	if (!c->server && c->known)
-		f->SSL_set_session(s, NULL);
 	if (c->set->tls12)
 		tls_psk12_suites(s, c);
+}
+
+struct tls_conn *tls_conn_ready(SSL *s)
+{
+	struct tls_conn *c = tls_conn_of(s);
+
+	if (c != NULL && !c->begun)
+		tls_begin(s, c);
+	return c;
 }
 
 void tls_info(const SSL *s, int where, int value)
@@ -54,8 +61,11 @@ void tls_info(const SSL *s, int where, int value)
 	struct tls_conn *c = tls_conn_of(s);
 	void (*theirs)(const SSL *, int, int);
 
-	if (c != NULL && (where & SSL_CB_HANDSHAKE_START))
-		begin((SSL *)s, c);
+	if (c != NULL && (where & SSL_CB_HANDSHAKE_START)) {
+		tls_begin((SSL *)s, c);
+		if (c->mode != TLS_OFF && !c->server && c->known)
+			f->SSL_set_session((SSL *)s, NULL); /* one of before may outlive policy */
+	}
 	theirs = f->SSL_CTX_get_info_callback(f->SSL_get_SSL_CTX(s));
 	if (theirs != NULL && theirs != tls_info)
 		theirs(s, where, value);

@@ -153,7 +153,7 @@ static int found(struct tls_conn *c, const unsigned char *id, int hash)
 int tls_psk_find(SSL *s, const unsigned char *id, size_t n, SSL_SESSION **out)
 {
 	const struct tls_libssl *f = tls_libssl();
-	struct tls_conn *c = tls_conn_of(s);
+	struct tls_conn *c = tls_conn_ready(s);
 	const SSL_CIPHER *cipher;
 
 	*out = NULL;
@@ -212,7 +212,7 @@ int tls_ext_add(SSL *s, unsigned type, unsigned context, const unsigned char **o
                 X509 *x, size_t chainidx, int *alert, void *arg)
 {
 	const struct tls_libssl *f = tls_libssl();
-	struct tls_conn *c = tls_conn_of(s);
+	struct tls_conn *c = tls_conn_ready(s);
 
 	(void)type;
 	(void)x;

@@ -225,6 +225,11 @@ void tls_conn_why(struct tls_conn *c, const char *fmt, ...) __attribute__((forma
 void tls_hook_ctx(SSL_CTX *ctx, const struct tls_settings *set);
 /* hook.c: SSL_set_info_callback()'s. */
 void tls_info(const SSL *s, int where, int value);
+/* hook.c: at the beginning of a handshake. */
+void tls_begin(SSL *s, struct tls_conn *c);
+/* hook.c: as tls_conn_of(), in callbacks: where the application has an info callback of its own, the
+ * handshake begins with the first of the others. */
+struct tls_conn *tls_conn_ready(SSL *s);
 
 /* renew.c: as SSL_CTX_set_cert_cb()'s callback; always 1. */
 int tls_renew(SSL *s, const struct tls_settings *set);

@@ -106,13 +106,13 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 	const struct tls_libssl *f = tls_libssl();
 	SSL *s = X509_STORE_CTX_get_ex_data(x, f->SSL_get_ex_data_X509_STORE_CTX_idx());
 	X509 *leaf = X509_STORE_CTX_get0_cert(x);
-	struct tls_conn *c = tls_conn_of(s);
+	struct tls_conn *c = tls_conn_ready(s);
 	struct tls_verdict v = { 0 };
 	const char *why;
 	int r, ours;
 
 	(void)arg;
-	if (c == NULL || !c->begun || c->mode == TLS_OFF || leaf == NULL)
+	if (c == NULL || c->mode == TLS_OFF || leaf == NULL)
 		return X509_verify_cert(x);
 	ours = is_policys(c, leaf);
 	r = ours && trusts_policy(c) ? verify_by_policy(x, s, c, leaf) : X509_verify_cert(x);
