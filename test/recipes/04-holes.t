@@ -98,6 +98,7 @@ my @holes = (
 	[ 'nothing is ever revoked',
 		{ t_domain => [ 'a revoked executable', 'a revoked host key', 'a revoked program', 'a revoked manifest', 'not when revoked',
 				'its taod is revoked' ],
+			'48-channel-host' => [ 'an identity from before it is worth nothing, at once', 'not even one that is open', 'its certificate is refused' ],
 			'51-trust' => [ 'it is gone at once' ] } ],
 	[ 'certificates: a year for the policy key, names anywhere, serial numbers 0 and 1',
 		{ t_domain => [ 'a long serial number', 'has another serial number', 'ten years', 'unit: the whole name' ],

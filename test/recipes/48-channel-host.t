@@ -292,6 +292,13 @@ my $forged = run(qw(openssl x509 -outform DER -in), "$dir/c.pem")->{out};
 $told = check_peer($c, 0, $NAME, $forged);
 is("$told->{1} $told->{2}", '0 0', 'a certificate of nobody\'s, for a name that the rules know');
 is(check_peer($c, 0, 'other.example', $forged)->{2}, 1, 'for another name that is no affair of theirs');
+# Issued by somebody who calls himself what the domain is called.
+ok_run([ qw(openssl x509 -inform DER -clrext -days 1 -signkey), "$dir/k.pem", '-out', "$dir/ca.pem" ], 'a CA of the domain\'s name', { stdin => $identity[1] });
+run(qw(openssl req -new -key), "$dir/k.pem", '-config', "$dir/req.cnf", '-out', "$dir/leaf.csr");
+ok_run([ qw(openssl x509 -req -days 1 -extensions v3), '-in', "$dir/leaf.csr", '-extfile', "$dir/req.cnf", '-CA', "$dir/ca.pem", '-CAkey', "$dir/k.pem",
+	'-CAcreateserial', '-out', "$dir/leaf.pem" ], 'a certificate in the domain\'s name');
+$told = check_peer($c, 0, $NAME, run(qw(openssl x509 -outform DER -in), "$dir/leaf.pem")->{out});
+is("$told->{1} $told->{2}", '0 0', 'is no more');
 is(check_peer($s, 1, undef, $forged)->{1}, 0, 'nor is it a client of ours');
 $told = check_peer($c, 0, $NAME, 'x');
 is("$told->{1} $told->{2}", '0 0', 'what is no certificate');
