@@ -80,9 +80,10 @@ struct tao_ancestor {
  *                 Plaintext: format(1) = 1 | epoch(4) | its length in seconds(4) | root(32) |
  *                 naming key(32)
  *
- * A file is overwritten before it is removed, as far as file systems let that have a meaning. What does
- * not open, or is of another length of epochs, is replaced by fresh keys. A file of a newer
- * version is TAO_EVERSION. Where a file cannot be written, the keys are kept in memory alone, and written later.
+ * A file is overwritten before it is removed, as far as file systems let that have a meaning.
+ * What does not open, or is of another length of epochs, is replaced by fresh keys. A file of a
+ * newer version is TAO_EVERSION. Where a file cannot be written, the keys are kept in memory alone,
+ * and written later.
  */
 struct ancestor_conf {
 	const char *dir;      /* made if it is not there */

@@ -849,6 +849,88 @@ static void test_programs(struct domain *d, const char *id)
 	tao_node_free(n);
 }
 
+static struct tao_node *on_host(const char *id, const char *exe, const char *more)
+{
+	return prin(fmt("key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 33)%s", h("aa"), id, h(exe),
+	                h("11"), more));
+}
+
+/* Each with the rule alone. */
+static void allows(struct domain *d, const char *rule, struct tao_node *c, struct tao_node *s, int yes,
+                   const char *what)
+{
+	add(d, rule);
+	ok_err(domain_may_connect(d, c, s), yes ? TAO_OK : TAO_EDENIED, "%s", what);
+	drop(d, rule);
+}
+
+static void test_connect(struct domain *d, const char *id)
+{
+	const char *policy = fmt(".PolicyKey([%s])", id);
+	char c_any[300], s_any[300], both[700];
+	struct tao_node *c = on_host(id, "c1", policy), *s = on_host(id, "51", policy);
+	struct tao_node *sub = on_host(id, "c1", fmt("%s.Sub()", policy)), *root = prin(fmt("key([%s])", id));
+
+	snprintf(c_any, sizeof c_any, "key([%s]).Measured([%s], _, _)", id, h("c1"));
+	snprintf(s_any, sizeof s_any, "key([%s]).Measured([%s], _, 33)", id, h("51"));
+	snprintf(both, sizeof both, "Connect(%s, %s)", c_any, s_any);
+	ok(!domain_has_connect(d), "no rule of who may talk to whom");
+	refused(domain_may_connect(d, c, s), TAO_EDENIED, "tao connect", "so nobody may, and what to do");
+	allows(d, both, c, s, 1, "a client and a server");
+	allows(d, both, s, c, 0, "not the other way round");
+	allows(d, both, c, c, 0, "nor to another of the client's");
+	allows(d, both, sub, s, 0, "nor a subprincipal of the client");
+	allows(d, both, c, root, 0, "nor to what is no program");
+	allows(d, fmt("Connect(%s, key([%s]).Measured(_, _, _))", c_any, id), c, s, 1, "to any program");
+	allows(d, fmt("Connect(key([%s]).Measured(_, _, 34), %s)", id, s_any), c, s, 0, "another user's");
+	add(d, both);
+	ok(domain_has_connect(d), "now there is one");
+	ok_err(domain_not_revoked(d, c, NULL), TAO_OK, "neither is revoked");
+	add(d, fmt("Revoked([%s])", h("51")));
+	refused(domain_may_connect(d, c, s), TAO_EDENIED, "revoked", "a revoked server");
+	ok_err(domain_not_revoked(d, s, NULL), TAO_EDENIED, "as can be asked");
+	drop(d, fmt("Revoked([%s])", h("51")));
+	add(d, fmt("Revoked(%s)", c_any));
+	refused(domain_may_connect(d, c, s), TAO_EDENIED, "revoked", "a revoked client");
+	drop(d, fmt("Revoked(%s)", c_any));
+	drop(d, both);
+	tao_node_free(c);
+	tao_node_free(s);
+	tao_node_free(sub);
+	tao_node_free(root);
+}
+
+static void test_serves(struct domain *d, const char *id)
+{
+	struct tao_node *s = on_host(id, "51", fmt(".PolicyKey([%s])", id)), *c = on_host(id, "c1", "");
+	uint8_t key[TAO_HASH_LEN];
+	char exact[300], star[300];
+
+	snprintf(exact, sizeof exact, "Serves(key([%s]).Measured([%s], _, _), \"Www.example.org\")", id, h("51"));
+	snprintf(star, sizeof star, "Serves(key([%s]).Measured([%s], _, _), \"*.example.net\")", id, h("51"));
+	ok(!domain_knows_service(d, "www.example.org"), "a name of which no rule speaks");
+	add(d, exact);
+	add(d, star);
+	ok(domain_knows_service(d, "www.example.org"), "one that a program serves");
+	ok_err(domain_serves(d, s, "WWW.example.org"), TAO_OK, "however it is written");
+	refused(domain_serves(d, c, "www.example.org"), TAO_EDENIED, "--serves", "not another program");
+	ok_err(domain_serves(d, s, "example.org"), TAO_EDENIED, "not a part of it");
+	ok_err(domain_serves(d, s, "a.example.net"), TAO_OK, "a star stands for a label");
+	ok_err(domain_serves(d, s, "a.b.example.net"), TAO_EDENIED, "not for two");
+	ok_err(domain_serves(d, s, "example.net"), TAO_EDENIED, "nor for none");
+	ok_err(domain_serves(d, s, ".example.net"), TAO_EDENIED, "nor for an empty one");
+	ok(!domain_knows_service(d, "a.b.example.net"), "nobody does");
+	drop(d, exact);
+	drop(d, star);
+	bytes("77", key);
+	add(d, fmt("Revoked([%s])", h("77")));
+	ok_err(domain_not_revoked(d, s, key), TAO_EDENIED, "a revoked key");
+	drop(d, fmt("Revoked([%s])", h("77")));
+	ok_err(domain_not_revoked(d, s, key), TAO_OK, "that is no more");
+	tao_node_free(s);
+	tao_node_free(c);
+}
+
 static void test_hash_rules(struct domain *d)
 {
 	uint8_t e[TAO_HASH_LEN], old[TAO_HASH_LEN], other[TAO_HASH_LEN];
@@ -1779,6 +1861,8 @@ int main(void)
 	scene_init(&s, d);
 	test_hosts(d, s.id);
 	test_programs(d, s.id);
+	test_connect(d, s.id);
+	test_serves(d, s.id);
 	test_hash_rules(d);
 	test_times(d);
 	test_upgrades(d, s.id);
