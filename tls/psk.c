@@ -201,8 +201,10 @@ static int gate(SSL *s, struct tls_conn *c, int *alert)
 
 	if (c->psk == NULL || !c->psk_used || !f->SSL_session_reused(s))
 		return 1;
-	if (passes(f, s, c))
+	if (passes(f, s, c)) {
+		c->peer_ok = 1; /* a server may ask for a certificate later */
 		return 1;
+	}
 	tls_raise(c->why);
 	*alert = SSL_AD_HANDSHAKE_FAILURE;
 	return 0;

@@ -202,7 +202,7 @@ struct tls_conn {
 	int psk_hash;              /* CHANNEL_SHA... of it */
 	uint8_t psk_id[CHANNEL_IDENTITY_LEN]; /* server: the client's */
 	int psk_asked, psk_used;
-	int peer_ok;               /* the peer showed a program certificate, which policy allows */
+	int peer_ok;               /* a program that policy allows, by its certificate or the PSK */
 	size_t peer_n;             /* the peer's principal, once it is known */
 	uint8_t *peer;
 	char why[CHANNEL_WHY_MAX]; /* what was wrong, for the record */
