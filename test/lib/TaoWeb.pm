@@ -13,8 +13,10 @@ package TaoWeb;
 #   cert, key      files; bundle: both in one
 #   ca             whom it trusts; user: '' unless root
 #   asks, open     servers: a port where clients have to show a certificate, and one where they are not asked
+#   other          a virtual host of the latter, which wants certificates of the authority `else` alone
 #   trusting       relays: they verify nothing
-#   to             relays: a list of { host, port, local }: a name, a port of 127.0.0.1, and the port without TLS
+#   to             relays: a list of { host, port, local, check }: a name, a port of 127.0.0.1, and the port without TLS;
+#                  and whether it looks by itself if the server is there (HAProxy)
 #
 # Servers answer a request of HTTP with what they know of the connection, as lines or headers: `dn=` the
 # client's name, `reused=` a session was, `curve=` the group. Relays add what they know of the server as a
@@ -67,7 +69,14 @@ CONF
 		$common
 	}
 	server {
+		listen 127.0.0.1:$s->{open} ssl default_server;
+		$common
+	}
+	server {
 		listen 127.0.0.1:$s->{open} ssl;
+		server_name $s->{other};
+		ssl_client_certificate $s->{else};
+		ssl_verify_client on;
 		$common
 	}
 CONF
@@ -122,10 +131,11 @@ CONF
 
 sub haproxy_server {
 	my ($s) = @_;
+	my $list = conf($s, 'list', "$s->{bundle} [verify none] !$s->{other}\n$s->{bundle} [ca-file $s->{else} verify required] $s->{other}\n");
 	return haproxy($s, <<"CONF");
 frontend https
     bind 127.0.0.1:$s->{asks} ssl crt $s->{bundle} ca-file $s->{ca} verify required
-    bind 127.0.0.1:$s->{open} ssl crt $s->{bundle}
+    bind 127.0.0.1:$s->{open} ssl crt-list $list
     http-request return status 200 content-type text/plain lf-string "dn=%[ssl_c_s_dn]\\nreused=%[ssl_fc_is_resumed]\\nverify=%[ssl_c_verify]\\n"
 CONF
 }
@@ -136,8 +146,9 @@ sub haproxy_relay {
 listen to-$_->{local}
     bind 127.0.0.1:$_->{local}
     option httpclose
+    option log-health-checks
     http-response set-header X-Server %[ssl_s_s_dn]
-    server s1 127.0.0.1:$_->{port} ssl sni str($_->{host}) $verify
+    server s1 127.0.0.1:$_->{port} ssl sni str($_->{host}) $verify @{[ $_->{check} ? "check check-sni $_->{host}" : '' ]}
 CONF
 }
 
@@ -148,7 +159,7 @@ sub apache {
 	my $user = $s->{user} ? "User www-data\nGroup www-data" : '';
 	my $load = join '', map { "LoadModule ${_}_module /usr/lib/apache2/modules/mod_$_.so\n" } qw(mpm_event authz_core headers ssl), @$modules;
 	mkdir "$s->{dir}/www";
-	spew("$s->{dir}/www/index.html", "hello from apache\n");
+	spew("$s->{dir}/www/$_.html", "hello from apache\n") for qw(index private);
 	conf($s, 'apache.conf', $load . <<"CONF" . $rest);
 	$user
 	ServerName localhost
@@ -184,6 +195,17 @@ CONF
 	</VirtualHost>
 	<VirtualHost 127.0.0.1:$s->{open}>
 	$common
+	SSLCACertificateFile $s->{ca}
+	SSLVerifyDepth 3
+	<Location /private.html>
+	SSLVerifyClient require
+	</Location>
+	</VirtualHost>
+	<VirtualHost 127.0.0.1:$s->{open}>
+	ServerName $s->{other}
+	$common
+	SSLCACertificateFile $s->{else}
+	SSLVerifyClient require
 	</VirtualHost>
 CONF
 }
@@ -242,6 +264,11 @@ sub stunnel_server {
 	[open]
 	accept = 127.0.0.1:$s->{open}
 	$common
+	[other]
+	sni = open:$s->{other}
+	$common
+	CAfile = $s->{else}
+	verifyChain = yes
 CONF
 }
 

@@ -45,7 +45,7 @@ sub cnf {
 	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
 }
 
-my @peers = ('peers = by_name', '[by_name]', '*.cert.test = certificate', '*.require.test = require');
+my @peers = ('peers = by_name', '[by_name]', '*.cert.test = certificate');
 my %cnf = (
 	prefer => cnf('prefer', @peers),
 	group => cnf('group', 'psk = no', @peers),
@@ -69,7 +69,7 @@ sub copy_of {
 trust($curl);
 for my $name (@names) {
 	quietly($host->cmd('key', 'new', $name, '--for', $server{$name}{program}));
-	trust($server{$name}{program}, "$name.test", "$name.cert.test", "$name.require.test");
+	trust($server{$name}{program}, "$name.test", "$name.cert.test", "$name.other.test");
 	quietly($host->cmd('run', '--prepare', $server{$name}{program})) if $server{$name}{bundle};
 	quietly($host->cmd('connect', $_, $server{$name}{program})) for $curl, map { $_->{program} } values %relay;
 }
@@ -96,7 +96,7 @@ sub listening { return IO::Socket::INET->new(PeerAddr => '127.0.0.1', PeerPort =
 # In `tao run` with that configuration, or without one; it is waited for in ready().
 sub start {
 	my ($app, $conf, $s) = @_;
-	$s = { %$app, user => $root, dir => directory($app->{name}), ca => "$dir/ca.pem", %$s };
+	$s = { %$app, user => $root, dir => directory($app->{name}), ca => "$dir/ca.pem", else => "$dir/else.pem", other => "$app->{name}.other.test", %$s };
 	my @cmd = $app->{command}->($s);
 	$s->{process} = spawn($conf ? $host->cmd('run', '--quiet', '--openssl-conf', $cnf{$conf}, '--') : (), @cmd, { dir => $s->{dir} });
 	return $s;
@@ -151,7 +151,8 @@ sub get {
 
 sub curl {
 	my ($run, $to, @more) = @_;
-	my $r = run(@$run, qw(-sS -i -v --max-time 30 --resolve), "$to->{host}:$to->{port}:127.0.0.1", @more, "https://$to->{host}:$to->{port}/index.html");
+	my $page = $to->{page} // 'index.html';
+	my $r = run(@$run, qw(-sS -i -v --max-time 30 --resolve), "$to->{host}:$to->{port}:127.0.0.1", @more, "https://$to->{host}:$to->{port}/$page");
 	return $r->{out} . $r->{err};
 }
 
@@ -252,7 +253,7 @@ my @asks = map { target($_, 'asks') } @running;
 my @open = map { target($_, 'open') } @running;
 my @cert = map { target($_, 'asks', "$_->{name}.cert.test") } @running;
 my ($elsewhere, $mistaken) = map { target($else, 'open', $_) } 'else.test', "$names[0].test"; # policy knows the latter
-my %through = map { $_ => start_relay($_, 'prefer', [ @asks, @open, @cert, $elsewhere, $mistaken ]) } @names;
+my %through = map { $_ => start_relay($_, 'prefer', [ @asks, { %{ $open[0] }, check => 1 }, @open[1 .. $#open], @cert, $elsewhere, $mistaken ]) } @names;
 my %keyed = map { $_ => start_relay($_, 'group', [ @asks, $elsewhere, $mistaken ], trusting => 1) } @names;
 ready(values %through, values %keyed);
 
@@ -296,9 +297,45 @@ sub clients { my ($relays, $conf, @more) = @_; return (($has_curl ? by_curl(host
 
 stop(values %keyed);
 
-# --- peers without the Tao
+# --- what applications have besides
 
 my $bare = { name => 'curl without the Tao', program => $curl, ask => sub { return (curl([ $curl ], $_[0], '--cacert', "$dir/ca.pem"), undef) } };
+
+
+# A virtual host that would not accept a program of the domain does not see it by a PSK either.
+if ($has_curl) {
+	my @else = ('--cacert', "$dir/ca.pem", '--cert', "$dir/else.pem", '--key', "$dir/else.key");
+	for my $s (@running) {
+		my $other = target($s, 'open', $s->{other});
+		refused(by_curl(hosted('prefer')), $other, "a virtual host of $s->{name} that wants certificates of another authority");
+		my $c = by_curl([ $curl ], @else);
+		talks($c, { %$other, server => {} }, 'which has those as ever', reused => 0);
+		refused($bare, $other, 'and nobody else');
+	}
+	for my $to (@asks) {
+		my $c = by_curl(hosted('prefer'), '--tls-max', '1.2');
+		refused($c, $to, "a client that may not speak TLS 1.3 is not connected to $to->{host}");
+	}
+	for my $to (@cert) {
+		my $c = by_curl(hosted('prefer'), '--tls-max', '1.2');
+		talks($c, $to, "but by certificate to $to->{host}", client => 'this', reused => 0);
+	}
+}
+
+# Apache asks when it knows which page is wanted.
+if ($has_curl && $running{apache}) {
+	my $private = { %{ target($running{apache}, 'open') }, page => 'private.html' };
+	talks(by_curl(hosted('prefer')), $private, 'a page of Apache that wants a certificate, by a PSK', client => 'this', reused => 1);
+	talks(by_curl(hosted('group')), $private, 'by the group', client => 'this', reused => 0);
+	talks(by_curl(hosted('certificate')), $private, 'by certificate', client => 'this', reused => 0);
+	refused($bare, $private, 'and without the Tao');
+}
+if ($through{haproxy}) {
+	ok($through{haproxy}{process}->wait_for_line(qr/Health check .* succeeded, reason: Layer6 check passed/, 20), 'HAProxy sees that the server is there')
+	    or diag(logs($through{haproxy}));
+}
+
+# --- peers without the Tao
 
 {
 	for my $c (clients(\%through, 'prefer', '--cacert', "$dir/ca.pem")) {
