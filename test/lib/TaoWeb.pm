@@ -224,8 +224,8 @@ CONF
 	SSLProxyEngine on
 	SSLProxyProtocol -all +TLSv1.2 +TLSv1.3
 	$verify
-	ProxyPreserveHost On
-	ProxyPass / https://127.0.0.1:$_->{port}/ disablereuse=On
+	@{[ $_->{host} eq 'localhost' ? '' : 'ProxyPreserveHost On' ]}
+	ProxyPass / https://@{[ $_->{host} eq 'localhost' ? 'localhost' : '127.0.0.1' ]}:$_->{port}/ disablereuse=On
 	</VirtualHost>
 CONF
 }

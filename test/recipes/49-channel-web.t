@@ -74,6 +74,8 @@ for my $name (@names) {
 	quietly($host->cmd('connect', $_, $server{$name}{program})) for $curl, map { $_->{program} } values %relay;
 }
 
+trust($server{apache}{program}, 'localhost') if $server{apache};
+
 # A server of another authority.
 quietly(qw(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=elsewhere
 	-addext), 'subjectAltName=DNS:else.test,' . join(',', map { "DNS:$_.test" } @names), '-keyout', "$dir/else.key", '-out', "$dir/else.pem");
@@ -253,7 +255,8 @@ my @asks = map { target($_, 'asks') } @running;
 my @open = map { target($_, 'open') } @running;
 my @cert = map { target($_, 'asks', "$_->{name}.cert.test") } @running;
 my ($elsewhere, $mistaken) = map { target($else, 'open', $_) } 'else.test', "$names[0].test"; # policy knows the latter
-my %through = map { $_ => start_relay($_, 'prefer', [ @asks, { %{ $open[0] }, check => 1 }, @open[1 .. $#open], @cert, $elsewhere, $mistaken ]) } @names;
+my $local = target($running{apache} // $running[0], 'asks', 'localhost');
+my %through = map { $_ => start_relay($_, 'prefer', [ @asks, { %{ $open[0] }, check => 1 }, @open[1 .. $#open], @cert, $local, $elsewhere, $mistaken ]) } @names;
 my %keyed = map { $_ => start_relay($_, 'group', [ @asks, $elsewhere, $mistaken ], trusting => 1) } @names;
 ready(values %through, values %keyed);
 
@@ -329,6 +332,7 @@ if ($has_curl && $running{apache}) {
 	talks(by_curl(hosted('group')), $private, 'by the group', client => 'this', reused => 0);
 	talks(by_curl(hosted('certificate')), $private, 'by certificate', client => 'this', reused => 0);
 	refused($bare, $private, 'and without the Tao');
+	talks(by_relay($through{apache}), $local, 'Apache as a proxy takes the name from its URL', client => 'this', reused => 1);
 }
 if ($through{haproxy}) {
 	ok($through{haproxy}{process}->wait_for_line(qr/Health check .* succeeded, reason: Layer6 check passed/, 20), 'HAProxy sees that the server is there')
