@@ -74,7 +74,7 @@ void tls_info(const SSL *s, int where, int value)
 	if (where & SSL_CB_HANDSHAKE_DONE)
 		tls_report(s, c, 1);
 	else if ((where & SSL_CB_ALERT) && value >> 8 == ALERT_FATAL)
-		tls_report(s, c, 0);
+		tls_report_failure(s, c, where, value);
 }
 
 /* ---- every SSL_CTX ---- */

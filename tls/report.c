@@ -2,9 +2,21 @@
 
 #include "tls.h"
 
+#define ALERT(value) ((value) & 0xFF) /* of what an info callback gets (SSL_CTX_set_info_callback(3)) */
+
+/* With TLS 1.3 it is a session that was taken up, before that a suite. */
+static int by_psk(const struct tls_libssl *f, const SSL *s, const struct tls_conn *c)
+{
+	const SSL_CIPHER *cipher = f->SSL_get_current_cipher(s);
+	int kx = cipher != NULL ? f->SSL_CIPHER_get_kx_nid(cipher) : NID_undef;
+
+	return c->psk_used && c->psk != NULL &&
+	       (f->SSL_session_reused(s) || kx == NID_kx_dhe_psk || kx == NID_kx_ecdhe_psk);
+}
+
 static const char *mode_of(const struct tls_libssl *f, const SSL *s, const struct tls_conn *c)
 {
-	if (c->psk_used && c->psk != NULL && f->SSL_session_reused(s))
+	if (by_psk(f, s, c))
 		return "psk";
 	if (tls_group_used(s))
 		return "group";
@@ -47,4 +59,21 @@ void tls_report(const SSL *s, struct tls_conn *c, int completed)
 	h.why = c->why[0] != 0 ? c->why : completed ? NULL : "the handshake failed";
 	ch->handshake(ch->arg, &h);
 	ERR_pop_to_mark();
+}
+
+/* The first error since this call of the application's: libssl begins each with an empty queue. */
+void tls_report_failure(const SSL *s, struct tls_conn *c, int where, int value)
+{
+	const char *data = NULL, *reason;
+	int flags = 0;
+	unsigned long e = ERR_peek_error_all(NULL, NULL, NULL, &data, &flags);
+
+	reason = e != 0 && !ERR_SYSTEM_ERROR(e) ? ERR_reason_error_string(e) : NULL;
+	if (where & SSL_CB_READ)
+		tls_conn_why(c, "the handshake failed: the peer ended it: alert %d", ALERT(value));
+	else if (e != 0 && ERR_GET_LIB(e) != ERR_LIB_SSL && (flags & ERR_TXT_STRING) && data[0] != 0)
+		tls_conn_why(c, "the handshake failed: %s", data);
+	else if (reason != NULL)
+		tls_conn_why(c, "the handshake failed: %s", reason);
+	tls_report(s, c, 0);
 }

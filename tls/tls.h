@@ -266,6 +266,8 @@ SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, s
                          struct tls_cert *peer);
 /* report.c: the record of a handshake, once. */
 void tls_report(const SSL *s, struct tls_conn *c, int completed);
+/* The same of a handshake that a fatal alert ends; where and value are the info callback's. */
+void tls_report_failure(const SSL *s, struct tls_conn *c, int where, int value);
 
 /* ---- renewed certificates (bundle.c) ---- */
 
