@@ -13,7 +13,8 @@ package TaoKeyBench;
 #   signatures(SECONDS, THREADS, KEY, COMMAND...)  one turn of sign_loop, the command before it
 #   server(COMMAND...)           a TLS server that prints its port, or with {port => N} one that
 #                                listens there; add those who work for it to its {pids}
-#   handshakes(SERVER, SECONDS, CLIENTS, OPTIONS...)  one turn of tls_client, counting the servers' CPU
+#   handshakes(SERVER, SECONDS, CLIENTS, OPTIONS..., {as => [COMMAND]})  one turn of tls_client, the
+#                                command before it, counting the servers' CPU
 #   cpu_us(SERVER)               CPU of one of its handshakes so far
 
 use strict;
@@ -131,8 +132,9 @@ sub cpu {
 # What both rate and CPU come from: the clients' work of one turn.
 sub handshakes {
 	my ($server, $seconds, $clients, @options) = @_;
+	my @as = ref $options[-1] eq 'HASH' ? @{ (pop @options)->{as} } : ();
 	my $before = cpu(@{ $server->{pids} });
-	my $rate = output(run(bldtop() . '/bench/tool/tls_client', '-s', $seconds, '-j', $clients, @options,
+	my $rate = output(run(@as, bldtop() . '/bench/tool/tls_client', '-s', $seconds, '-j', $clients, @options,
 		$server->{port}), 'tls_client') + 0;
 	$server->{cpu} += cpu(@{ $server->{pids} }) - $before;
 	$server->{handshakes} += $rate * $seconds;

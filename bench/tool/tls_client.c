@@ -1,14 +1,16 @@
 /*
  * tls_client: does full TLS 1.3 handshakes with a server of this machine.
  *
- *   tls_client [-a] [-s SECONDS] [-j THREADS] PORT
+ *   tls_client [-ak] [-s SECONDS] [-j THREADS] PORT
  *
  * Each thread connects to 127.0.0.1, does the handshake, reads the server's
  * first byte, closes, and begins again, until that time (1 second) is over.
  * With -a it asks for a page before that: some servers wait to be asked.
+ * With -k each handshake has to be by a pre-shared key, which tao_tls.so gives; without it none
+ * may be, nor a resumption.
  * It verifies the handshake's own signature, not the certificate's chain.
  * Prints the handshakes per second of all threads. Exits with 1, the error
- * queue on standard error, if a handshake failed or was a resumption.
+ * queue on standard error, if a handshake failed or was not as it has to be.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -29,7 +31,7 @@ struct job {
 	SSL_CTX *ctx;
 	struct sockaddr_in to;
 	double seconds;
-	int ask;
+	int ask, psk;
 	long done;
 	double start, end;
 	int good;
@@ -75,7 +77,7 @@ static int handshake(const struct job *j)
 	SSL *ssl = fd >= 0 ? SSL_new(j->ctx) : NULL;
 	int good = ssl != NULL && SSL_set_fd(ssl, fd) &&
 	           SSL_set_tlsext_host_name(ssl, "localhost") && SSL_connect(ssl) == 1 &&
-	           first_byte(ssl, j->ask) && !SSL_session_reused(ssl);
+	           first_byte(ssl, j->ask) && SSL_session_reused(ssl) == j->psk;
 
 	SSL_free(ssl);
 	if (fd >= 0)
@@ -137,7 +139,7 @@ static int run(const struct job *like, long threads)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: tls_client [-a] [-s SECONDS] [-j THREADS] PORT\n");
+	fprintf(stderr, "usage: tls_client [-ak] [-s SECONDS] [-j THREADS] PORT\n");
 	return 2;
 }
 
@@ -147,9 +149,11 @@ int main(int argc, char **argv)
 	long threads = 1;
 	int c, good;
 
-	while ((c = getopt(argc, argv, "as:j:")) != -1) {
+	while ((c = getopt(argc, argv, "aks:j:")) != -1) {
 		if (c == 'a')
 			job.ask = 1;
+		else if (c == 'k')
+			job.psk = 1;
 		else if (c == 's')
 			job.seconds = strtod(optarg, NULL);
 		else if (c == 'j')
