@@ -17,6 +17,7 @@ struct entry {
 	char name[TLS_NAME_MAX];
 	struct tls_bundle *newest; /* NULL: none yet */
 	time_t next;               /* when the host is asked again */
+	int asking;                /* a thread does */
 	struct entry *after;
 };
 
@@ -24,6 +25,7 @@ struct entry {
 struct cache {
 	pid_t pid;
 	pthread_mutex_t lock;
+	pthread_cond_t answered;
 	struct entry *first;
 	unsigned n;
 	X509 *policy;        /* in store, which trusts it alone; NULL: not asked for yet */
@@ -164,8 +166,10 @@ static struct cache *cache_of_process(void)
 		return NULL;
 	fresh->pid = pid;
 	pthread_mutex_init(&fresh->lock, NULL);
+	pthread_cond_init(&fresh->answered, NULL);
 	if (atomic_compare_exchange_strong(&current, &c, fresh))
 		return fresh; /* the parent's is left as it is: its lock may be held for ever */
+	pthread_cond_destroy(&fresh->answered);
 	pthread_mutex_destroy(&fresh->lock);
 	free(fresh);
 	return c;
@@ -208,6 +212,8 @@ static void refresh(struct cache *c, struct entry *e, const char *name)
 		old = e->newest;
 		e->newest = b;
 	}
+	e->asking = 0;
+	pthread_cond_broadcast(&c->answered);
 	pthread_mutex_unlock(&c->lock);
 	tls_bundle_release(old);
 }
@@ -224,9 +230,14 @@ struct tls_bundle *tls_bundle_get(const char *name, unsigned seconds)
 		return NULL;
 	pthread_mutex_lock(&c->lock);
 	e = entry_of(c, name);
+	/* Until the first answer there is nothing to go on with. */
+	while (e != NULL && e->newest == NULL && e->asking)
+		pthread_cond_wait(&c->answered, &c->lock);
 	ask = e != NULL && (e->next == 0 || t >= e->next);
-	if (ask)
+	if (ask) {
 		e->next = t + (time_t)seconds;
+		e->asking = 1;
+	}
 	pthread_mutex_unlock(&c->lock);
 	if (ask)
 		refresh(c, e, name);

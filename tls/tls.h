@@ -282,7 +282,7 @@ struct tls_bundle {
 
 /* The newest one that this process knows of the key, NULL if none. The
  * host is asked at the first call and then every that many seconds, by one
- * thread; the others go on with what there is. A forked child asks anew. If the host does
+ * thread; the others go on with what there is, once there is some. A forked child asks anew. If the host does
  * not answer, the last good one stays. */
 struct tls_bundle *tls_bundle_get(const char *name, unsigned seconds);
 void tls_bundle_release(struct tls_bundle *b); /* NULL is fine */

@@ -13,8 +13,8 @@ package TaoKeyBench;
 #   signatures(SECONDS, THREADS, KEY, COMMAND...)  one turn of sign_loop, the command before it
 #   server(COMMAND...)           a TLS server that prints its port, or with {port => N} one that
 #                                listens there; add those who work for it to its {pids}
-#   handshakes(SERVER, SECONDS, CLIENTS, OPTIONS..., {as => [COMMAND]})  one turn of tls_client, the
-#                                command before it, counting the servers' CPU
+#   handshakes(SERVER, SECONDS, CLIENTS, OPTIONS...)  one turn of tls_client, counting the servers' CPU
+#   cpu(PIDS...)                 CPU seconds that these processes have had
 #   cpu_us(SERVER)               CPU of one of its handshakes so far
 
 use strict;
@@ -26,7 +26,7 @@ use TaoBench;
 use TaoHostBench;
 use TaoTest;
 
-our @EXPORT = qw(sealed stub certificate in_file recertified tpm signatures server handshakes cpu_us);
+our @EXPORT = qw(cpu sealed stub certificate in_file recertified tpm signatures server handshakes cpu_us);
 
 my %genpkey = (
 	p256 => [ '-algorithm', 'EC', '-pkeyopt', 'group:P-256' ],
@@ -120,7 +120,7 @@ sub server {
 	return { pids => [ $process->pid ], port => $opt{port} // $said, cpu => 0, handshakes => 0, process => $process };
 }
 
-# CPU seconds that these processes have had, all threads.
+# All threads.
 sub cpu {
 	my $sum = 0;
 	for my $pid (@_) {
@@ -132,9 +132,8 @@ sub cpu {
 # What both rate and CPU come from: the clients' work of one turn.
 sub handshakes {
 	my ($server, $seconds, $clients, @options) = @_;
-	my @as = ref $options[-1] eq 'HASH' ? @{ (pop @options)->{as} } : ();
 	my $before = cpu(@{ $server->{pids} });
-	my $rate = output(run(@as, bldtop() . '/bench/tool/tls_client', '-s', $seconds, '-j', $clients, @options,
+	my $rate = output(run(bldtop() . '/bench/tool/tls_client', '-s', $seconds, '-j', $clients, @options,
 		$server->{port}), 'tls_client') + 0;
 	$server->{cpu} += cpu(@{ $server->{pids} }) - $before;
 	$server->{handshakes} += $rate * $seconds;

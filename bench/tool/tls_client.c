@@ -1,13 +1,15 @@
 /*
  * tls_client: does full TLS 1.3 handshakes with a server of this machine.
  *
- *   tls_client [-ak] [-s SECONDS] [-j THREADS] PORT
+ *   tls_client [-aik] [-s SECONDS] [-j THREADS] PORT
  *
  * Each thread connects to 127.0.0.1, does the handshake, reads the server's
  * first byte, closes, and begins again, until that time (1 second) is over.
  * With -a it asks for a page before that: some servers wait to be asked.
  * With -k each handshake has to be by a pre-shared key, which tao_tls.so gives; without it none
  * may be, nor a resumption.
+ * With -i it does all that for each line of standard input, and prints also how many handshakes there
+ * were, with those that are not in the rate.
  * It verifies the handshake's own signature, not the certificate's chain.
  * Prints the handshakes per second of all threads. Exits with 1, the error
  * queue on standard error, if a handshake failed or was not as it has to be.
@@ -114,10 +116,11 @@ static SSL_CTX *make_ctx(void)
 	return ctx;
 }
 
-static int run(const struct job *like, long threads)
+static int run(const struct job *like, long threads, int count)
 {
 	struct job jobs[THREADS_MAX];
 	double sum = 0;
+	long all = 0;
 	int good = 1;
 
 	for (long i = 0; i < threads; i++) {
@@ -131,15 +134,29 @@ static int run(const struct job *like, long threads)
 		pthread_join(jobs[i].thread, NULL);
 		good = good && jobs[i].good;
 		sum += (double)jobs[i].done / (jobs[i].end - jobs[i].start);
+		all += jobs[i].done + 1;
 	}
-	if (good)
+	if (good && count)
+		printf("%.1f %ld\n", sum, all);
+	else if (good)
 		printf("%.1f\n", sum);
+	fflush(stdout);
+	return good;
+}
+
+static int run_each(const struct job *like, long threads)
+{
+	char line[16];
+	int good = 1;
+
+	while (good && fgets(line, sizeof line, stdin) != NULL)
+		good = run(like, threads, 1);
 	return good;
 }
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: tls_client [-ak] [-s SECONDS] [-j THREADS] PORT\n");
+	fprintf(stderr, "usage: tls_client [-aik] [-s SECONDS] [-j THREADS] PORT\n");
 	return 2;
 }
 
@@ -147,11 +164,13 @@ int main(int argc, char **argv)
 {
 	struct job job = { .seconds = 1, .to = { .sin_family = AF_INET } };
 	long threads = 1;
-	int c, good;
+	int c, good, each = 0;
 
-	while ((c = getopt(argc, argv, "aks:j:")) != -1) {
+	while ((c = getopt(argc, argv, "aiks:j:")) != -1) {
 		if (c == 'a')
 			job.ask = 1;
+		else if (c == 'i')
+			each = 1;
 		else if (c == 'k')
 			job.psk = 1;
 		else if (c == 's')
@@ -166,7 +185,7 @@ int main(int argc, char **argv)
 	job.to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	job.to.sin_port = htons((uint16_t)strtoul(argv[optind], NULL, 10));
 	job.ctx = make_ctx();
-	good = run(&job, threads);
+	good = each ? run_each(&job, threads) : run(&job, threads, 0);
 	SSL_CTX_free(job.ctx);
 	return !good;
 }

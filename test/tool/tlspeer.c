@@ -29,6 +29,7 @@
  *             0xFF54; binder, with a wrong secret
  *   -b COUNT  client: so many handshakes that come to nothing, each with an identity of its own making;
  *             prints "sent N"
+ *   -j COUNT  client: so many connections at once, each in a thread
  *   -e        client: ends when its standard input does
  *   -w        client: when the ClientHello was sent, prints "sent" and waits for a line
  */
@@ -36,6 +37,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -54,12 +56,13 @@
 
 #define EXTENSION 0xFF54
 #define EPOCH_SECONDS 86400
+#define THREADS_MAX 64
 
 struct options {
 	const char *name, *authorities, *show, *version, *groups, *suites, *suites12;
 	const char *offer, *keep, *vhost, *by_hand;
 	int info_ctx, info_ssl, yes, yes_cert, psk, cert_cb, cache, context, wait, stay;
-	long bogus;
+	long bogus, threads;
 	SSL_CTX *virtual;                /* of vhost */
 	struct channel_answer *answer;   /* by hand */
 	unsigned char identity[CHANNEL_IDENTITY_LEN];
@@ -464,6 +467,39 @@ static int bogus(SSL_CTX *ctx, struct options *o, const char *port)
 	return 0;
 }
 
+struct job {
+	SSL_CTX *ctx;
+	struct options *o;
+	const char *port;
+	pthread_t thread;
+};
+
+static void *work(void *arg)
+{
+	struct job *j = arg;
+	int fd = connect_to(j->port);
+	SSL *s = make_client(j->ctx, j->o, fd);
+
+	finish(s, 0);
+	SSL_free(s);
+	close(fd);
+	return NULL;
+}
+
+static int at_once(SSL_CTX *ctx, struct options *o, const char *port)
+{
+	struct job jobs[THREADS_MAX];
+
+	for (long i = 0; i < o->threads; i++) {
+		jobs[i] = (struct job){ .ctx = ctx, .o = o, .port = port };
+		if (pthread_create(&jobs[i].thread, NULL, work, &jobs[i]) != 0)
+			return 1;
+	}
+	for (long i = 0; i < o->threads; i++)
+		pthread_join(jobs[i].thread, NULL);
+	return 0;
+}
+
 static int client(struct options *o, const char *port)
 {
 	SSL_CTX *ctx = make_ctx(TLS_client_method(), o);
@@ -481,6 +517,8 @@ static int client(struct options *o, const char *port)
 		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT);
 		SSL_CTX_sess_set_new_cb(ctx, on_session);
 	}
+	if (o->threads > 0 && o->threads <= THREADS_MAX)
+		return at_once(ctx, o, port);
 	if (o->bogus > 0)
 		return bogus(ctx, o, port);
 	if (o->by_hand != NULL)
@@ -515,11 +553,13 @@ static int parse(struct options *o, int argc, char **argv)
 	};
 	int c;
 
-	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:b:iIyYprokwe")) != -1) {
+	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:b:j:iIyYprokwe")) != -1) {
 		if (c == '?')
 			return 0;
 		if (c == 'b')
 			o->bogus = strtol(optarg, NULL, 10);
+		if (c == 'j')
+			o->threads = strtol(optarg, NULL, 10);
 		for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
 			if (c == all[i].letter && all[i].on != NULL)
 				*all[i].on = 1;
