@@ -31,7 +31,7 @@ static X509_STORE *store_of(const struct tls_libssl *f, SSL *s)
 struct chain {
 	X509_STORE *store;
 	unsigned long flags;
-	int purpose, level;
+	int purpose, level, depth;
 	unsigned char leaf[EVP_MAX_MD_SIZE];
 };
 
@@ -151,11 +151,13 @@ static int fits(const struct tls_libssl *f, SSL *s, X509 *leaf)
 }
 
 /* An application's own callback sees every certificate every time. So does a list of revoked ones. */
-static int may_be_kept(const struct tls_libssl *f, SSL *s)
+static int may_be_kept(const struct tls_libssl *f, SSL *s, X509_STORE *store)
 {
-	return f->SSL_get_verify_callback(s) == NULL &&
-	       !(X509_VERIFY_PARAM_get_flags(f->SSL_get0_param(s)) &
-	         (X509_V_FLAG_CRL_CHECK | X509_V_FLAG_USE_CHECK_TIME));
+	unsigned long flags = X509_VERIFY_PARAM_get_flags(f->SSL_get0_param(s)) |
+	                      X509_VERIFY_PARAM_get_flags(X509_STORE_get0_param(store));
+
+	return f->SSL_get_verify_callback(s) == NULL && X509_STORE_get_verify_cb(store) == NULL &&
+	       !(flags & (X509_V_FLAG_CRL_CHECK | X509_V_FLAG_USE_CHECK_TIME));
 }
 
 /* As verify(); the chain of a certificate that was good a moment ago is not built again. */
@@ -169,7 +171,8 @@ static int verify_or_recall(const struct tls_libssl *f, SSL *s, X509_STORE *stor
 	c.flags = X509_VERIFY_PARAM_get_flags(f->SSL_get0_param(s));
 	c.purpose = f->SSL_is_server(s);
 	c.level = f->SSL_get_security_level(s);
-	if (!may_be_kept(f, s) || X509_digest(leaf, EVP_sha256(), c.leaf, NULL) != 1)
+	c.depth = X509_VERIFY_PARAM_get_depth(f->SSL_get0_param(s));
+	if (!may_be_kept(f, s, store) || X509_digest(leaf, EVP_sha256(), c.leaf, NULL) != 1)
 		return verify(f, s, store, leaf, chain);
 	if (is_known(&c))
 		return fits(f, s, leaf);
@@ -187,8 +190,7 @@ int tls_accepts(SSL *s, X509 *leaf, STACK_OF(X509) *chain)
 	int good;
 
 	ERR_set_mark();
-	/* A name that policy knows is trusted with the policy certificate, whatever else is. */
-	own = !c->server && c->known && c->set->trust ? tls_policy_store(c->set) : NULL;
+	own = tls_trusts_policy(c) ? tls_policy_store(c->set) : NULL;
 	good = !uses_dane(f, s) &&
 	       verify_or_recall(f, s, own != NULL ? own : store_of(f, s), leaf, chain);
 	X509_STORE_free(own);

@@ -56,17 +56,17 @@ void tls_conn_why(struct tls_conn *c, const char *fmt, ...)
 /* ---- names ---- */
 
 /* As tao.proto has reference names: lower case, without a last dot. */
-static void put_name(struct tls_conn *c, const char *text)
+static void put_name(char name[TLS_HOST_MAX], const char *text)
 {
 	size_t n = strlen(text);
 
 	if (n > 1 && text[n - 1] == '.')
 		n--;
-	if (n >= sizeof c->name)
+	if (n >= TLS_HOST_MAX)
 		n = 0; /* no name is that long */
 	for (size_t i = 0; i < n; i++)
-		c->name[i] = (char)tolower((unsigned char)text[i]);
-	c->name[n] = 0;
+		name[i] = (char)tolower((unsigned char)text[i]);
+	name[n] = 0;
 }
 
 /* What the application verifies is what it means; else what it asks for. */
@@ -80,12 +80,28 @@ static void find_name(struct tls_conn *c, const struct tls_libssl *f, SSL *s)
 	ERR_set_mark();
 	ip = X509_VERIFY_PARAM_get1_ip_asc(param); /* an error if there is none */
 	ERR_pop_to_mark();
-	put_name(c, sni != NULL ? sni : ip != NULL ? ip : "");
+	put_name(c->name, sni != NULL ? sni : ip != NULL ? ip : "");
 	memcpy(asked, c->name, sizeof asked);
 	if (host != NULL)
-		put_name(c, host);
+		put_name(c->name, host);
 	c->two_names = sni != NULL && strcmp(asked, c->name) != 0;
 	OPENSSL_free(ip);
+}
+
+/* Of all the names that would do. */
+static enum tls_mode strictest(const struct tls_conn *c, const struct tls_libssl *f, SSL *s)
+{
+	enum tls_mode mode = tls_settings_mode(c->set, c->name), other;
+	char name[TLS_HOST_MAX];
+	const char *host;
+
+	for (int i = 1; !c->server &&
+	                (host = X509_VERIFY_PARAM_get0_host(f->SSL_get0_param(s), i)) != NULL; i++) {
+		put_name(name, host);
+		other = tls_settings_mode(c->set, name);
+		mode = other > mode ? other : mode;
+	}
+	return mode;
 }
 
 /* ---- a handshake ---- */
@@ -111,6 +127,22 @@ static void ask_about_name(struct tls_conn *c)
 	c->peers = v.peers;
 }
 
+/* What the application verifies may be one of several names: the first one that policy knows counts. */
+static void ask_about_others(struct tls_conn *c, const struct tls_libssl *f, SSL *s)
+{
+	X509_VERIFY_PARAM *param = f->SSL_get0_param(s);
+	char first[TLS_HOST_MAX];
+	const char *host;
+
+	memcpy(first, c->name, sizeof first);
+	for (int i = 1; !c->known && (host = X509_VERIFY_PARAM_get0_host(param, i)) != NULL; i++) {
+		put_name(c->name, host);
+		ask_about_name(c);
+	}
+	if (!c->known)
+		memcpy(c->name, first, sizeof first);
+}
+
 void tls_conn_begin(struct tls_conn *c, SSL *s)
 {
 	const struct tls_libssl *f = tls_libssl();
@@ -119,12 +151,14 @@ void tls_conn_begin(struct tls_conn *c, SSL *s)
 	c->server = f->SSL_is_server(s);
 	if (!c->server)
 		find_name(c, f, s);
-	c->mode = tls_settings_mode(c->set, c->name);
+	c->mode = strictest(c, f, s);
 	c->begun = 1;
 	if (c->mode == TLS_OFF)
 		return;
-	if (!c->server)
+	if (!c->server) {
 		ask_about_name(c);
+		ask_about_others(c, f, s);
+	}
 	c->required = c->mode == TLS_REQUIRE ||
 	              (c->mode == TLS_PREFER && !c->server && c->known && c->peers);
 }

@@ -22,12 +22,23 @@ static int set_tao(const struct tls_libssl *f, SSL *s)
 	return set_groups(f, s, TLS_GROUP_MLKEM ":" TLS_GROUP) || set_groups(f, s, TLS_GROUP);
 }
 
+/* Earlier versions need no group: without suites there is no such version. Methods of one version and DTLS
+ * ignore the lowest one, and programs set that again for virtual hosts. */
+static void close_earlier(const struct tls_libssl *f, SSL *s)
+{
+	ERR_set_mark();
+	f->SSL_ctrl(s, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_3_VERSION, NULL);
+	f->SSL_set_cipher_list(s, "-ALL"); /* an error, since none is left */
+	ERR_pop_to_mark();
+}
+
 /* First one that TLS 1.3 has not: should the provider be missing, nothing is negotiated. */
 void tls_group_pin(SSL *s, struct tls_conn *c)
 {
 	const struct tls_libssl *f = tls_libssl();
 
-	f->SSL_ctrl(s, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_3_VERSION, NULL);
+	c->pinned = 1;
+	close_earlier(f, s);
 	set_groups(f, s, TLS_GROUP_CLOSED);
 	if (c->set->broken)
 		tls_conn_why(c, "the settings of tao_tls are wrong: see 'tao conf check'");

@@ -1,9 +1,23 @@
+#include <string.h>
+
 #include "tls.h"
 
 #define ALERT_FATAL 2
 #define CONTEXT "tao" /* of sessions: a server that verifies must have one for a PSK */
+#define STRICT "tao strict"
 
 /* ---- callbacks of a connection ---- */
+
+/* A program may have set groups of its own since the beginning. Before a second ClientHello there is
+ * none yet. */
+static int is_channel(SSL *s, struct tls_conn *c)
+{
+	if (tls_group_id(s) == 0 || tls_group_used(s))
+		return 1;
+	tls_conn_why(c, "the program has groups of its own, and " TLS_GROUP " is required");
+	tls_raise(c->why);
+	return 0;
+}
 
 static int on_cert(SSL *s, void *settings)
 {
@@ -12,11 +26,12 @@ static int on_cert(SSL *s, void *settings)
 
 	if (set->renew > 0)
 		tls_renew(s, set);
-	if (c != NULL) {
-		tls_demand(s, c);
-		tls_identity(s, c);
-	}
-	return 1;
+	if (c == NULL)
+		return 1;
+	tls_demand(s, c);
+	tls_demand_name(s, c);
+	tls_identity(s, c);
+	return !c->pinned || !c->server || is_channel(s, c);
 }
 
 /* A resumed session would outlive what policy says of its peer. Who shows nothing to a server may
@@ -28,30 +43,67 @@ static int on_resumable(SSL *s, int forward_secure)
 
 	(void)forward_secure;
 	return c != NULL && c->mode != TLS_OFF &&
-	       (c->offers_group || c->psk_used || f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE);
+	       (c->offers_group || c->pinned || c->psk_used || tls_psk12_chosen(s) ||
+	        f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE);
+}
+
+/* A session is as good as policy was when it was made. In a renegotiation it is this connection's own, and
+ * SSL_set_session() would reset what it stands on. */
+static void drop_session(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
+{
+	SSL_SESSION *session = f->SSL_get_session(s);
+	X509 *peer = session != NULL ? f->SSL_SESSION_get0_peer(session) : NULL;
+
+	if (session != NULL &&
+	    f->SSL_get_ssl_method(s) == f->SSL_CTX_get_ssl_method(f->SSL_get_SSL_CTX(s)) &&
+	    (c->known || (peer != NULL && tls_is_policys(c, peer))))
+		f->SSL_set_session(s, NULL);
+}
+
+static void settle(SSL *s, struct tls_conn *c)
+{
+	const struct tls_libssl *f = tls_libssl();
+
+	/* DTLS has no group: policy on certificates is what there is, unless that is not enough. */
+	if (c->mode == TLS_REQUIRE || (c->required && c->set->group && !f->SSL_is_dtls(s)))
+		tls_group_pin(s, c);
+	else if (c->set->tls12)
+		tls_psk12_suites(s, c);
+	f->SSL_callback_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_CB, (void (*)(void))tls_group_watch);
+	f->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_ARG, 0, c);
+	tls_demand(s, c);
+	/* Sessions from before it was required, or demanded, are of another context. */
+	if (c->server && (c->pinned || c->set->demand))
+		f->SSL_set_session_id_context(s, (const unsigned char *)STRICT, sizeof STRICT - 1);
 }
 
 void tls_begin(SSL *s, struct tls_conn *c)
 {
-	const struct tls_libssl *f = tls_libssl();
-
 	tls_conn_begin(c, s);
 	if (c->mode == TLS_OFF)
 		return;
-	if (c->mode == TLS_REQUIRE || (c->required && c->set->group))
-		tls_group_pin(s, c);
-	f->SSL_callback_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_CB, (void (*)(void))tls_group_watch);
-	f->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_ARG, 0, c);
-	if (c->set->tls12)
-		tls_psk12_suites(s, c);
+	settle(s, c);
+}
+
+/* Another handshake than the last one, where the info callback does not tell. */
+static int is_another(SSL *s, const struct tls_conn *c, uint8_t random[SSL3_RANDOM_SIZE])
+{
+	const struct tls_libssl *f = tls_libssl();
+
+	return f->SSL_get_info_callback(s) != tls_info &&
+	       f->SSL_get_client_random(s, random, SSL3_RANDOM_SIZE) == SSL3_RANDOM_SIZE &&
+	       memcmp(random, c->random, SSL3_RANDOM_SIZE) != 0;
 }
 
 struct tls_conn *tls_conn_ready(SSL *s)
 {
 	struct tls_conn *c = tls_conn_of(s);
+	uint8_t random[SSL3_RANDOM_SIZE] = { 0 };
 
-	if (c != NULL && !c->begun)
+	if (c != NULL && (is_another(s, c, random) || !c->begun)) {
 		tls_begin(s, c);
+		memcpy(c->random, random, sizeof random);
+	}
 	return c;
 }
 
@@ -63,8 +115,8 @@ void tls_info(const SSL *s, int where, int value)
 
 	if (c != NULL && (where & SSL_CB_HANDSHAKE_START)) {
 		tls_begin((SSL *)s, c);
-		if (c->mode != TLS_OFF && !c->server && c->known)
-			f->SSL_set_session((SSL *)s, NULL); /* one of before may outlive policy */
+		if (c->mode != TLS_OFF && !c->server)
+			drop_session(f, (SSL *)s, c);
 	}
 	theirs = f->SSL_CTX_get_info_callback(f->SSL_get_SSL_CTX(s));
 	if (theirs != NULL && theirs != tls_info)

@@ -42,7 +42,7 @@ static const SSL_CIPHER *suite(const struct tls_libssl *f, SSL *s, int hash)
 static SSL_SESSION *session_with(const struct tls_libssl *f, SSL *s, struct tls_conn *c,
                                  const SSL_CIPHER *cipher)
 {
-	int asks = f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE;
+	int asks = f->SSL_get_verify_mode(s) != SSL_VERIFY_NONE, accepted;
 
 	if (c->cert == NULL)
 		c->cert = tls_cert_of(c->psk);
@@ -51,10 +51,14 @@ static SSL_SESSION *session_with(const struct tls_libssl *f, SSL *s, struct tls_
 		tls_conn_why(c, "%s", c->psk->why != NULL ? c->psk->why : "the peer has no certificate");
 		return NULL;
 	}
-	if (asks && !tls_accepts(s, c->cert->leaf, c->cert->chain)) {
+	accepted = (!asks && c->server) || tls_accepts(s, c->cert->leaf, c->cert->chain);
+	if (asks && !accepted) {
 		tls_conn_why(c, "this application does not accept the peer's program certificate");
 		return NULL;
 	}
+	/* Who does not verify may ask for the result later. */
+	if (!c->server)
+		f->SSL_set_verify_result(s, accepted ? X509_V_OK : X509_V_ERR_UNSPECIFIED);
 	return tls_session(s, cipher, c->psk->psk, c->psk->psk_n, c->cert);
 }
 
@@ -180,6 +184,10 @@ static int passes(const struct tls_libssl *f, SSL *s, struct tls_conn *c)
 	uint8_t keyed[CHANNEL_PRINCIPAL_MAX];
 	int good = 1;
 
+	if (c->pinned && !tls_group_used(s)) {
+		tls_conn_why(c, "the group " TLS_GROUP " is required, and was not negotiated");
+		return 0;
+	}
 	if (tls_group_used(s)) {
 		size_t n = tls_group_peer(s, keyed);
 

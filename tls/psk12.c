@@ -44,13 +44,19 @@ static int from_text(const char *text, uint8_t id[CHANNEL_IDENTITY_LEN])
 
 /* ---- which suites ---- */
 
-/* With forward secrecy and AEAD, and bound to the whole handshake. */
-static int is_good(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
+int tls_psk12_chosen(SSL *s)
 {
+	const struct tls_libssl *f = tls_libssl();
 	const SSL_CIPHER *suite = f->SSL_get_pending_cipher(s);
 	int kx = suite != NULL ? f->SSL_CIPHER_get_kx_nid(suite) : NID_undef;
 
-	return (kx == NID_kx_dhe_psk || kx == NID_kx_ecdhe_psk) && f->SSL_CIPHER_is_aead(suite) &&
+	return kx == NID_kx_dhe_psk || kx == NID_kx_ecdhe_psk;
+}
+
+/* With forward secrecy and AEAD, and bound to the whole handshake. */
+static int is_good(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
+{
+	return tls_psk12_chosen(s) && f->SSL_CIPHER_is_aead(f->SSL_get_pending_cipher(s)) &&
 	       c->peer_ems;
 }
 

@@ -27,7 +27,11 @@ static const char *mode_of(const struct tls_libssl *f, const SSL *s, const struc
 static void find_peer(SSL *s, struct tls_conn *c)
 {
 	uint8_t keyed[CHANNEL_PRINCIPAL_MAX];
-	size_t n = c->peer_n == 0 ? tls_group_peer(s, keyed) : 0;
+	size_t n;
+
+	if (c->peer_n == 0 && c->psk_used && tls_libssl()->SSL_session_reused(s))
+		tls_conn_set_peer(c, c->psk->peer, c->psk->peer_n); /* a server that left out the extension */
+	n = c->peer_n == 0 ? tls_group_peer(s, keyed) : 0;
 
 	if (n > 0)
 		tls_conn_set_peer(c, keyed, n);

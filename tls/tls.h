@@ -75,12 +75,14 @@
 	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
 	F(SSL_SESSION_dup) F(SSL_SESSION_free) F(SSL_SESSION_get0_id_context) F(SSL_SESSION_new) \
 	F(SSL_SESSION_set1_id_context) F(SSL_SESSION_set1_master_key) F(SSL_SESSION_set_cipher) \
-	F(SSL_SESSION_set_protocol_version) F(SSL_SESSION_set_time) F(SSL_add1_to_CA_list) F(SSL_callback_ctrl) \
+	F(SSL_SESSION_set_protocol_version) F(SSL_SESSION_set_time) F(SSL_add1_to_CA_list) \
+	F(SSL_callback_ctrl) F(SSL_CTX_get_ssl_method) F(SSL_SESSION_get0_peer) F(SSL_get_ssl_method) \
+	F(SSL_is_dtls) F(SSL_set_session_id_context) F(SSL_set_verify_result) \
 	F(SSL_certs_clear) F(SSL_client_hello_get0_ext) F(SSL_ctrl) F(SSL_dane_tlsa_add) \
 	F(SSL_get0_param) F(SSL_get1_peer_certificate) F(SSL_get_SSL_CTX) F(SSL_get_certificate) \
-	F(SSL_get_ciphers) F(SSL_get_current_cipher) F(SSL_get_ex_data) \
-	F(SSL_get_ex_data_X509_STORE_CTX_idx) F(SSL_get_pending_cipher) F(SSL_get_privatekey) \
-	F(SSL_get_security_level) F(SSL_get_servername) F(SSL_get_session) F(SSL_get_state) \
+	F(SSL_get_ciphers) F(SSL_get_client_random) F(SSL_get_current_cipher) F(SSL_get_ex_data) \
+	F(SSL_get_ex_data_X509_STORE_CTX_idx) F(SSL_get_info_callback) F(SSL_get_pending_cipher) \
+	F(SSL_get_privatekey) F(SSL_get_security_level) F(SSL_get_servername) F(SSL_get_session) F(SSL_get_state) \
 	F(SSL_get_verify_callback) F(SSL_get_verify_mode) F(SSL_group_to_name) F(SSL_is_server) \
 	F(SSL_session_reused) F(SSL_set_cipher_list) F(SSL_set_ex_data) F(SSL_set_info_callback) \
 	F(SSL_set_num_tickets) F(SSL_set_session) F(SSL_set_verify) F(SSL_use_cert_and_key) \
@@ -195,6 +197,8 @@ struct tls_conn {
 	int known, peers;          /* client: of that name */
 	int two_names;             /* client: it is to verify another than it asks for */
 	int required;              /* without the Tao it ends here */
+	int pinned;                /* to the group, or to nothing at all */
+	uint8_t random[SSL3_RANDOM_SIZE]; /* the client's, where the handshake's begin was not seen */
 	int offers_group;          /* server: the client does */
 	int peer_ems;              /* the peer does extended master secrets (RFC 7627) */
 	struct channel_answer *psk; /* asked for or found */
@@ -237,7 +241,14 @@ int tls_renew(SSL *s, const struct tls_settings *set);
 void tls_identity(SSL *s, struct tls_conn *c);
 /* verify.c */
 int tls_verify(X509_STORE_CTX *ctx, void *arg);
-void tls_demand(SSL *s, struct tls_conn *c);
+/* The domain's certificates are good for this peer, whatever else is: servers of names that it knows, and
+ * clients that this server was told to ask. */
+int tls_trusts_policy(const struct tls_conn *c);
+/* Servers that ask: at the beginning, and again when virtual hosts were chosen. */
+void tls_demand(SSL *s, const struct tls_conn *c);
+void tls_demand_name(SSL *s, const struct tls_conn *c); /* in the list of authorities */
+/* Its issuer is called as the domain's policy certificate. */
+int tls_is_policys(const struct tls_conn *c, X509 *leaf);
 /* accept.c: 1 if the application's own verification accepts the chain as this peer's. A DANE user's
  * is not tried: 0. */
 int tls_accepts(SSL *s, X509 *leaf, STACK_OF(X509) *chain);
@@ -261,6 +272,7 @@ unsigned tls_psk12_client(SSL *s, const char *hint, char *identity, unsigned roo
                           unsigned char *psk, unsigned psk_room);
 unsigned tls_psk12_server(SSL *s, const char *identity, unsigned char *psk, unsigned room);
 void tls_psk12_suites(SSL *s, const struct tls_conn *c);
+int tls_psk12_chosen(SSL *s); /* server: the suite is one of pre-shared keys */
 /* session.c: a session that carries psk and shows peer (may be NULL) as verified. */
 SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, size_t n,
                          struct tls_cert *peer);

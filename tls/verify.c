@@ -52,7 +52,7 @@ out:
 	return r;
 }
 
-static int is_policys(const struct tls_conn *c, X509 *leaf)
+int tls_is_policys(const struct tls_conn *c, X509 *leaf)
 {
 	X509 *policy = tls_policy_cert(c->set);
 	int is = policy != NULL && X509_check_issued(policy, leaf) == X509_V_OK;
@@ -61,9 +61,7 @@ static int is_policys(const struct tls_conn *c, X509 *leaf)
 	return is;
 }
 
-/* Whose certificates are the domain's to vouch for: servers of names that it knows, and clients
- * that this server was told to ask. */
-static int trusts_policy(const struct tls_conn *c)
+int tls_trusts_policy(const struct tls_conn *c)
 {
 	return c->server ? c->set->demand : c->known && c->set->trust;
 }
@@ -76,6 +74,12 @@ static const char *disagreement(SSL *s, const struct tls_conn *c, const struct t
 	uint8_t keyed[CHANNEL_PRINCIPAL_MAX];
 	size_t n;
 
+	if (c->pinned && !tls_group_used(s))
+		return "the group " TLS_GROUP " is required, and was not negotiated";
+	/* A certificate after the handshake. */
+	if (c->psk_used && v->ours && tls_libssl()->SSL_session_reused(s) &&
+	    (v->peer_n != c->psk->peer_n || memcmp(v->peer, c->psk->peer, v->peer_n) != 0))
+		return "the certificate is another program's than the pre-shared key is with";
 	if (!tls_group_used(s) || (c->server && !v->ours))
 		return NULL;
 	n = tls_group_peer(s, keyed);
@@ -101,6 +105,13 @@ static const char *judge(SSL *s, struct tls_conn *c, X509 *leaf, int r, int ours
 	return disagreement(s, c, v);
 }
 
+/* A client that nobody knows is refused by libssl: the host is not troubled. */
+static int is_hopeless(SSL *s, const struct tls_conn *c, int r, int ours)
+{
+	return r == 0 && !ours && c->server && !c->set->demand &&
+	       tls_libssl()->SSL_get_verify_mode(s) != SSL_VERIFY_NONE;
+}
+
 int tls_verify(X509_STORE_CTX *x, void *arg)
 {
 	const struct tls_libssl *f = tls_libssl();
@@ -114,9 +125,9 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 	(void)arg;
 	if (c == NULL || c->mode == TLS_OFF || leaf == NULL)
 		return X509_verify_cert(x);
-	ours = is_policys(c, leaf);
-	r = ours && trusts_policy(c) ? verify_by_policy(x, s, c, leaf) : X509_verify_cert(x);
-	if (r < 0)
+	ours = tls_is_policys(c, leaf);
+	r = ours && tls_trusts_policy(c) ? verify_by_policy(x, s, c, leaf) : X509_verify_cert(x);
+	if (r < 0 || is_hopeless(s, c, r, ours))
 		return r;
 	ERR_set_mark();
 	why = judge(s, c, leaf, r, ours, &v);
@@ -131,15 +142,22 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 
 /* ---- servers that ask ---- */
 
-void tls_demand(SSL *s, struct tls_conn *c)
+void tls_demand(SSL *s, const struct tls_conn *c)
+{
+	const struct tls_libssl *f = tls_libssl();
+
+	if (c->server && c->set->demand && c->mode != TLS_OFF)
+		f->SSL_set_verify(s, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
+		                  f->SSL_get_verify_callback(s));
+}
+
+void tls_demand_name(SSL *s, const struct tls_conn *c)
 {
 	const struct tls_libssl *f = tls_libssl();
 	X509 *policy;
 
 	if (!c->server || !c->set->demand || c->mode == TLS_OFF)
 		return;
-	f->SSL_set_verify(s, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT,
-	                  f->SSL_get_verify_callback(s));
 	policy = tls_policy_cert(c->set);
 	if (policy != NULL)
 		f->SSL_add1_to_CA_list(s, policy);

@@ -1,0 +1,110 @@
+# tao_tls.so in programs that use libssl in ways of their own, against strangers and against programs of
+# the domain: what is required stays required.
+use strict;
+use warnings;
+use POSIX 'mkfifo';
+use Test::More;
+use TaoTest;
+
+need_programs(qw(openssl));
+my $openssl = '/usr/bin/openssl';
+my $odd = tool('oddclient');
+my $dir = tmpdir();
+my $host = start_host();
+my $state = $host->dir;
+my $shipped = slurp("$state/openssl.cnf");
+
+sub conf {
+	my ($name, @lines) = @_;
+	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
+}
+
+my $default = conf('default');
+my $require = conf('require', 'mode = require');
+ok_run([ $host->cmd(qw(key new web --for), $openssl) ], 'a key');
+ok_run([ $host->cmd('trust', $openssl, '--serves', 'a.test') ], 'which serves a.test');
+ok_run([ $host->cmd('connect', $_, $openssl) ], "$_ may talk to openssl") for $odd, $openssl;
+ok_run([ $openssl, qw(req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=a.test -addext),
+	'subjectAltName=DNS:a.test,DNS:b.test', '-keyout', "$dir/f.key", '-out', "$dir/f.crt" ], 'a stranger');
+my @own = qw(-cert tao:web -key tao:web);
+my @foreign = ('-cert', "$dir/f.crt", '-key', "$dir/f.key");
+my @ca = ('ca', "$dir/f.crt");
+my @policy = ('ca', "$state/policy.pem");
+
+# s_server without -rev ends at the end of its input.
+my $input = "$dir/input";
+mkfifo($input, 0600) && open(my $keep_open, '+<', $input) or die "$input: $!";
+
+my ($server, $port);
+sub serve {
+	my ($conf, @more) = @_;
+	$server->stop if $server;
+	$port = free_port();
+	$server = spawn(($conf ? $host->cmd(qw(run --quiet --openssl-conf), $conf, '--', $openssl) : $openssl),
+		's_server', '-accept', "127.0.0.1:$port", @more, { stdin => $input });
+	$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
+}
+sub says {
+	my ($conf, $name, @how) = @_;
+	return run($host->cmd(qw(run --quiet --openssl-conf), $conf, '--', $odd), $port, $name, @how,
+		{ timeout => 20 })->{out};
+}
+
+# --- strangers
+
+serve(undef, '-rev', @foreign);
+like(says(conf('off', 'mode = off'), 'b.test', @ca, $_), qr/^done/, "without the module a stranger will do: $_")
+	for qw(plain fixed info hosts);
+like(says($require, 'b.test', @ca, $_), qr/^failed/, "require, a stranger: $_") for qw(plain fixed info);
+like(says($default, 'a.test', @ca, $_), qr/^failed/, "a name that policy knows, a stranger: $_")
+	for qw(plain fixed info hosts);
+like(says(conf('hosts', 'peers = p', '[p]', 'a.test = require', 'other.test = off'), 'a.test', @ca, 'hosts'),
+	qr/^failed/, 'the strictest mode of all names');
+like(says($default, 'b.test', @ca, $_), qr/^done/, "a name that it does not: $_") for qw(plain fixed info);
+serve(undef, '-dtls', @foreign);
+like(says(conf('off', 'mode = off'), 'b.test', @ca, 'dtls'), qr/^shook/m, 'DTLS with a stranger');
+unlike(says($require, 'b.test', @ca, 'dtls'), qr/^shook/m, 'not where a Tao channel is required');
+unlike(says($default, 'a.test', @ca, 'dtls'), qr/^shook/m, 'nor for a name that policy knows');
+serve($default, '-dtls', @own);
+like(says($default, 'a.test', 'dtls'), qr/^shook/m, 'whose own programs do');
+
+# --- servers that require
+
+serve($require, '-dtls', @foreign);
+{
+	my $r = run($openssl, qw(s_client -dtls -connect), "127.0.0.1:$port", '-CAfile', "$dir/f.crt",
+		{ timeout => 20 });
+	unlike($r->{out}, qr/Cipher is [A-Z]/, 'a server that requires a Tao channel, with DTLS');
+}
+
+# --- programs of the domain
+
+serve($default, '-rev', @own);
+like(says($default, 'a.test', 'plain'), qr/^done .* reused=1 verify=0 peer=yes/, 'a PSK');
+like(says($default, 'a.test', 'none'), qr/^done .* reused=1 verify=0 peer=yes/, 'also with no verification');
+like(says(conf('notrust', 'trust = no'), 'a.test', 'none'), qr/^done .* verify=[1-9]/,
+	'where the domain is not trusted, who asks later for the result is not told that it was good');
+like(says(conf('notrust', 'trust = no'), 'a.test', 'none', @policy), qr/^done .* reused=1 verify=0/,
+	'but where the program trusts it');
+like(says($default, 'a.test', 'again'), qr/^done .*^done .* reused=1/ms, 'the same SSL a second time');
+like(says($default, 'a.test', 'info'), qr/^done /, 'an info callback of its own');
+like(says($require, 'a.test', 'info'), qr/^done /, 'the same, required');
+serve(conf('nogroup', 'group = no'), '-rev', '-client_renegotiation', @own);
+like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .*^done .*TLSv1.2/ms,
+	'a renegotiation');
+
+# --- resumption
+
+{
+	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	my $session = "$dir/session";
+	serve($twelve, '-rev', @own);
+	my @c = ($host->cmd(qw(run --quiet --openssl-conf), $twelve, '--', $openssl), qw(s_client -tls1_2 -ign_eof),
+		qw(-servername a.test -connect), "127.0.0.1:$port");
+	my $r = run(@c, '-sess_out', $session, { stdin => "forward\nCLOSE\n", timeout => 20 });
+	like($r->{out}, qr/Cipher is \S*PSK/, 'a PSK with TLS 1.2');
+	unlike($r->{out}, qr/TLS session ticket:|Session-ID: [0-9A-F]/, 'leaves no session behind');
+	ok((grep { /Tao\.Handshake .*mode=psk tls=771/ } split /\n/, $host->tao('log')->{out}), 'and has its record');
+}
+$server->stop;
+done_testing();
