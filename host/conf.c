@@ -223,7 +223,8 @@ static enum tao_err set_key(const char *path, const CONF_VALUE *v, struct host_c
 	return tao_fail(TAO_EINVAL, "%s: unknown key %s: see taod.conf(5)", path, v->name);
 }
 
-static enum tao_err parse(const char *path, const struct tao_buf *text, struct host_conf *c)
+static enum tao_err parse(const char *path, const struct tao_buf *text, int lenient,
+                          struct host_conf *c)
 {
 	BIO *bio = BIO_new_mem_buf(text->p, (int)text->n);
 	CONF *conf = NCONF_new(NULL);
@@ -248,8 +249,11 @@ static enum tao_err parse(const char *path, const struct tao_buf *text, struct h
 			goto out;
 		}
 	values = NCONF_get_section(conf, "default");
-	for (int i = 0; e == TAO_OK && values != NULL && i < sk_CONF_VALUE_num(values); i++)
+	for (int i = 0; e == TAO_OK && values != NULL && i < sk_CONF_VALUE_num(values); i++) {
 		e = set_key(path, sk_CONF_VALUE_value(values, i), c);
+		if (e == TAO_EINVAL && lenient)
+			e = TAO_OK;
+	}
 out:
 	NCONF_free(conf);
 	BIO_free(bio);
@@ -336,7 +340,7 @@ static enum tao_err check_format(const struct host_conf *c)
 	return e;
 }
 
-enum tao_err host_conf_load(const char *dir, struct host_conf *out)
+static enum tao_err load(const char *dir, int lenient, struct host_conf *out)
 {
 	struct tao_buf text = TAO_BUF_INIT;
 	char *path = NULL;
@@ -355,8 +359,8 @@ enum tao_err host_conf_load(const char *dir, struct host_conf *out)
 	if (e == TAO_ENOTFOUND)
 		e = TAO_OK; /* all defaults */
 	else if (e == TAO_OK)
-		e = parse(path, &text, out);
-	if (e == TAO_OK && out->channel_overlap > out->channel_epoch)
+		e = parse(path, &text, lenient, out);
+	if (e == TAO_OK && !lenient && out->channel_overlap > out->channel_epoch)
 		e = tao_fail(TAO_EINVAL, "%s: channel_overlap = %u is longer than channel_epoch = %u", path,
 		             out->channel_overlap, out->channel_epoch);
 	if (e == TAO_OK)
@@ -367,6 +371,16 @@ out:
 	if (e != TAO_OK)
 		host_conf_clear(out);
 	return e;
+}
+
+enum tao_err host_conf_load(const char *dir, struct host_conf *out)
+{
+	return load(dir, 0, out);
+}
+
+enum tao_err host_conf_load_lenient(const char *dir, struct host_conf *out)
+{
+	return load(dir, 1, out);
 }
 
 void host_conf_clear(struct host_conf *c)

@@ -77,6 +77,8 @@ struct host_conf {
 /* -d DIR, else TAO_DIR, else /var/lib/tao (root) or ~/.local/state/tao: absolute. */
 enum tao_err host_dir_find(const char *given, struct tao_buf *dir);
 enum tao_err host_conf_load(const char *dir, struct host_conf *out);
+/* The same for who only wants to reach a host that runs: values that are wrong are the default's. */
+enum tao_err host_conf_load_lenient(const char *dir, struct host_conf *out);
 void host_conf_clear(struct host_conf *c);
 /* DIR/RELATIVE, printf-style, malloc'ed; NULL when out of memory. */
 char *host_path(const struct host_conf *c, const char *fmt, ...)
