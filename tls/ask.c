@@ -9,6 +9,7 @@
 
 #define PROVIDER "tao"
 #define NEGATIVE_SECONDS 1 /* after the host did not answer */
+#define NAME_SECONDS 604800 /* that policy knew a name counts for so long if the host does not answer */
 
 enum { KNOWN = 1, PEERS = 2, OURS = 4, ALLOWED = 8, FAILED = 16 };
 
@@ -77,7 +78,7 @@ static void keep(const uint8_t *key, const struct tls_verdict *v, int flags, uns
 	m.n = why_n + v->peer_n;
 	memcpy(m.data, v->why, why_n);
 	memcpy(m.data + why_n, v->peer, v->peer_n);
-	tls_memo_put(key, &m, seconds);
+	tls_memo_put(key, &m, seconds < TLS_KEEP_MAX ? seconds : TLS_KEEP_MAX);
 }
 
 /* 1 there, 0 not, -1: there is that the host did not answer. */
@@ -134,6 +135,29 @@ static int begin(struct tls_verdict *v, const struct channel **ch)
 	return *ch != NULL;
 }
 
+/* Who can keep the host from answering must not turn policy off. */
+static void remember_name(const char *name, const struct tls_verdict *v)
+{
+	struct tls_memo m = { .flags = v->known && v->peers ? KNOWN | PEERS : 0 };
+	uint8_t key[TLS_MEMO_KEY];
+
+	if (make_key(key, 'k', name, strlen(name), "") && (m.flags != 0 || tls_memo_get(key, &m))) {
+		m.flags = v->known && v->peers ? KNOWN | PEERS : 0;
+		m.n = 0;
+		tls_memo_put(key, &m, m.flags != 0 ? NAME_SECONDS : NEGATIVE_SECONDS);
+	}
+}
+
+static int was_known(const char *name, struct tls_verdict *v)
+{
+	uint8_t key[TLS_MEMO_KEY];
+	struct tls_memo m;
+
+	v->known = v->peers = make_key(key, 'k', name, strlen(name), "") && tls_memo_get(key, &m) &&
+	                      m.flags != 0;
+	return v->known;
+}
+
 int tls_ask_name(const char *name, struct tls_verdict *v)
 {
 	struct channel_answer *a = NULL;
@@ -146,9 +170,12 @@ int tls_ask_name(const char *name, struct tls_verdict *v)
 		return 0;
 	r = recall(key, v);
 	if (r != 0)
-		return r > 0;
+		return r > 0 || was_known(name, v);
 	e = ch->peer(ch->arg, name, &a);
-	return finish(ch, key, v, e, a);
+	if (!finish(ch, key, v, e, a))
+		return was_known(name, v);
+	remember_name(name, v);
+	return 1;
 }
 
 int tls_ask_cert(X509 *leaf, int server, const char *name, struct tls_verdict *v)

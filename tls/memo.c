@@ -107,7 +107,7 @@ void tls_memo_put(const uint8_t key[TLS_MEMO_KEY], const struct tls_memo *in, un
 		k = place(m);
 	free(k->data);
 	memcpy(k->key, key, TLS_MEMO_KEY);
-	k->until = now() + (seconds < TLS_KEEP_MAX ? seconds : TLS_KEEP_MAX);
+	k->until = now() + seconds;
 	k->flags = in->flags;
 	k->n = in->n;
 	k->data = data;

@@ -142,7 +142,7 @@ struct tls_verdict {
 };
 
 /* Both from memory if the host said so less than TLS_KEEP_MAX seconds ago. 0: the host did not
- * answer, v->why says why. */
+ * answer, v->why says why; a name that policy knew the last time counts as known then. */
 int tls_ask_name(const char *name, struct tls_verdict *v);
 int tls_ask_cert(X509 *leaf, int server, const char *name, struct tls_verdict *v);
 /* The key name of this program's own certificate; 0 if there is none. */

@@ -2,6 +2,7 @@
 # the domain: what is required stays required.
 use strict;
 use warnings;
+use IO::Handle;
 use POSIX 'mkfifo';
 use Test::More;
 use TaoTest;
@@ -105,6 +106,28 @@ like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .
 	like($r->{out}, qr/Cipher is \S*PSK/, 'a PSK with TLS 1.2');
 	unlike($r->{out}, qr/TLS session ticket:|Session-ID: [0-9A-F]/, 'leaves no session behind');
 	ok((grep { /Tao\.Handshake .*mode=psk tls=771/ } split /\n/, $host->tao('log')->{out}), 'and has its record');
+}
+# --- the host does not answer
+
+{
+	my $line = "$dir/line";
+	mkfifo($line, 0600) && open(my $to, '+<', $line) or die "$line: $!";
+	$to->autoflush(1);
+	my $quiet = conf('quiet', 'group = no', 'psk = no');
+	serve($default, '-rev', @own);
+	my $client = spawn($host->cmd(qw(run --quiet --openssl-conf), $quiet, '--', $odd), $port, 'a.test', @ca,
+		qw(again wait), { stdin => $line });
+	ok($client->wait_for_line(qr/^waiting/m, 20), 'a program knows a name') or diag($client->log);
+	my $same = $port;
+	$server->stop;
+	$server = spawn($openssl, 's_server', '-accept', "127.0.0.1:$same", '-rev', @foreign);
+	$server->wait_for_line(qr/^ACCEPT/m, 20);
+	$host->tao('down');
+	sleep 11; # what the host said last is kept for 10 seconds
+	print $to "\n";
+	ok($client->wait_for_line(qr/^(?:done.*^done|done.*^failed)/ms, 20), 'and connects again, without the host');
+	unlike($client->log, qr/^done.*^done/ms, 'not to a stranger') or diag($client->log);
+	$client->stop;
 }
 $server->stop;
 done_testing();

@@ -14,6 +14,7 @@
  *   hosts     accepts other.test as well, and names it first
  *   renew     renegotiates (TLS 1.2)
  *   again     SSL_clear() and a second connection with the same SSL
+ *   wait      before that, prints "waiting" and waits for a line on standard input
  *   ca FILE   trusts these
  */
 #include <arpa/inet.h>
@@ -145,6 +146,11 @@ int main(int argc, char **argv)
 		print(s, good);
 	}
 	SSL_shutdown(s);
+	if (good && has(how, "wait")) {
+		printf("waiting\n");
+		fflush(stdout);
+		good = getchar() == '\n';
+	}
 	if (good && has(how, "again")) {
 		good = SSL_clear(s) == 1 && connect_to(s, atoi(argv[1]), datagram) && talk(s);
 		print(s, good);
