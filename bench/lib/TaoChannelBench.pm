@@ -59,17 +59,20 @@ sub clients {
 	return { server => $of, process => $process, in => $in, turns => 0 };
 }
 
+# Of processes that work for both sides, half.
+sub spent { return cpu(@{ $_[0]{pids} }) + cpu(@{ $_[0]{halves} // [] }) / 2 }
+
 sub turn {
 	my ($c) = @_;
 	my $of = $c->{server};
-	my $before = cpu(@{ $of->{pids} });
+	my $before = spent($of);
 	print { $c->{in} } "\n";
 	my $turn = ++$c->{turns};
 	my @lines;
 	wait_for(sub { (@lines = $c->{process}->log =~ /^([\d.]+ \d+)$/mg) >= $turn || !$c->{process}->alive }, 120);
 	die "a client: " . $c->{process}->log if @lines < $turn;
 	my ($rate, $count) = split / /, $lines[-1];
-	$of->{cpu} += cpu(@{ $of->{pids} }) - $before;
+	$of->{cpu} += spent($of) - $before;
 	$of->{handshakes} += $count;
 	return $rate;
 }

@@ -1,11 +1,12 @@
 /*
  * tls_client: does full TLS 1.3 handshakes with a server of this machine.
  *
- *   tls_client [-aik] [-s SECONDS] [-j THREADS] PORT
+ *   tls_client [-aik] [-c FILE] [-s SECONDS] [-j THREADS] PORT
  *
  * Each thread connects to 127.0.0.1, does the handshake, reads the server's
  * first byte, closes, and begins again, until that time (1 second) is over.
  * With -a it asks for a page before that: some servers wait to be asked.
+ * With -c it shows the certificate in that file, which has its key as well.
  * With -k each handshake has to be by a pre-shared key, which tao_tls.so gives; without it none
  * may be, nor a resumption.
  * With -i it does all that for each line of standard input, and prints also how many handshakes there
@@ -103,11 +104,13 @@ static void *work(void *arg)
 	return NULL;
 }
 
-static SSL_CTX *make_ctx(void)
+static SSL_CTX *make_ctx(const char *cert)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_client_method());
 
-	if (ctx == NULL) {
+	if (ctx == NULL ||
+	    (cert != NULL && (SSL_CTX_use_certificate_chain_file(ctx, cert) != 1 ||
+	                      SSL_CTX_use_PrivateKey_file(ctx, cert, SSL_FILETYPE_PEM) != 1))) {
 		ERR_print_errors_fp(stderr);
 		exit(1);
 	}
@@ -156,19 +159,22 @@ static int run_each(const struct job *like, long threads)
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: tls_client [-aik] [-s SECONDS] [-j THREADS] PORT\n");
+	fprintf(stderr, "usage: tls_client [-aik] [-c FILE] [-s SECONDS] [-j THREADS] PORT\n");
 	return 2;
 }
 
 int main(int argc, char **argv)
 {
 	struct job job = { .seconds = 1, .to = { .sin_family = AF_INET } };
+	const char *cert = NULL;
 	long threads = 1;
 	int c, good, each = 0;
 
-	while ((c = getopt(argc, argv, "aiks:j:")) != -1) {
+	while ((c = getopt(argc, argv, "aic:ks:j:")) != -1) {
 		if (c == 'a')
 			job.ask = 1;
+		else if (c == 'c')
+			cert = optarg;
 		else if (c == 'i')
 			each = 1;
 		else if (c == 'k')
@@ -184,7 +190,7 @@ int main(int argc, char **argv)
 		return usage();
 	job.to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 	job.to.sin_port = htons((uint16_t)strtoul(argv[optind], NULL, 10));
-	job.ctx = make_ctx();
+	job.ctx = make_ctx(cert);
 	good = each ? run_each(&job, threads) : run(&job, threads, 0);
 	SSL_CTX_free(job.ctx);
 	return !good;

@@ -1,9 +1,10 @@
 /*
  * tls_server: answers TLS 1.3 handshakes on 127.0.0.1, in one thread.
  *
- *   tls_server CERTIFICATE KEY
+ *   tls_server CERTIFICATE KEY [CA]
  *
- * Both are PEM files; the certificate's may hold a chain. Chooses a port and
+ * All are PEM files; the certificate's may hold a chain. With a CA each client has to show a
+ * certificate of it. Chooses a port and
  * prints "port N". Every handshake is a full one: no tickets, no sessions.
  * When the handshake is over it sends one byte, and closes when the client
  * does. Serves any number of connections at once, each as far as it can go
@@ -26,17 +27,20 @@
 #define BACKLOG 128
 #define EVENTS 64
 
-static SSL_CTX *make_ctx(const char *cert, const char *key)
+static SSL_CTX *make_ctx(const char *cert, const char *key, const char *ca)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
 
 	if (ctx == NULL || SSL_CTX_use_certificate_chain_file(ctx, cert) != 1 ||
 	    SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1 ||
-	    SSL_CTX_check_private_key(ctx) != 1) {
+	    SSL_CTX_check_private_key(ctx) != 1 ||
+	    (ca != NULL && SSL_CTX_load_verify_file(ctx, ca) != 1)) {
 		ERR_print_errors_fp(stderr);
 		exit(1);
 	}
 	SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION);
+	if (ca != NULL)
+		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, NULL);
 	SSL_CTX_set_num_tickets(ctx, 0);
 	SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_OFF);
 	return ctx;
@@ -110,11 +114,11 @@ int main(int argc, char **argv)
 	SSL_CTX *ctx;
 	int epoll, listener;
 
-	if (argc != 3) {
-		fprintf(stderr, "usage: tls_server CERTIFICATE KEY\n");
+	if (argc != 3 && argc != 4) {
+		fprintf(stderr, "usage: tls_server CERTIFICATE KEY [CA]\n");
 		return 2;
 	}
-	ctx = make_ctx(argv[1], argv[2]);
+	ctx = make_ctx(argv[1], argv[2], argv[3]);
 	listener = listen_somewhere();
 	epoll = epoll_create1(EPOLL_CLOEXEC);
 	watch(epoll, listener, NULL);
