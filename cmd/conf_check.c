@@ -573,3 +573,54 @@ out:
 	tao_buf_free(&c.text);
 	f->file = before;
 }
+
+/* ---- what is enforced ---- */
+
+static const char *const mode_texts[] = {
+	[TLS_OFF] = "its connections are left alone, but for renewed certificates",
+	[TLS_CERTIFICATE] = "policy on certificates of the domain, no Tao channels",
+	[TLS_PREFER] = "as client a Tao channel with every name that policy knows; as server with whoever can",
+	[TLS_REQUIRE] = "no connection but Tao channels",
+};
+
+static void say_mode(struct check *c, const CONF_VALUE *v)
+{
+	struct tls_settings set;
+	const char *more = value(c, v->value, "programs") != NULL
+	                   ? "; settings of single programs come on top" : "";
+
+	if (!tls_settings_read(c->conf, v->value, &set)) {
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name), "the settings of tao_tls are wrong: "
+		          "nothing connects; see 'tao conf check'");
+		return;
+	}
+	cmd_found(c->f, CMD_GOOD, line_of(c, v->value, "mode"), "mode = %s: %s%s",
+	          tls_mode_word(set.mode), mode_texts[set.mode], more);
+	if (set.demand && set.mode != TLS_OFF)
+		cmd_found(c->f, CMD_GOOD, line_of(c, v->value, "demand"), "demand = yes: as server it asks "
+		          "every client for its program certificate");
+	if (set.mode == TLS_REQUIRE && value(c, c->init, "ssl_conf") == NULL)
+		cmd_found(c->f, CMD_WARNING, line_of(c, v->value, "mode"), "nothing is required where tao_tls.so "
+		          "cannot be loaded: add the lines of tao_tls(5), EXAMPLES");
+	free(set.peers);
+}
+
+void cmd_examine_mode(const char *path, struct cmd_findings *f)
+{
+	struct check c = { .text = TAO_BUF_INIT, .f = f };
+	const char *before = f->file;
+	const CONF_VALUE *v;
+	int place;
+
+	f->file = path;
+	if (load(&c, path)) {
+		c.init = value(&c, "default", "openssl_conf");
+		v = c.init != NULL ? find_tls(&c, &place) : NULL;
+		if (v != NULL)
+			say_mode(&c, v);
+	}
+	ERR_clear_error();
+	NCONF_free(c.conf);
+	tao_buf_free(&c.text);
+	f->file = before;
+}

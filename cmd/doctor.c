@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -21,6 +22,8 @@
 #define MAPS_MAX (64u << 20)   /* bytes of /proc/PID/maps */
 #define OUTPUT_MAX 65536       /* bytes of openssl's output */
 #define SOCKETS_MAX 256        /* of one process that are looked at; 10 bytes each in the request */
+#define AUXV_MAX 4096          /* bytes of /proc/PID/auxv */
+#define ENVIRON_MAX (4u << 20) /* bytes of /proc/PID/environ */
 #define OPENSSL_SECONDS 20     /* how long openssl may take */
 
 /* ---- does openssl load the provider ---- */
@@ -197,7 +200,7 @@ struct mapped {
 	int deleted;        /* replaced on disk since */
 };
 
-enum { MAP_TAO, MAP_CRYPTO3, MAP_CRYPTO, MAP_GNUTLS, MAP_NSS, MAP_COUNT };
+enum { MAP_TAO, MAP_TLS, MAP_SSL3, MAP_CRYPTO3, MAP_CRYPTO, MAP_GNUTLS, MAP_NSS, MAP_COUNT };
 
 /* The file of one line of /proc/PID/maps. */
 static void look_at(struct mapped *maps, const char *line, size_t n)
@@ -283,6 +286,89 @@ static void check_module_mapped(const struct mapped *m, const struct host_conf *
 		cmd_found(f, CMD_GOOD, 0, "it has loaded %s", m->path);
 }
 
+/* ---- Tao channels of a process ---- */
+
+/* OpenSSL takes no configuration from the environment of who runs with raised privileges. */
+static int is_secure(int pid)
+{
+	struct tao_buf auxv = TAO_BUF_INIT;
+	char path[64];
+	int yes = 0;
+
+	snprintf(path, sizeof path, "/proc/%d/auxv", pid);
+	if (tao_file_read(path, AUXV_MAX, &auxv) == TAO_OK)
+		for (size_t at = 0; at + 2 * sizeof(unsigned long) <= auxv.n; at += 2 * sizeof(unsigned long)) {
+			unsigned long pair[2];
+
+			memcpy(pair, auxv.p + at, sizeof pair);
+			yes |= pair[0] == AT_SECURE && pair[1] != 0;
+		}
+	tao_buf_free(&auxv);
+	return yes;
+}
+
+/* Those that set an info callback for each connection, which takes the module out (tao_tls(5)). */
+static int sets_callbacks(int pid, char *name, size_t room)
+{
+	static const char *const known[] = { "node", "nodejs", "tor" };
+	char link[64], path[512];
+	const char *base;
+	ssize_t n;
+
+	snprintf(link, sizeof link, "/proc/%d/exe", pid);
+	n = readlink(link, path, sizeof path - 1);
+	path[n > 0 ? n : 0] = 0;
+	base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
+	snprintf(name, room, "%.*s", (int)room - 1, base);
+	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+		if (strcmp(base, known[i]) == 0)
+			return 1;
+	return 0;
+}
+
+/* The openssl.cnf that it was started with; the caller's. NULL: none. */
+static char *conf_of(int pid)
+{
+	static const char name[] = "OPENSSL_CONF=";
+	struct tao_buf env = TAO_BUF_INIT;
+	char path[64], *found = NULL;
+	const char *p, *end;
+
+	snprintf(path, sizeof path, "/proc/%d/environ", pid);
+	if (tao_file_read(path, ENVIRON_MAX, &env) == TAO_OK) {
+		p = tao_buf_cstr(&env);
+		for (end = p + env.n; found == NULL && p < end; p += strlen(p) + 1)
+			if (strncmp(p, name, sizeof name - 1) == 0)
+				found = strdup(p + sizeof name - 1);
+	}
+	tao_buf_free(&env);
+	return found;
+}
+
+/* What is enforced on its connections, and what cannot be. */
+static void check_channels(int pid, const struct mapped *maps, struct cmd_findings *f)
+{
+	char *conf = conf_of(pid), name[256];
+
+	if (is_secure(pid))
+		cmd_found(f, CMD_BAD, 0, "it runs with raised privileges: OpenSSL ignores OPENSSL_CONF there, "
+		          "and no Tao channel is enforced");
+	if (maps[MAP_TLS].path[0] != 0 && maps[MAP_TLS].deleted)
+		cmd_found(f, CMD_WARNING, 0, "it has loaded %s, which was replaced since: restart it",
+		          maps[MAP_TLS].path);
+	else if (maps[MAP_TLS].path[0] != 0)
+		cmd_found(f, CMD_GOOD, 0, "it has loaded %s", maps[MAP_TLS].path);
+	else if (maps[MAP_SSL3].path[0] != 0)
+		cmd_found(f, CMD_WARNING, 0, "it uses libssl without tao_tls.so: no Tao channels, no policy on its "
+		          "peers, no renewed certificates without a reload; see tao_tls(5)");
+	if (maps[MAP_TLS].path[0] != 0 && sets_callbacks(pid, name, sizeof name))
+		cmd_found(f, CMD_WARNING, 0, "%s sets an info callback for each connection, which takes "
+		          "tao_tls.so out of it: what its openssl.cnf says of Groups is all that holds", name);
+	if (maps[MAP_TLS].path[0] != 0 && conf != NULL)
+		cmd_examine_mode(conf, f);
+	free(conf);
+}
+
 /* Inodes of the process's sockets: its door is among them, also when the
  * process that tao run started has ended, as a daemon's does. */
 static size_t list_sockets(int pid, uint64_t *inodes, size_t max)
@@ -339,6 +425,8 @@ static void examine_process(struct cmd_env *env, int pid, struct cmd_findings *f
 {
 	struct mapped maps[MAP_COUNT] = {
 		[MAP_TAO] = { .prefix = "tao.so" },
+		[MAP_TLS] = { .prefix = "tao_tls.so" },
+		[MAP_SSL3] = { .prefix = "libssl.so.3" },
 		[MAP_CRYPTO3] = { .prefix = "libcrypto.so.3" },
 		[MAP_CRYPTO] = { .prefix = "libcrypto.so" },
 		[MAP_GNUTLS] = { .prefix = "libgnutls.so" },
@@ -358,8 +446,10 @@ static void examine_process(struct cmd_env *env, int pid, struct cmd_findings *f
 		check_instance(&conn, pid, f);
 	else
 		cmd_found(f, CMD_BAD, 0, "%s", tao_why());
-	if (seen == TAO_OK)
+	if (seen == TAO_OK) {
 		check_module_mapped(&maps[MAP_TAO], &conf, f);
+		check_channels(pid, maps, f);
+	}
 	tao_conn_close(&conn);
 	host_conf_clear(&conf);
 }
@@ -376,10 +466,12 @@ int cmd_doctor(struct cmd_env *env, int argc, char **argv)
 		examine_host(env, &f);
 		return cmd_findings_print(env, &f);
 	}
+	if (cmd_examine_peer(argv[optind], &f))
+		return cmd_findings_print(env, &f);
 	errno = 0;
 	pid = strtol(argv[optind], &end, 10);
 	if (errno != 0 || end == argv[optind] || *end != 0 || pid < 1 || pid > 1 << 22)
-		return cmd_usage(env, "PID is a process number, not '%s'", argv[optind]);
+		return cmd_usage(env, "PID is a process number, not '%s'; a server is HOST:PORT", argv[optind]);
 	examine_process(env, (int)pid, &f);
 	return cmd_findings_print(env, &f);
 }

@@ -374,6 +374,32 @@ refused(say_to([ hosted($default) ], @a), 'one that was revoked');
 $host->tao('revoke', $C, '--undo');
 talks(say_to([ hosted($default) ], @a), \%psk, 'until it is not');
 
+# --- what tao doctor says of it
+
+{
+	serve($require);
+	my $r = $host->tao('doctor', $server->pid);
+	like($r->{out}, qr/^ok .*loaded .*tao_tls\.so$/m, 'tao doctor PID: the module') or diag($r->{out}, $r->{err});
+	like($r->{out}, qr/mode = require: no connection but Tao channels/, 'its mode');
+	like($r->{out}, qr/^warning.*nothing is required where tao_tls\.so/m, 'and what that does not do');
+	serve($bare);
+	say_to([ hosted($off) ], @policy, @a); # its first SSL_CTX
+	$r = $host->tao('doctor', $server->pid);
+	like($r->{out}, qr/^warning .*without tao_tls\.so/m, 'one without it') or diag($r->{out}, $r->{err});
+	serve($default);
+	my $doctor = sub { run(@_, bin('tao'), 'doctor', "localhost:$port", { timeout => 60 })->{out} };
+	like($doctor->(), qr/^error .*does not verify/m, 'tao doctor HOST:PORT, outside');
+	my @inside = $host->cmd(qw(run --quiet --openssl-conf), $default, '--');
+	$host->tao('trust', $S, '--serves', 'localhost');
+	$host->tao('trust', bin('tao'));
+	$host->tao('connect', bin('tao'), $S);
+	$r = $doctor->(@inside);
+	like($r, qr/^ok .*a Tao channel, by a pre-shared key/m, 'as a program: a channel') or diag($r, $server->log);
+	like($r, qr/^ok .*group tao_x25519$/m, 'its group');
+	like($r, qr/^ok .*the server is key.*Measured/m, 'and the server\'s program');
+	is(run(bin('tao'), 'doctor', 'localhost:' . free_port())->{status}, 1, 'nobody there');
+}
+
 # --- require with something missing
 
 {

@@ -500,27 +500,11 @@ static int at_once(SSL_CTX *ctx, struct options *o, const char *port)
 	return 0;
 }
 
-static int client(struct options *o, const char *port)
+static int one_client(SSL_CTX *ctx, struct options *o, const char *port)
 {
-	SSL_CTX *ctx = make_ctx(TLS_client_method(), o);
-	SSL *s;
 	int fd, good;
+	SSL *s;
 
-	if (o->show != NULL) {
-		char *cert = strdup(o->show), *key = strchr(cert, ',');
-
-		*key++ = 0;
-		set_cert(ctx, cert, key);
-		free(cert);
-	}
-	if (o->keep != NULL) {
-		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT);
-		SSL_CTX_sess_set_new_cb(ctx, on_session);
-	}
-	if (o->threads > 0 && o->threads <= THREADS_MAX)
-		return at_once(ctx, o, port);
-	if (o->bogus > 0)
-		return bogus(ctx, o, port);
 	if (o->by_hand != NULL)
 		by_hand(ctx, o);
 	if (o->by_hand != NULL && !SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256"))
@@ -532,7 +516,37 @@ static int client(struct options *o, const char *port)
 	good = finish(s, 0);
 	while (o->stay && getchar() != EOF)
 		;
+	SSL_free(s);
+	close(fd);
 	return !good;
+}
+
+static void show_cert(SSL_CTX *ctx, const char *files)
+{
+	char *cert = strdup(files), *key = strchr(cert, ',');
+
+	*key++ = 0;
+	set_cert(ctx, cert, key);
+	free(cert);
+}
+
+static int client(struct options *o, const char *port)
+{
+	SSL_CTX *ctx = make_ctx(TLS_client_method(), o);
+	int r;
+
+	if (o->show != NULL)
+		show_cert(ctx, o->show);
+	if (o->keep != NULL) {
+		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT);
+		SSL_CTX_sess_set_new_cb(ctx, on_session);
+	}
+	if (o->threads > 0 && o->threads <= THREADS_MAX)
+		r = at_once(ctx, o, port);
+	else
+		r = o->bogus > 0 ? bogus(ctx, o, port) : one_client(ctx, o, port);
+	SSL_CTX_free(ctx);
+	return r;
 }
 
 static int parse(struct options *o, int argc, char **argv)
