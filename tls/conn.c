@@ -9,6 +9,10 @@
 
 #include "tls.h"
 
+/* FreeRADIUS writes, without having asked for them, to 10 to 16 and to the low numbers that it was given
+ * for sessions: in an SSL those are others'. */
+#define FIRST_PLACE 32
+
 static int place = -1; /* of struct tls_conn in an SSL's ex_data: set once, before the first SSL */
 
 struct tls_conn *tls_conn_of(const SSL *s)
@@ -210,6 +214,11 @@ static int own(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **value, int
 
 int tls_conn_setup(const struct tls_settings *set)
 {
+	int taken;
+
+	do
+		taken = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, NULL, NULL, NULL);
+	while (taken >= 0 && taken < FIRST_PLACE - 1);
 	place = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, (void *)set, add, own, drop);
 	return place >= 0;
 }
