@@ -78,6 +78,7 @@ static void find_name(struct tls_conn *c, const struct tls_libssl *f, SSL *s)
 {
 	X509_VERIFY_PARAM *param = f->SSL_get0_param(s);
 	const char *host = X509_VERIFY_PARAM_get0_host(param, 0);
+	int is_name = host != NULL && host[0] != '.'; /* else whatever is below it */
 	const char *sni = f->SSL_get_servername(s, TLSEXT_NAMETYPE_host_name);
 	char asked[TLS_HOST_MAX], *ip;
 
@@ -86,8 +87,8 @@ static void find_name(struct tls_conn *c, const struct tls_libssl *f, SSL *s)
 	ERR_pop_to_mark();
 	put_name(c->name, sni != NULL ? sni : ip != NULL ? ip : "");
 	memcpy(asked, c->name, sizeof asked);
-	if (host != NULL)
-		put_name(c->name, host);
+	if (is_name || c->name[0] == 0)
+		put_name(c->name, host != NULL ? host : "");
 	c->two_names = sni != NULL && strcmp(asked, c->name) != 0;
 	OPENSSL_free(ip);
 }

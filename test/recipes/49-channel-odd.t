@@ -55,10 +55,10 @@ sub says {
 
 serve(undef, '-rev', @foreign);
 like(says(conf('off', 'mode = off'), 'b.test', @ca, $_), qr/^done/, "without the module a stranger will do: $_")
-	for qw(plain fixed info hosts);
+	for qw(plain fixed info hosts dot);
 like(says($require, 'b.test', @ca, $_), qr/^failed/, "require, a stranger: $_") for qw(plain fixed info);
 like(says($default, 'a.test', @ca, $_), qr/^failed/, "a name that policy knows, a stranger: $_")
-	for qw(plain fixed info hosts);
+	for qw(plain fixed info hosts dot);
 like(says(conf('hosts', 'peers = p', '[p]', 'a.test = require', 'other.test = off'), 'a.test', @ca, 'hosts'),
 	qr/^failed/, 'the strictest mode of all names');
 like(says($default, 'b.test', @ca, $_), qr/^done/, "a name that it does not: $_") for qw(plain fixed info);
@@ -87,6 +87,7 @@ like(says(conf('notrust', 'trust = no'), 'a.test', 'none'), qr/^done .* verify=[
 	'where the domain is not trusted, who asks later for the result is not told that it was good');
 like(says(conf('notrust', 'trust = no'), 'a.test', 'none', @policy), qr/^done .* reused=1 verify=0/,
 	'but where the program trusts it');
+like(says($default, 'a.test', 'dot'), qr/^done .* reused=1 verify=0/, 'one of several below a domain');
 like(says($default, 'a.test', 'again'), qr/^done .*^done .* reused=1/ms, 'the same SSL a second time');
 like(says($default, 'a.test', 'info'), qr/^done /, 'an info callback of its own');
 like(says($require, 'a.test', 'info'), qr/^done /, 'the same, required');

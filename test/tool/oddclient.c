@@ -11,6 +11,7 @@
  *   plain     nothing else
  *   dtls      DTLS; prints "shook" after the handshake, and sends nothing
  *   info      an info callback of its own
+ *   dot       accepts whatever is below the domain of NAME
  *   hosts     accepts other.test as well, and names it first
  *   renew     renegotiates (TLS 1.2)
  *   again     SSL_clear() and a second connection with the same SSL
@@ -116,7 +117,9 @@ static void set_up(SSL *s, const char *name, char **how)
 	SSL_set_verify(s, has(how, "none") ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	if (has(how, "hosts"))
 		SSL_set1_host(s, "other.test");
-	if (!has(how, "none"))
+	if (has(how, "dot") && strchr(name, '.') != NULL)
+		SSL_set1_host(s, strchr(name, '.'));
+	else if (!has(how, "none"))
 		has(how, "hosts") ? SSL_add1_host(s, name) : SSL_set1_host(s, name);
 	if (has(how, "info"))
 		SSL_set_info_callback(s, on_info);
