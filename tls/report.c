@@ -73,11 +73,16 @@ void tls_report_failure(const SSL *s, struct tls_conn *c, int where, int value)
 	unsigned long e = ERR_peek_error_all(NULL, NULL, NULL, &data, &flags);
 
 	reason = e != 0 && !ERR_SYSTEM_ERROR(e) ? ERR_reason_error_string(e) : NULL;
-	if (where & SSL_CB_READ)
+	if ((where & SSL_CB_READ) && c->required && !c->server)
+		tls_conn_why(c, "it has to be a Tao channel, and the server ended it: alert %d", ALERT(value));
+	else if (where & SSL_CB_READ)
 		tls_conn_why(c, "the handshake failed: the peer ended it: alert %d", ALERT(value));
 	else if (e != 0 && ERR_GET_LIB(e) != ERR_LIB_SSL && (flags & ERR_TXT_STRING) && data[0] != 0)
 		tls_conn_why(c, "the handshake failed: %s", data);
 	else if (reason != NULL)
 		tls_conn_why(c, "the handshake failed: %s", reason);
+	/* An alert alone would not tell the application why. */
+	if ((where & SSL_CB_READ) && c->required && !c->server && !c->ended)
+		tls_raise(c->why);
 	tls_report(s, c, 0);
 }
