@@ -200,6 +200,10 @@ sub seen {
 	};
 }
 
+# What it has to read about it: curl writes the first of OpenSSL's errors without what belongs to it, HAProxy nothing at all.
+my %reads = (curl => qr/the Tao's policy refuses this connection/, nginx => qr/refuses this connection:no rule lets/,
+	apache => qr/refuses this connection \(no rule lets/, stunnel => qr/the Tao's policy refuses this connection/);
+
 # One request; both ends see the other's program.
 sub talks {
 	my ($client, $to, $what, %want) = @_;
@@ -208,7 +212,7 @@ sub talks {
 	my %is = map { exists $want{$_} && exists $seen->{$_} ? ($_ => $want{$_}) : () } keys %want;
 	my $good = is_deeply({ map { $_ => $seen->{$_} } keys %is, 'served' }, { %is, served => 1 }, $what);
 	$good &= ok(measures($server, $to->{server}{program}), "$what: the client sees the server's program") if defined $server && ref $to->{server}{process};
-	$good or diag($text, map { logs($_) } grep { $_ } $client->{relay}, $to->{server});
+	$good or diag($text, (map { logs($_) } grep { $_ } $client->{relay}, $to->{server}), map { $host->tao(@$_)->{out} } [ 'log', 20 ], [qw(policy show)], [qw(ps --long)]);
 	return $good;
 }
 
@@ -391,7 +395,13 @@ refused(by_curl(hosted('require'), '--cacert', "$dir/ca.pem"), $elsewhere, 'requ
 	trust($_->{program}) for @clients;
 	mark();
 	for my $c (@clients) {
-		refused($c, $_, "a copy of $c->{name}, which no Connect rule names, to $_->{host}") for $one, $cert;
+		for my $to ($one, $cert) {
+			my $before = $c->{relay} ? length logs($c->{relay}) : 0;
+			refused($c, $to, "a copy of $c->{name}, which no Connect rule names, to $to->{host}");
+			next if !$reads{ $c->{name} };
+			my $text = $c->{relay} ? substr logs($c->{relay}), $before : ($c->{ask}->($to))[0];
+			like($text, $reads{ $c->{name} }, 'which it writes');
+		}
 		for my $to ($one, $cert) {
 			ok(wait_for(sub { grep { /role=client did=refused .*name=\Q$to->{host}\E .*reason=.*tao connect/ } records() }, 5), 'which the log has')
 			    or diag(map { "$_\n" } records());
