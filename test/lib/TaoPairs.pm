@@ -210,7 +210,7 @@ CONF
 					($s->{ask} ? "cafile=$s->{clients},verify=1" : 'verify=0'),
 					'SYSTEM:echo "$SOCAT_OPENSSL_X509_SUBJECT"; cat');
 			},
-			sees => sub { qr/Measured.*$_[0]/ },
+			sees => sub { qr/^[^\[]*O ?= ?[^\[]*key\(\[.*Measured.*$_[0]/m },
 		},
 		client => {
 			program => '/usr/bin/socat', stdin => "hello\n", run => sub {

@@ -29,6 +29,7 @@ my %conf = (
 	certificate => settings('certificate', 'mode = certificate'),
 	require => settings('require', 'mode = require'),
 	demand => settings('demand', 'demand = yes', 'psk = no'),
+	vpn => settings('vpn', 'programs = tao_programs', '[tao_programs]', 'openvpn = tao_vpn', 'copy-openvpn = tao_vpn', '[tao_vpn]', 'mode = require'),
 	twelve => settings('twelve', 'tls12_psk = yes', 'group = no'),
 );
 
@@ -213,7 +214,7 @@ sub runs {
 	serve($app, $s, 'prefer', 0);
 	is_channel($app, $s, asks($app, $s, 'prefer'), 'psk', "$name: a server that asks for no certificate");
 	is_plain(asks($app, $s, ''), "$name: a client without the Tao", $app->{groups});
-	serve($app, $s, 'require', 1);
+	serve($app, $s, 'require', 0);
 	is_channel($app, $s, asks($app, $s, 'prefer'), 'psk', "$name: a server that requires");
 	refused(asks($app, $s, ''), 'server', qr/no (?:suitable key share|shared group)/, "$name: by it, a client without the Tao");
 	serve($app, $s, 'demand', 0);
@@ -278,9 +279,9 @@ sub openvpn {
 	spew("$dir/vpn-ca.pem", slurp("$dir/vpn.pem") . slurp("$state/policy.pem"));
 	quietly($host->cmd('trust', $_, '--serves', 'vpn.test')) for $openvpn, $copy;
 	quietly($host->cmd('connect', $openvpn, $openvpn));
-	my %end = map { $_ => { kind => $_ } } qw(prefer require);
+	my %end = (prefer => { kind => 'prefer' }, require => { kind => 'vpn' });
 	my $plain = { kind => '' };
-	my $wrong = { kind => 'require', program => $copy };
+	my $wrong = { kind => 'vpn', program => $copy };
 	is_channel($app, $s, vpn($end{prefer}, $end{prefer}), 'certificate', 'openvpn: prefer');
 	is_channel($app, $s, vpn($end{require}, $end{require}), 'group', 'openvpn: require');
 	is_plain(vpn($end{prefer}, $plain), 'openvpn: a client without the Tao');
