@@ -100,11 +100,10 @@ sub made {
 	return $s;
 }
 
-# Another program: the same one with a byte more.
+# Another program: the same one with a few bytes more.
 sub copy {
-	my ($program) = @_;
-	my $copy = "$dir/copy-" . $program =~ s{.*/}{}r;
-	spew($copy, slurp($program) . 'x');
+	my ($name, $program) = @_;
+	my $copy = spew("$dir/copy-$name", slurp($program) . $name);
 	chmod 0755, $copy;
 	return $copy;
 }
@@ -174,7 +173,7 @@ sub is_plain {
 sub program_policy {
 	my ($app, $s) = @_;
 	my ($client, $end) = @$app{qw(client server)};
-	my $copy = copy($client->{program});
+	my $copy = copy($app->{name}, $client->{program});
 	my @user = ('--server-user', uid($end->{account}));
 	refused(asks($app, $s, 'prefer', program => $copy), 'client', qr/no rule lets/, "$app->{name}: a program that no rule names");
 	refused(asks($app, $s, 'certificate', program => $copy, records => ['server']), 'server', qr/the peer ended it: alert 40/, "$app->{name}: nor with certificates");
@@ -272,7 +271,7 @@ sub vpn {
 
 sub openvpn {
 	my $hash = hash_of($openvpn);
-	my $copy = copy($openvpn);
+	my $copy = copy('openvpn', $openvpn);
 	my $app = { server => { sees => sub { qr/VERIFY OK: depth=0, .*Measured.*$_[0]/ } }, client => { sees => sub { qr/VERIFY OK: depth=0, .*Measured.*$_[0]/ } } };
 	my $s = { hash => $hash, server_hash => $hash, ask => 1 };
 	quietly('openssl', qw(req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj /CN=vpn.test -keyout), "$dir/vpn.key", '-out', "$dir/vpn.pem");
