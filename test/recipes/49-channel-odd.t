@@ -47,8 +47,10 @@ sub serve {
 }
 sub says {
 	my ($conf, $name, @how) = @_;
-	return run($host->cmd(qw(run --quiet --openssl-conf), $conf, '--', $odd), $port, $name, @how,
-		{ timeout => 20 })->{out};
+	my $r = run($host->cmd(qw(run --quiet --openssl-conf), $conf, '--', $odd), $port, $name, @how,
+		{ timeout => 20 });
+	fail("@how: " . $r->{err}) if $r->{err} =~ /Sanitizer/;
+	return $r->{out};
 }
 
 # --- strangers
