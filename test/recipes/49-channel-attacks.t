@@ -360,11 +360,14 @@ talks(say_to([ hosted($default) ], @a), \%psk, 'the honest are served');
 
 # --- threads that all come first
 
+serve($default, '-f');
 for my $conf ($certificate, $nogroup, $default) {
 	my ($mode) = $conf =~ m{(\w+)\.cnf};
 	my $r = run(hosted($conf), qw(client -j 16), @a, $port, { timeout => 60 });
 	is(scalar(() = $r->{out} =~ /^ok /mg), 16, "$mode: sixteen threads of a client that has just begun") or diag($r->{out}, $r->{err});
 }
+
+serve($default);
 
 # --- revoked and unknown programs
 

@@ -24,6 +24,7 @@
  *   -o        server: a session cache instead of tickets    -k  a session id context of its own
  *   -s FILE   client: offers the session in it
  *   -S FILE   client: keeps the last session that it got
+ *   -f        server: a process for each connection
  *   -v NAME,FILE  server: a virtual host, which demands certificates of these authorities
  *   -h HOW    client: a pre-shared key by hand, without tao_tls.so: good; noext, without the extension
  *             0xFF54; binder, with a wrong secret
@@ -61,7 +62,7 @@
 struct options {
 	const char *name, *authorities, *show, *version, *groups, *suites, *suites12;
 	const char *offer, *keep, *vhost, *by_hand;
-	int info_ctx, info_ssl, yes, yes_cert, psk, cert_cb, cache, context, wait, stay;
+	int info_ctx, info_ssl, yes, yes_cert, psk, cert_cb, cache, context, wait, stay, forks;
 	long bogus, threads;
 	SSL_CTX *virtual;                /* of vhost */
 	struct channel_answer *answer;   /* by hand */
@@ -384,7 +385,10 @@ static int server(struct options *o, const char *cert, const char *key)
 		if (s == NULL)
 			continue;
 		SSL_set_accept_state(s);
-		finish(s, 1);
+		if (!o->forks)
+			finish(s, 1);
+		else if (fork() == 0)
+			_exit(!finish(s, 1));
 		SSL_free(s);
 		close(peer);
 	}
@@ -564,10 +568,11 @@ static int parse(struct options *o, int argc, char **argv)
 		{ 'p', NULL, &o->psk },       { 'r', NULL, &o->cert_cb },     { 'o', NULL, &o->cache },
 		{ 'k', NULL, &o->context },   { 'w', NULL, &o->wait },
 		{ 'e', NULL, &o->stay },
+		{ 'f', NULL, &o->forks },
 	};
 	int c;
 
-	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:b:j:iIyYprokwe")) != -1) {
+	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:b:j:iIyYprokwef")) != -1) {
 		if (c == '?')
 			return 0;
 		if (c == 'b')
@@ -593,6 +598,8 @@ int main(int argc, char **argv)
 	    !parse(&o, argc - 1, argv + 1) || argc - 1 - optind != (is_server ? 2 : 1))
 		return usage();
 	signal(SIGPIPE, SIG_IGN);
+	if (o.forks)
+		signal(SIGCHLD, SIG_IGN);
 	argv += 1 + optind;
 	return is_server ? server(&o, argv[0], argv[1]) : client(&o, argv[0]);
 }
