@@ -109,7 +109,7 @@ prepare($host, "$dir/other", 'talk2');
 my ($server, $port) = serve($host);
 is(ok_run([ $host->cmd('run', "$dir/channel", 'say', $port, 'hello') ], 'its own kind connects')->{out},
 	"answer: hello\n", 'and is answered');
-like($server->log, qr/^heard: hello$/m, 'having been heard');
+ok($server->wait_for_line(qr/^heard: hello$/m, 20), 'having been heard');
 fails_with([ $host->cmd('run', "$dir/other", 'say', $port, 'hello') ], qr/^channel: .*another program/,
 	'another program refuses to talk to it');
 fails_with([ "$dir/channel", 'say', $port, 'hello' ], qr/tao run/, 'outside tao run there is no key',
