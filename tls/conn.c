@@ -26,7 +26,8 @@ void tls_conn_drop_psk(struct tls_conn *c)
 {
 	const struct channel *ch = tls_channel();
 
-	if (c->psk != NULL && ch != NULL)
+	/* Programs may free connections after OPENSSL_cleanup(), when tao.so is gone. */
+	if (c->psk != NULL && ch != NULL && OPENSSL_init_crypto(0, NULL))
 		ch->release(c->psk);
 	c->psk = NULL;
 	tls_cert_release(c->cert);
@@ -198,6 +199,8 @@ static void drop(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, v
 	(void)settings;
 	if (ptr == NULL)
 		return;
+	if (((struct tls_conn *)ptr)->server)
+		tls_report_rest();
 	forget(ptr);
 	free(ptr);
 }

@@ -1,3 +1,6 @@
+#include <string.h>
+#include <time.h>
+
 #include <openssl/err.h>
 
 #include "tls.h"
@@ -37,6 +40,48 @@ static void find_peer(SSL *s, struct tls_conn *c)
 		tls_conn_set_peer(c, keyed, n);
 }
 
+/* ---- clients without the Tao ----
+ *
+ * A busy server may have thousands a second of them. Each has its record while there are few; of many,
+ * one record tells how many. */
+
+static _Atomic int64_t last_told;  /* when such a record was made last, nanoseconds */
+static atomic_uint untold;         /* handshakes since */
+
+static int64_t now_ns(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &t);
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+/* So many are to be told now; 0: later. */
+static uint32_t to_be_told(uint32_t more)
+{
+	int64_t last = atomic_load(&last_told), now = now_ns();
+
+	atomic_fetch_add(&untold, more);
+	if ((last != 0 && now - last < TLS_REPORT_NS) ||
+	    !atomic_compare_exchange_strong(&last_told, &last, now))
+		return 0;
+	return atomic_exchange(&untold, 0);
+}
+
+void tls_report_rest(void)
+{
+	const struct channel *ch = tls_channel();
+	struct channel_handshake h = { .server = 1, .completed = 1, .mode = "none" };
+
+	if (atomic_load(&untold) == 0 || ch == NULL || !OPENSSL_init_crypto(0, NULL))
+		return; /* the last: libcrypto, and tao.so with it, has ended */
+	h.count = to_be_told(0);
+	if (h.count > 0)
+		ch->handshake(ch->arg, &h);
+}
+
+/* ---- records ---- */
+
 void tls_report(const SSL *s, struct tls_conn *c, int completed)
 {
 	const struct tls_libssl *f = tls_libssl();
@@ -61,7 +106,11 @@ void tls_report(const SSL *s, struct tls_conn *c, int completed)
 	h.peer = c->peer;
 	h.peer_n = c->peer_n;
 	h.why = c->why[0] != 0 ? c->why : completed ? NULL : "the handshake failed";
-	ch->handshake(ch->arg, &h);
+	if (c->server && completed && h.why == NULL && strcmp(h.mode, "none") == 0)
+		h.count = to_be_told(1);
+	if (h.count > 0)
+		ch->handshake(ch->arg, &h);
+	tls_conn_drop_psk(c); /* libssl has made its own keys of it */
 	ERR_pop_to_mark();
 }
 

@@ -278,6 +278,8 @@ SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, s
                          struct tls_cert *peer);
 /* report.c: the record of a handshake, once. */
 void tls_report(const SSL *s, struct tls_conn *c, int completed);
+#define TLS_REPORT_NS 10000000 /* between two records of clients without the Tao; the later one counts */
+void tls_report_rest(void); /* those that were not told yet, if it is time; when a connection is freed */
 /* The same of a handshake that a fatal alert ends; where and value are the info callback's. */
 void tls_report_failure(const SSL *s, struct tls_conn *c, int where, int value);
 
