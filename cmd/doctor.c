@@ -307,7 +307,7 @@ static int is_secure(int pid)
 	return yes;
 }
 
-/* Those that set an info callback for each connection, which takes the module out (tao_tls(5)). */
+/* Those that set an info callback for each connection, in the place of the module's (tao_tls(5)). */
 static int sets_callbacks(int pid, char *name, size_t room)
 {
 	static const char *const known[] = { "node", "nodejs", "tor" };
@@ -362,8 +362,9 @@ static void check_channels(int pid, const struct mapped *maps, struct cmd_findin
 		cmd_found(f, CMD_WARNING, 0, "it uses libssl without tao_tls.so: no Tao channels, no policy on its "
 		          "peers, no renewed certificates without a reload; see tao_tls(5)");
 	if (maps[MAP_TLS].path[0] != 0 && sets_callbacks(pid, name, sizeof name))
-		cmd_found(f, CMD_WARNING, 0, "%s sets an info callback for each connection, which takes "
-		          "tao_tls.so out of it: what its openssl.cnf says of Groups is all that holds", name);
+		cmd_found(f, CMD_WARNING, 0, "%s sets an info callback for each connection: there are no "
+		          "records of its handshakes, as client it may resume sessions, and as server it uses "
+		          "the group only where mode is require", name);
 	if (maps[MAP_TLS].path[0] != 0 && conf != NULL)
 		cmd_examine_mode(conf, f);
 	free(conf);
