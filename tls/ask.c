@@ -121,7 +121,8 @@ static int finish(const struct channel *ch, const uint8_t *key, struct tls_verdi
 	}
 	take(v, a);
 	keep(key, v, (v->known ? KNOWN : 0) | (v->peers ? PEERS : 0) | (v->ours ? OURS : 0) |
-	             (v->allowed ? ALLOWED : 0), a->seconds);
+	             (v->allowed ? ALLOWED : 0),
+	     v->ours && !v->allowed ? 0 : a->seconds); /* a refusal may end at any time */
 	ch->release(a);
 	return 1;
 }

@@ -11,6 +11,7 @@
 #include "tls.h"
 
 #define PROPERTIES "provider=tao"
+#define AGAIN_SECONDS 1 /* until the host is asked again while there is nothing yet */
 #define POLICY "ca" /* no key has this name: tao:ca is the policy certificate */
 
 struct entry {
@@ -211,6 +212,8 @@ static void refresh(struct cache *c, struct entry *e, const char *name)
 	if (b != NULL) {
 		old = e->newest;
 		e->newest = b;
+	} else if (e->newest == NULL) {
+		e->next = now() + AGAIN_SECONDS;
 	}
 	e->asking = 0;
 	pthread_cond_broadcast(&c->answered);

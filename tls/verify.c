@@ -78,7 +78,7 @@ static const char *disagreement(SSL *s, const struct tls_conn *c, const struct t
 		return "the group " TLS_GROUP " is required, and was not negotiated";
 	/* A certificate after the handshake. */
 	if (c->psk_used && v->ours && tls_libssl()->SSL_session_reused(s) &&
-	    (v->peer_n != c->psk->peer_n || memcmp(v->peer, c->psk->peer, v->peer_n) != 0))
+	    (v->peer_n != c->peer_n || memcmp(v->peer, c->peer, v->peer_n) != 0))
 		return "the certificate is another program's than the pre-shared key is with";
 	if (!tls_group_used(s) || (c->server && !v->ours))
 		return NULL;
