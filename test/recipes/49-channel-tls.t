@@ -214,6 +214,26 @@ serve($default);
 	is_talk($t, { data => 1, group => 'tao_x25519' }, 'with the group: certificate and group are one principal\'s');
 }
 
+# --- a certificate of one principal, and the group of another
+
+{
+	my $stale = conf('stale', 'renew = 0', 'psk = no');
+	serve($stale);
+	my $cert = "$dir/first.pem";
+	spew($cert, slurp((glob "$state/certs/*/web.pem")[0]));
+	my @own = ('-cert', $cert, '-key', (glob "$state/keys/*/web.pem")[0]);
+	$server->stop;
+	# The same program with other arguments: another principal, which may use the same key.
+	$port = free_port();
+	$server = spawn($host->cmd(qw(run --quiet --openssl-conf), $stale, '--', $openssl), 's_server', '-accept',
+		"127.0.0.1:$port", @own, '-rev');
+	$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
+	my $ordinary = conf('ordinary', 'group = no', 'psk = no');
+	is_talk(say_to(hosted($ordinary), @a), { data => 1, psk => 0 }, 'the certificate of an earlier start, with its key, is good');
+	refused(say_to(hosted(conf('nopsk', 'psk = no')), @a), qr/another program's than the one that the group was keyed for/,
+		'but not with the group, which is keyed for this one');
+}
+
 # --- no session is resumed
 
 {
@@ -244,6 +264,22 @@ SKIP: {
 	$t = say_to(hosted(conf('nogroup', 'group = no')), '-tls1_2', @a);
 	like($t->{client}, qr/Cipher is ECDHE-ECDSA/, 'which is not offered unless configured');
 	is($t->{data}, 1, 'certificates decide then');
+}
+
+# --- DTLS 1.2
+
+{
+	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	$server->stop;
+	$port = free_port();
+	$server = spawn($host->cmd(qw(run --quiet --openssl-conf), $twelve, '--', $openssl), 's_server', '-dtls1_2', '-accept',
+		"127.0.0.1:$port", qw(-cert tao:web -key tao:web), { stdin => spew("$dir/reply", "from-the-server\n") });
+	$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
+	run(@{ hosted($twelve) }, qw(s_client -dtls1_2 -quiet -connect), "127.0.0.1:$port", @a, { stdin => "forward\n", timeout => 20 });
+	my @records = grep { /did=completed mode=psk tls=65277 .*cipher=(?:ECDHE-PSK-CHACHA20|DHE-PSK-AES)/ }
+	    split /\n/, $host->tao('log')->{out};
+	is(scalar(grep { /role=client/ } @records), 1, 'DTLS 1.2: a PSK');
+	is(scalar(grep { /role=server/ } @records), 1, 'at both ends');
 }
 
 # --- the host ends and comes back
