@@ -139,6 +139,7 @@ void tls_hook_ctx(SSL_CTX *ctx, const struct tls_settings *set)
 	if (set->mode == TLS_OFF && set->n_peers == 0)
 		return;
 	f->SSL_CTX_set_cert_verify_callback(ctx, tls_verify, NULL);
+	f->SSL_CTX_set_client_cert_cb(ctx, tls_identity_asked);
 	f->SSL_CTX_set_not_resumable_session_callback(ctx, on_resumable);
 	f->SSL_CTX_set_session_id_context(ctx, (const unsigned char *)CONTEXT, sizeof CONTEXT - 1);
 	f->SSL_CTX_add_custom_ext(ctx, TLS_EXT,

@@ -69,7 +69,7 @@
 	F(SSL_CIPHER_get_handshake_digest) F(SSL_CIPHER_get_kx_nid) F(SSL_CIPHER_get_name) \
 	F(SSL_CIPHER_get_protocol_id) F(SSL_CIPHER_is_aead) \
 	F(SSL_CTX_add_custom_ext) F(SSL_CTX_get_cert_store) F(SSL_CTX_get_info_callback) \
-	F(SSL_CTX_set_cert_cb) F(SSL_CTX_set_cert_verify_callback) \
+	F(SSL_CTX_set_cert_cb) F(SSL_CTX_set_cert_verify_callback) F(SSL_CTX_set_client_cert_cb) \
 	F(SSL_CTX_set_not_resumable_session_callback) F(SSL_CTX_set_psk_client_callback) \
 	F(SSL_CTX_set_psk_find_session_callback) F(SSL_CTX_set_psk_server_callback) \
 	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
@@ -239,6 +239,8 @@ struct tls_conn *tls_conn_ready(SSL *s);
 int tls_renew(SSL *s, const struct tls_settings *set);
 /* identity.c: in the same callback. */
 void tls_identity(SSL *s, struct tls_conn *c);
+/* identity.c: SSL_CTX_set_client_cert_cb()'s, for where the application has a certificate callback. */
+int tls_identity_asked(SSL *s, X509 **leaf, EVP_PKEY **key);
 /* verify.c */
 int tls_verify(X509_STORE_CTX *ctx, void *arg);
 /* The domain's certificates are good for this peer, whatever else is: servers of names that it knows, and

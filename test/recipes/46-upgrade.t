@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use File::Copy qw(copy move);
+use JSON::PP qw(decode_json);
 use Test::More;
 use Time::HiRes qw(stat time);
 use TaoDaemon;
@@ -71,11 +72,12 @@ sub seen {
 
 sub begin {
 	my ($program, $name, $port) = @_;
-	my $since = time;
 	ok_run(tao('run', '--quiet', '--name', $name, $program, '-c', configure($name, $port), '-e', "$dir/$name/error.log"), "$name starts");
+	my $since = time;
 	ok(wait_for(sub { pid_in("$dir/$name/pid") && seen($port)->{served} }, 30), "$name serves") or diag(slurp("$dir/$name/error.log"));
 	# A master that forked away is found by way of its workers, which the host has written down by then.
-	ok(wait_for(sub { return grep { (stat)[9] > $since } glob "$state/host/instances/*" }, 30), "the host knows ${name}'s master");
+	my ($it) = grep { ($_->{label} // '') eq $name } @{ decode_json(run(@{ tao('--json', 'ps') })->{out}) };
+	ok(wait_for(sub { ((stat "$state/host/instances/$it->{id}")[9] // 0) > $since }, 30), "the host knows ${name}'s master");
 	return pid_in("$dir/$name/pid");
 }
 

@@ -209,6 +209,7 @@ sub talks {
 	my ($client, $to, $what, %want) = @_;
 	my ($text, $server) = $client->{ask}->($to);
 	my $seen = seen($text, $client);
+	$seen->{curve} =~ s/^0xfe11$/0xfe10/ if defined $seen->{curve}; # with ML-KEM, where there is that
 	my %is = map { exists $want{$_} && exists $seen->{$_} ? ($_ => $want{$_}) : () } keys %want;
 	my $good = is_deeply({ map { $_ => $seen->{$_} } keys %is, 'served' }, { %is, served => 1 }, $what);
 	$good &= ok(measures($server, $to->{server}{program}), "$what: the client sees the server's program") if defined $server && ref $to->{server}{process};
