@@ -282,7 +282,7 @@ sub clients { my ($relays, $conf, @more) = @_; return (($has_curl ? by_curl(host
 	my @log = records();
 	for my $c (@clients) {
 		recorded(\@log, $c, $_, 'mode=psk .*group=tao_x25519\S*') for @asks;
-		recorded(\@log, $c, $_, 'mode=certificate .*group=x25519') for @cert;
+		recorded(\@log, $c, $_, 'mode=certificate .*(?i:group=x25519\S*)') for @cert;
 	}
 	if ($running{stunnel}) {
 		like($running{stunnel}{process}->log, qr/Certificate accepted at depth=0:.*Measured/, 'stunnel writes whom it accepted');
