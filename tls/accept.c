@@ -1,8 +1,5 @@
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <openssl/err.h>
 
@@ -35,41 +32,17 @@ struct chain {
 	unsigned char leaf[EVP_MAX_MD_SIZE];
 };
 
-/* One of each process: a child may have been forked while the lock was held. */
 struct chains {
-	pid_t pid;
-	pthread_mutex_t lock;
+	struct tls_process own;
 	struct chain kept[CHAINS];
 	time_t until[CHAINS];
 };
 
-static _Atomic(struct chains *) current;
+static _Atomic(struct tls_process *) current;
 
 static struct chains *chains_of_process(void)
 {
-	struct chains *c = atomic_load(&current), *fresh;
-	pid_t pid = getpid();
-
-	if (c != NULL && c->pid == pid)
-		return c;
-	fresh = calloc(1, sizeof *fresh);
-	if (fresh == NULL)
-		return NULL;
-	fresh->pid = pid;
-	pthread_mutex_init(&fresh->lock, NULL);
-	if (atomic_compare_exchange_strong(&current, &c, fresh))
-		return fresh; /* the parent's is left as it is */
-	pthread_mutex_destroy(&fresh->lock);
-	free(fresh);
-	return c;
-}
-
-static time_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
+	return tls_process_get(&current, sizeof(struct chains));
 }
 
 static int is_known(const struct chain *want)
@@ -79,10 +52,10 @@ static int is_known(const struct chain *want)
 
 	if (c == NULL)
 		return 0;
-	pthread_mutex_lock(&c->lock);
+	pthread_mutex_lock(&c->own.lock);
 	for (size_t i = 0; i < CHAINS && !found; i++)
-		found = now() < c->until[i] && memcmp(&c->kept[i], want, sizeof *want) == 0;
-	pthread_mutex_unlock(&c->lock);
+		found = tls_now() < c->until[i] && memcmp(&c->kept[i], want, sizeof *want) == 0;
+	pthread_mutex_unlock(&c->own.lock);
 	return found;
 }
 
@@ -94,14 +67,14 @@ static void remember(const struct chain *good)
 
 	if (c == NULL || X509_STORE_up_ref(good->store) != 1)
 		return;
-	pthread_mutex_lock(&c->lock);
+	pthread_mutex_lock(&c->own.lock);
 	for (size_t i = 0; i < CHAINS; i++)
 		if (c->until[i] < c->until[at])
 			at = i;
 	gone = c->kept[at].store;
 	c->kept[at] = *good;
-	c->until[at] = now() + TLS_KEEP_MAX;
-	pthread_mutex_unlock(&c->lock);
+	c->until[at] = tls_now() + TLS_KEEP_MAX;
+	pthread_mutex_unlock(&c->own.lock);
 	X509_STORE_free(gone);
 }
 

@@ -1,9 +1,6 @@
-#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/store.h>
@@ -22,18 +19,15 @@ struct entry {
 	struct entry *after;
 };
 
-/* One of each process: a child may have been forked while the lock was held. */
 struct cache {
-	pid_t pid;
-	pthread_mutex_t lock;
-	pthread_cond_t answered;
+	struct tls_process own;
 	struct entry *first;
 	unsigned n;
 	X509 *policy;        /* in store, which trusts it alone; NULL: not asked for yet */
 	X509_STORE *store;
 };
 
-static _Atomic(struct cache *) current;
+static _Atomic(struct tls_process *) current;
 
 static struct tls_bundle *up_ref(struct tls_bundle *b)
 {
@@ -157,23 +151,7 @@ static struct tls_bundle *load(const char *name)
 
 static struct cache *cache_of_process(void)
 {
-	struct cache *c = atomic_load(&current), *fresh;
-	pid_t pid = getpid();
-
-	if (c != NULL && c->pid == pid)
-		return c;
-	fresh = calloc(1, sizeof *fresh);
-	if (fresh == NULL)
-		return NULL;
-	fresh->pid = pid;
-	pthread_mutex_init(&fresh->lock, NULL);
-	pthread_cond_init(&fresh->answered, NULL);
-	if (atomic_compare_exchange_strong(&current, &c, fresh))
-		return fresh; /* the parent's is left as it is: its lock may be held for ever */
-	pthread_cond_destroy(&fresh->answered);
-	pthread_mutex_destroy(&fresh->lock);
-	free(fresh);
-	return c;
+	return tls_process_get(&current, sizeof(struct cache));
 }
 
 /* Lock held. */
@@ -195,29 +173,21 @@ static struct entry *entry_of(struct cache *c, const char *name)
 	return e;
 }
 
-static time_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
-}
-
 /* The host is asked without the lock: other threads' handshakes go on. */
 static void refresh(struct cache *c, struct entry *e, const char *name)
 {
 	struct tls_bundle *b = load(name), *old = NULL;
 
-	pthread_mutex_lock(&c->lock);
+	pthread_mutex_lock(&c->own.lock);
 	if (b != NULL) {
 		old = e->newest;
 		e->newest = b;
 	} else if (e->newest == NULL) {
-		e->next = now() + AGAIN_SECONDS;
+		e->next = tls_now() + AGAIN_SECONDS;
 	}
 	e->asking = 0;
-	pthread_cond_broadcast(&c->answered);
-	pthread_mutex_unlock(&c->lock);
+	pthread_cond_broadcast(&c->own.changed);
+	pthread_mutex_unlock(&c->own.lock);
 	tls_bundle_release(old);
 }
 
@@ -226,28 +196,28 @@ struct tls_bundle *tls_bundle_get(const char *name, unsigned seconds)
 	struct cache *c = cache_of_process();
 	struct tls_bundle *b = NULL;
 	struct entry *e;
-	time_t t = now();
+	time_t t = tls_now();
 	int ask;
 
 	if (c == NULL)
 		return NULL;
-	pthread_mutex_lock(&c->lock);
+	pthread_mutex_lock(&c->own.lock);
 	e = entry_of(c, name);
 	/* Until the first answer there is nothing to go on with. */
 	while (e != NULL && e->newest == NULL && e->asking)
-		pthread_cond_wait(&c->answered, &c->lock);
+		pthread_cond_wait(&c->own.changed, &c->own.lock);
 	ask = e != NULL && (e->next == 0 || t >= e->next);
 	if (ask) {
 		e->next = t + (time_t)seconds;
 		e->asking = 1;
 	}
-	pthread_mutex_unlock(&c->lock);
+	pthread_mutex_unlock(&c->own.lock);
 	if (ask)
 		refresh(c, e, name);
 	if (e != NULL) {
-		pthread_mutex_lock(&c->lock);
+		pthread_mutex_lock(&c->own.lock);
 		b = up_ref(e->newest);
-		pthread_mutex_unlock(&c->lock);
+		pthread_mutex_unlock(&c->own.lock);
 	}
 	return b;
 }
@@ -292,11 +262,11 @@ X509_STORE *tls_policy_store(const struct tls_settings *set)
 	X509_STORE *store = NULL;
 
 	if (policy != NULL && c != NULL) {
-		pthread_mutex_lock(&c->lock);
+		pthread_mutex_lock(&c->own.lock);
 		store = store_of(c, policy);
 		if (store != NULL && X509_STORE_up_ref(store) != 1)
 			store = NULL;
-		pthread_mutex_unlock(&c->lock);
+		pthread_mutex_unlock(&c->own.lock);
 	}
 	X509_free(policy);
 	return store;

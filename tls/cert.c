@@ -1,7 +1,5 @@
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <openssl/err.h>
 
@@ -9,33 +7,17 @@
 
 #define CERTS 128 /* peers of one process whose certificates stay decoded; the oldest goes */
 
-/* One of each process: a child may have been forked while the lock was held. */
 struct certs {
-	pid_t pid;
-	pthread_mutex_t lock;
+	struct tls_process own;
 	struct tls_cert *kept[CERTS];
 	size_t next;
 };
 
-static _Atomic(struct certs *) current;
+static _Atomic(struct tls_process *) current;
 
 static struct certs *certs_of_process(void)
 {
-	struct certs *c = atomic_load(&current), *fresh;
-	pid_t pid = getpid();
-
-	if (c != NULL && c->pid == pid)
-		return c;
-	fresh = calloc(1, sizeof *fresh);
-	if (fresh == NULL)
-		return NULL;
-	fresh->pid = pid;
-	pthread_mutex_init(&fresh->lock, NULL);
-	if (atomic_compare_exchange_strong(&current, &c, fresh))
-		return fresh; /* the parent's is left as it is: its lock may be held for ever */
-	pthread_mutex_destroy(&fresh->lock);
-	free(fresh);
-	return c;
+	return tls_process_get(&current, sizeof(struct certs));
 }
 
 void tls_cert_release(struct tls_cert *c)
@@ -111,13 +93,13 @@ static struct tls_cert *find(struct certs *all, const struct channel_answer *a)
 {
 	struct tls_cert *found = NULL;
 
-	pthread_mutex_lock(&all->lock);
+	pthread_mutex_lock(&all->own.lock);
 	for (size_t i = 0; i < CERTS && found == NULL; i++)
 		if (is_of(all->kept[i], a))
 			found = all->kept[i];
 	if (found != NULL)
 		atomic_fetch_add(&found->refs, 1);
-	pthread_mutex_unlock(&all->lock);
+	pthread_mutex_unlock(&all->own.lock);
 	return found;
 }
 
@@ -126,11 +108,11 @@ static void keep(struct certs *all, struct tls_cert *c)
 	struct tls_cert *gone;
 
 	atomic_fetch_add(&c->refs, 1);
-	pthread_mutex_lock(&all->lock);
+	pthread_mutex_lock(&all->own.lock);
 	gone = all->kept[all->next];
 	all->kept[all->next] = c;
 	all->next = (all->next + 1) % CERTS;
-	pthread_mutex_unlock(&all->lock);
+	pthread_mutex_unlock(&all->own.lock);
 	tls_cert_release(gone);
 }
 

@@ -1,8 +1,5 @@
-#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "tls.h"
 
@@ -14,40 +11,16 @@ struct kept {
 	uint8_t *data;
 };
 
-/* One of each process: a child may have been forked while the lock was held. */
 struct memory {
-	pid_t pid;
-	pthread_mutex_t lock;
+	struct tls_process own;
 	struct kept kept[TLS_MEMO_MAX];
 };
 
-static _Atomic(struct memory *) current;
+static _Atomic(struct tls_process *) current;
 
 static struct memory *memory_of_process(void)
 {
-	struct memory *m = atomic_load(&current), *fresh;
-	pid_t pid = getpid();
-
-	if (m != NULL && m->pid == pid)
-		return m;
-	fresh = calloc(1, sizeof *fresh);
-	if (fresh == NULL)
-		return NULL;
-	fresh->pid = pid;
-	pthread_mutex_init(&fresh->lock, NULL);
-	if (atomic_compare_exchange_strong(&current, &m, fresh))
-		return fresh; /* the parent's is left as it is: its lock may be held for ever */
-	pthread_mutex_destroy(&fresh->lock);
-	free(fresh);
-	return m;
-}
-
-static int64_t now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec;
+	return tls_process_get(&current, sizeof(struct memory));
 }
 
 /* Lock held. */
@@ -78,15 +51,15 @@ int tls_memo_get(const uint8_t key[TLS_MEMO_KEY], struct tls_memo *out)
 
 	if (m == NULL)
 		return 0;
-	pthread_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->own.lock);
 	k = find(m, key);
-	there = k != NULL && now() < k->until;
+	there = k != NULL && tls_now() < k->until;
 	if (there) {
 		out->flags = k->flags;
 		out->n = k->n;
 		memcpy(out->data, k->data, k->n);
 	}
-	pthread_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&m->own.lock);
 	return there;
 }
 
@@ -101,15 +74,15 @@ void tls_memo_put(const uint8_t key[TLS_MEMO_KEY], const struct tls_memo *in, un
 		return;
 	}
 	memcpy(data, in->data, in->n);
-	pthread_mutex_lock(&m->lock);
+	pthread_mutex_lock(&m->own.lock);
 	k = find(m, key);
 	if (k == NULL)
 		k = place(m);
 	free(k->data);
 	memcpy(k->key, key, TLS_MEMO_KEY);
-	k->until = now() + seconds;
+	k->until = tls_now() + seconds;
 	k->flags = in->flags;
 	k->n = in->n;
 	k->data = data;
-	pthread_mutex_unlock(&m->lock);
+	pthread_mutex_unlock(&m->own.lock);
 }

@@ -13,6 +13,7 @@
  *   hook.c      what is set in SSL_CTX and SSL; the beginning and end of handshakes
  *   conn.c      what is known of one connection
  *   ask.c       the host, by way of tao.so; answers that may be kept (memo.c)
+ *   process.c   what is kept for a process, by ask.c and others
  *   renew.c     newer certificates and keys    bundle.c  where they come from
  *   identity.c  a certificate for clients that were given none
  *   verify.c    the peer's certificate and policy
@@ -149,6 +150,19 @@ int tls_ask_cert(X509 *leaf, int server, const char *name, struct tls_verdict *v
 int tls_ask_identity(char name[TLS_NAME_MAX]);
 /* On the error queue, for applications that print it. */
 void tls_raise(const char *why);
+
+/* ---- what one process keeps (process.c) ---- */
+
+/* The beginning of each such structure. A child makes its own: it may have been forked while the lock
+ * was held. */
+struct tls_process {
+	pid_t pid;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+};
+/* The calling process's, all zeros at first; size is that of the whole. NULL: out of memory. */
+void *tls_process_get(_Atomic(struct tls_process *) *current, size_t size);
+int64_t tls_now(void); /* seconds, monotonic */
 
 /* ---- kept answers (memo.c) ---- */
 
