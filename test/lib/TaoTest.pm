@@ -10,7 +10,7 @@ package TaoTest;
 #   config('TAO_VERSION')    a value of config.h
 #   tmpdir()                 the recipe's scratch directory, with a short path
 #   slurp(FILE) spew(FILE, TEXT)
-#   free_port()              a TCP port of 127.0.0.1 that nobody had at the time of asking
+#   free_port()              a TCP port of 127.0.0.1 that nobody has, and no other recipe is given meanwhile
 #   run(CMD..., {opt})       runs a command to its end: {status, out, err, timeout}; status is
 #                            128 + N for signal N. Options: stdin (text), env (undef removes a
 #                            variable), dir, timeout (seconds, 60)
@@ -41,6 +41,7 @@ use Exporter 'import';
 use File::Path qw(remove_tree);
 use File::Temp ();
 use IO::Socket::INET;
+use IO::Socket::UNIX;
 use POSIX ':sys_wait_h';
 use Test::More ();
 use Time::HiRes qw(sleep time);
@@ -51,7 +52,8 @@ our @EXPORT = qw(srctop bldtop bin tool module_dir config tmpdir slurp spew free
 our $ECDSA_TYPE = qr/(?:ECDSA|ecdsa_secp256r1_sha256)/;
 
 my $main_pid = $$;
-my ($tmpdir, %config, %port_taken, @processes, @hosts);
+my $FIRST_PORT = 10000;
+my ($tmpdir, %config, @port_marks, @processes, @hosts);
 my $files = 0;
 
 # A signal ends the recipe by way of END.
@@ -101,12 +103,18 @@ sub spew {
 	return $path;
 }
 
+# Below the range from which the kernel takes ports for connections, so that none takes it before the
+# server does. A name of the network namespace marks it for as long as the recipe runs: others that run
+# meanwhile get other ports.
 sub free_port {
-	for (1 .. 100) {
-		my $s = IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', LocalPort => 0)
-		    or die "no free port: $@\n";
-		my $port = $s->sockport;
-		return $port if !$port_taken{$port}++;
+	my ($end) = slurp('/proc/sys/net/ipv4/ip_local_port_range') =~ /^(\d+)/;
+	$end = 32768 if $end < 2 * $FIRST_PORT;
+	for (1 .. 1000) {
+		my $port = $FIRST_PORT + int rand($end - $FIRST_PORT);
+		my $mark = IO::Socket::UNIX->new(Type => SOCK_DGRAM, Local => "\0tao-test-port-$port") or next;
+		IO::Socket::INET->new(Listen => 1, LocalAddr => '127.0.0.1', LocalPort => $port) or next;
+		push @port_marks, $mark;
+		return $port;
 	}
 	die "no free port\n";
 }
