@@ -25,7 +25,7 @@ END
 
 sub load {
 	my ($conf) = @_;
-	return output(run(@many, env => { OPENSSL_CONF => $conf }), 'load_unused') + 0;
+	return output(run(@many, { env => { OPENSSL_CONF => $conf } }), 'load_unused') + 0;
 }
 
 my ($ours, $floor) = interleave(15, sub { load($host->dir . '/openssl.cnf') }, sub { load($plain) });

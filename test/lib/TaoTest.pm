@@ -140,9 +140,13 @@ sub ended {
 	}, $seconds // 20);
 }
 
+# What stands in no braces of its own would be a word of the command.
 sub options {
 	my ($args) = @_;
-	return ref $args->[-1] eq 'HASH' ? %{ pop @$args } : ();
+	my %opt = ref $args->[-1] eq 'HASH' ? %{ pop @$args } : ();
+	my @unknown = grep { !/^(?:dir|env|stdin|timeout|conf|init|log|passphrase|up)$/ } sort keys %opt;
+	die "no such option: @unknown\n" if @unknown;
+	return %opt;
 }
 
 # Forks and executes, in a process group of its own, standard streams being files.
