@@ -25,7 +25,9 @@ struct gen {
 	char name[TAO_KEY_NAME_MAX + 1];
 	char group[OPAQUE_GROUP_MAX];
 	char purpose[WORD_MAX], policy[WORD_MAX], custody[WORD_MAX];
+	char digest[WORD_MAX], mgf1[WORD_MAX]; /* RSA-PSS: what it is restricted to; "": the host's default */
 	size_t bits;
+	int salt;                              /* RSA-PSS: the shortest; -1: the host's default */
 };
 
 /* The host's word for each type. */
@@ -55,13 +57,21 @@ static const struct made {
 	{ &keytype_mldsa87, NULL, 0, "ml-dsa-87" },
 };
 
-static const OSSL_PARAM settable[] = {
-	OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0),
-	OSSL_PARAM_size_t(OSSL_PKEY_PARAM_RSA_BITS, NULL),
-	OSSL_PARAM_utf8_string(OPAQUE_PARAM_NAME, NULL, 0),
-	OSSL_PARAM_utf8_string(PARAM_PURPOSE, NULL, 0),
-	OSSL_PARAM_utf8_string(PARAM_POLICY, NULL, 0),
-	OSSL_PARAM_utf8_string(PARAM_CUSTODY, NULL, 0),
+#define SETTABLE \
+	OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, NULL, 0), \
+	OSSL_PARAM_size_t(OSSL_PKEY_PARAM_RSA_BITS, NULL), \
+	OSSL_PARAM_utf8_string(OPAQUE_PARAM_NAME, NULL, 0), \
+	OSSL_PARAM_utf8_string(PARAM_PURPOSE, NULL, 0), \
+	OSSL_PARAM_utf8_string(PARAM_POLICY, NULL, 0), \
+	OSSL_PARAM_utf8_string(PARAM_CUSTODY, NULL, 0)
+
+static const OSSL_PARAM settable[] = { SETTABLE, OSSL_PARAM_END };
+
+static const OSSL_PARAM settable_pss[] = {
+	SETTABLE,
+	OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_RSA_DIGEST, NULL, 0),
+	OSSL_PARAM_utf8_string(OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, NULL, 0),
+	OSSL_PARAM_int(OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, NULL),
 	OSSL_PARAM_END
 };
 
@@ -76,6 +86,7 @@ void *opaque_gen_init(void *provctx, const struct keytype *type, int selection,
 	g->type = type;
 	g->params_only = (selection & OSSL_KEYMGMT_SELECT_KEYPAIR) == 0;
 	g->bits = BITS_DEFAULT;
+	g->salt = -1;
 	if (opaque_gen_set_params_fn(g, params))
 		return g;
 	free(g);
@@ -100,6 +111,17 @@ static int take_text(const OSSL_PARAM params[], const char *name, char *to, size
 	return q == NULL || OSSL_PARAM_get_utf8_string(q, &to, room);
 }
 
+static int take_restrictions(struct gen *g, const OSSL_PARAM params[])
+{
+	const OSSL_PARAM *q = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_RSA_PSS_SALTLEN);
+
+	if (q != NULL && (!OSSL_PARAM_get_int(q, &g->salt) || g->salt < 0))
+		return prov_raise_text(g->prov, TAO_EINVAL, "the shortest salt of an RSA-PSS key is a number "
+		                       "of bytes from 0 on");
+	return take_text(params, OSSL_PKEY_PARAM_RSA_DIGEST, g->digest, sizeof g->digest) &&
+	       take_text(params, OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, g->mgf1, sizeof g->mgf1);
+}
+
 int opaque_gen_set_params_fn(void *genctx, const OSSL_PARAM params[])
 {
 	struct gen *g = genctx;
@@ -116,14 +138,16 @@ int opaque_gen_set_params_fn(void *genctx, const OSSL_PARAM params[])
 	       take_text(params, OPAQUE_PARAM_NAME, g->name, sizeof g->name) &&
 	       take_text(params, PARAM_PURPOSE, g->purpose, sizeof g->purpose) &&
 	       take_text(params, PARAM_POLICY, g->policy, sizeof g->policy) &&
-	       take_text(params, PARAM_CUSTODY, g->custody, sizeof g->custody);
+	       take_text(params, PARAM_CUSTODY, g->custody, sizeof g->custody) &&
+	       (g->type != &keytype_rsa_pss || take_restrictions(g, params));
 }
 
 const OSSL_PARAM *opaque_gen_settable_params_fn(void *genctx, void *provctx)
 {
-	(void)genctx;
+	struct gen *g = genctx;
+
 	(void)provctx;
-	return settable;
+	return g != NULL && g->type == &keytype_rsa_pss ? settable_pss : settable;
 }
 
 static const char *word_of(const struct gen *g)
@@ -153,6 +177,22 @@ static enum tao_err random_name(struct gen *g)
 	return g->name[0] != 0 ? TAO_OK : tao_fail_nomem();
 }
 
+/* The host has one digest for the message and for MGF1. */
+static enum tao_err put_restrictions(struct gen *g, Tao__NewKeyRequest *req)
+{
+	const char *digest = prov_digest_word(g->prov, g->digest[0] != 0 ? g->digest : g->mgf1);
+
+	req->has_pss_salt_len = g->salt >= 0;
+	req->pss_salt_len = (uint32_t)g->salt;
+	if (digest[0] == 0)
+		return TAO_OK;
+	if (g->mgf1[0] != 0 && strcmp(prov_digest_word(g->prov, g->mgf1), digest) != 0)
+		return tao_fail(TAO_EINVAL, "the Tao makes RSA-PSS keys with one digest for the message and "
+		                "for MGF1, not %s and %s: choose one", digest, g->mgf1);
+	req->pss_digest = (char *)digest;
+	return TAO_OK;
+}
+
 static enum tao_err make(struct gen *g, struct opaque **out)
 {
 	Tao__NewKeyRequest req = TAO__NEW_KEY_REQUEST__INIT;
@@ -166,6 +206,8 @@ static enum tao_err make(struct gen *g, struct opaque **out)
 	req.purpose = g->purpose[0] != 0 ? g->purpose : NULL;
 	req.policy = g->policy[0] != 0 ? g->policy : NULL;
 	req.custody = g->custody[0] != 0 ? g->custody : NULL;
+	if (e == TAO_OK)
+		e = put_restrictions(g, &req);
 	if (e == TAO_OK && req.type == NULL)
 		e = tao_fail(TAO_EINVAL, "the Tao makes EC keys on P-256, P-384 and P-521, and RSA keys of "
 		             "2048, 3072 and 4096 bits: choose one of these");

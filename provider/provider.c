@@ -147,7 +147,6 @@ static const OSSL_ALGORITHM decoders[] = {
 	DECODER(MLDSA65_NAMES, prov_mldsa65_der_decoder),
 	DECODER(MLDSA87_NAMES, prov_mldsa87_der_decoder),
 	{ "DER", PROV_PROPERTIES ",input=pem", prov_pem_decoder, "TAO PRIVATE KEY to DER" },
-	{ "DER", PROV_PROPERTIES ",input=der", prov_stub_check_decoder, "what is wrong with Tao stubs" },
 	DECODER(EC_NAMES, prov_ec_der_decoder),
 	DECODER(RSA_NAMES, prov_rsa_der_decoder),
 	DECODER(RSA_PSS_NAMES, prov_rsa_pss_der_decoder),
@@ -195,7 +194,8 @@ static const char *const own_reasons[] = {
 	[PROV_RIMPORT - PROV_REXPORT] =
 		"a private key cannot become a Tao key here: make one with 'tao key new'",
 	[PROV_RDIGEST - PROV_REXPORT] =
-		"a Tao key signs SHA-256, SHA-384 and SHA-512 only: choose one of these digests",
+		"this digest is not for this Tao key: ECDSA and RSA keys sign SHA-256, SHA-384 and SHA-512, "
+		"restricted RSA-PSS keys one of these, Ed25519 and ML-DSA keys whole messages without a digest",
 	[PROV_RCIPHER - PROV_REXPORT] =
 		"a TAO PRIVATE KEY file holds no secret: write it without cipher and passphrase",
 	[PROV_RURI - PROV_REXPORT] =

@@ -172,8 +172,7 @@ extern const OSSL_DISPATCH prov_rsa_cipher[];       /* cipher_rsa.c */
 extern const OSSL_DISPATCH prov_exchange[];         /* exchange.c */
 extern const OSSL_DISPATCH prov_store[];            /* store/store.c */
 extern const OSSL_DISPATCH prov_pem_decoder[];      /* store/decode_pem.c */
-extern const OSSL_DISPATCH prov_stub_check_decoder[]; /* store/decode_der.c, and these */
-extern const OSSL_DISPATCH prov_ec_der_decoder[];
+extern const OSSL_DISPATCH prov_ec_der_decoder[];   /* store/decode_der.c, and these */
 extern const OSSL_DISPATCH prov_rsa_der_decoder[];
 extern const OSSL_DISPATCH prov_rsa_pss_der_decoder[];
 extern const OSSL_DISPATCH prov_ed25519_der_decoder[];

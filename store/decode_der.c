@@ -11,7 +11,6 @@
 static OSSL_FUNC_decoder_newctx_fn der_newctx;
 static OSSL_FUNC_decoder_freectx_fn der_freectx;
 static OSSL_FUNC_decoder_does_selection_fn der_does_selection;
-static OSSL_FUNC_decoder_decode_fn stub_check;
 
 static void *der_newctx(void *provctx)
 {
@@ -98,32 +97,6 @@ static int decode(struct prov *p, const struct keytype *type, OSSL_CORE_BIO *in,
 	return r;
 }
 
-/* Gives nothing, and is tried whichever structure is looked for. A stub that is damaged, or of a
- * kind not known here, ends the search for a decoder with its sentence; that of the decoders below
- * would be lost where OpenSSL's store reads the file, since that tries them on anything and
- * forgets what they say. */
-static int stub_check(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *cb, void *cbarg,
-                      OSSL_PASSPHRASE_CALLBACK *pw_cb, void *pw_cbarg)
-{
-	struct prov *p = ctx;
-	struct tao_buf der = TAO_BUF_INIT;
-	struct opaque *k = NULL;
-	enum tao_err e = TAO_OK;
-
-	(void)selection;
-	(void)cb;
-	(void)cbarg;
-	(void)pw_cb;
-	(void)pw_cbarg;
-	read_sequence(p, in, &der);
-	if (der.err == TAO_OK && looks_like_stub(&der))
-		e = opaque_from_stub(p, der.p, der.n, &k);
-	if (e == TAO_OK)
-		opaque_free(k);
-	tao_buf_free(&der);
-	return e == TAO_OK || prov_raise(p, e);
-}
-
 #define DECODE(name, type) \
 	static OSSL_FUNC_decoder_decode_fn name; \
 	static int name(void *ctx, OSSL_CORE_BIO *in, int selection, OSSL_CALLBACK *cb, \
@@ -151,7 +124,6 @@ DECODE(mldsa87_decode, &keytype_mldsa87)
 	{ OSSL_FUNC_DECODER_DECODE, (void (*)(void))(fn) }, \
 	{ 0, NULL }
 
-const OSSL_DISPATCH prov_stub_check_decoder[] = { DECODER(stub_check) };
 const OSSL_DISPATCH prov_ec_der_decoder[] = { DECODER(ec_decode) };
 const OSSL_DISPATCH prov_rsa_der_decoder[] = { DECODER(rsa_decode) };
 const OSSL_DISPATCH prov_rsa_pss_der_decoder[] = { DECODER(rsa_pss_decode) };

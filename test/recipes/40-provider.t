@@ -114,7 +114,7 @@ plain([ qw(dgst -sha256 -binary -out raw data) ], 'a raw digest');
 o([ qw(pkeyutl -sign -in raw -out sig -inkey web.pem) ], 'signed');
 plain([ qw(pkeyutl -verify -in raw -sigfile sig -inkey web.key) ], 'verified');
 
-refused([ qw(dgst -sha1 -sign web.pem data) ], qr/choose one of these digests/, 'SHA-1 is refused');
+refused([ qw(dgst -sha1 -sign web.pem data) ], qr/ECDSA and RSA keys sign SHA-256, SHA-384 and SHA-512, .*digest SHA1/, 'SHA-1 is refused');
 refused([ qw(pkcs12 -export -passout pass:x -inkey web.pem -in web.crt) ], qr/never leaves the Tao host/, 'PKCS#12 is refused');
 refused([ qw(ec -in tao:web) ], qr/never leaves the Tao host/, 'the private key in its own format too');
 refused([ qw(pkey -aes256 -passout pass:x -in web.pem) ], qr/holds no secret/, 'and a passphrase');

@@ -187,4 +187,21 @@ for my $t (@types, { type => 'x25519', gen => ['X25519'] }, { type => 'rsa-pss-2
 fails_with([tao_openssl(qw(genpkey -propquery provider=tao -algorithm RSA -pkeyopt rsa_keygen_bits:1024))], qr/2048, 3072 and 4096/,
 	'a size that the host does not make');
 
+# What an RSA-PSS key is restricted to, in OpenSSL's own words.
+{
+	my @pss = (qw(genpkey -propquery provider=tao -algorithm RSA-PSS -out), "$dir/gen.pem", '-pkeyopt', 'rsa_pss_keygen_md:sha384');
+	ok_run([tao_openssl(@pss, qw(-pkeyopt rsa_pss_keygen_mgf1_md:sha384 -pkeyopt rsa_pss_keygen_saltlen:20))], 'genpkey: a restricted RSA-PSS key');
+	my $text = ok_run([tao_openssl(qw(pkey -noout -text -in), "$dir/gen.pem")], 'reads')->{out};
+	like($text, qr/Hash Algorithm: sha2?-?384.*Mask Algorithm: mgf1 with sha2?-?384.*Minimum Salt Length: 20/is, 'says which digests, and how long a salt')
+	    or diag($text);
+	ok_run([tao_openssl(qw(dgst -sha384 -out), "$dir/sig", '-sign', "$dir/gen.pem", "$dir/msg")], 'signs with this digest');
+	fails_with([tao_openssl(qw(dgst -sha256 -out), "$dir/sig", '-sign', "$dir/gen.pem", "$dir/msg")],
+		qr/restricted RSA-PSS keys one of these.*SHA2-256/, 'and with no other');
+	fails_with([tao_openssl(@pss, qw(-pkeyopt rsa_pss_keygen_mgf1_md:sha256))], qr/one digest for the message and for MGF1, not SHA384 and/, 'two digests');
+	fails_with([tao_openssl(@pss, qw(-pkeyopt rsa_pss_keygen_saltlen:65))], qr/at most 64 bytes/, 'too long a salt');
+	fails_with([tao_openssl(qw(genpkey -propquery provider=tao -algorithm RSA-PSS -pkeyopt rsa_pss_keygen_md:sha1))], qr/digest \(RSA-PSS\)|SHA256/, 'SHA-1');
+}
+fails_with([tao_openssl(qw(pkeyutl -sign -rawin -digest sha512 -inkey tao:gen-ed25519 -in), "$dir/msg", '-out', "$dir/sig")],
+	qr/Ed25519 .*without a digest/, 'Ed25519 with a digest');
+
 done_testing();
