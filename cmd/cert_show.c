@@ -144,6 +144,15 @@ static const char *state_of(const struct cert *c)
 	return now > c->until ? "expired" : now < c->from ? "not valid yet" : "valid";
 }
 
+static void put_end(const struct cert *c)
+{
+	char left[CMD_TIME_MAX];
+
+	if (c->imported && cert_ends(c->from, c->until) == CMD_WARNING)
+		cmd_fieldf("warning", "it ends in %s, and the host cannot renew it",
+		           cmd_duration(c->until - time(NULL), left));
+}
+
 static void put_text(const struct cert *c, const char *path)
 {
 	struct tao_buf hex = TAO_BUF_INIT;
@@ -165,6 +174,7 @@ static void put_text(const struct cert *c, const char *path)
 		cmd_fieldf("chain", "%zu above it", c->n_above);
 	cmd_field("serial", c->serial);
 	cmd_fieldf("public key", "SHA-256 %s", tao_buf_cstr(&hex));
+	put_end(c);
 	tao_buf_free(&hex);
 }
 
@@ -190,6 +200,7 @@ static void put_json(const struct cmd_env *env, const struct cert *c, const char
 	tao_json_str(&j, "state", state_of(c));
 	tao_json_int(&j, "not_before", c->from);
 	tao_json_int(&j, "not_after", c->until);
+	tao_json_bool(&j, "ends_soon", c->imported && cert_ends(c->from, c->until) == CMD_WARNING);
 	tao_json_str(&j, "serial", c->serial);
 	tao_json_hex(&j, "spki_hash", c->key, sizeof c->key);
 	tao_json_end(&j, '}');

@@ -254,7 +254,8 @@ struct cmd_findings {
 };
 void cmd_found(struct cmd_findings *f, enum cmd_level level, long line, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));
-/* Prints one line for each, or JSON; frees; returns 1 if there were bad ones, else 0. */
+void cmd_findings_clear(struct cmd_findings *f);
+/* Prints one line for each, or JSON; clears; returns 1 if there were bad ones, else 0. */
 int cmd_findings_print(const struct cmd_env *env, struct cmd_findings *f);
 
 /* conf_check.c: everything an administrator gets wrong in an openssl.cnf. */

@@ -1,4 +1,4 @@
-#include "cmd.h"
+#include "cert.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -152,6 +152,12 @@ static void check_status(struct tao_conn *conn, struct cmd_findings *f)
 	tao__status_response__free_unpacked(s, NULL);
 }
 
+static void check_all(struct tao_conn *conn, struct cmd_findings *f)
+{
+	check_status(conn, f);
+	cert_look(conn, f);
+}
+
 static void check_socket_mode(const struct host_conf *conf, struct cmd_findings *f)
 {
 	struct stat st;
@@ -174,7 +180,7 @@ static void examine_host(struct cmd_env *env, struct cmd_findings *f)
 	if (conf.dir != NULL)
 		check_dir(&conf, f);
 	if (e == TAO_OK)
-		check_status(&conn, f);
+		check_all(&conn, f);
 	else
 		cmd_found(f, CMD_BAD, 0, "%s", tao_why());
 	if (conf.dir == NULL)

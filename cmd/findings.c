@@ -78,19 +78,24 @@ static void put_json(const struct cmd_env *env, const struct cmd_findings *f)
 	cmd_put_json(env, &b);
 }
 
+void cmd_findings_clear(struct cmd_findings *f)
+{
+	for (size_t i = 0; i < f->n; i++) {
+		free(f->v[i].file);
+		free(f->v[i].text);
+	}
+	free(f->v);
+	memset(f, 0, sizeof *f);
+}
+
 int cmd_findings_print(const struct cmd_env *env, struct cmd_findings *f)
 {
 	int status = f->bad > 0;
 
 	if (env->json)
 		put_json(env, f);
-	for (size_t i = 0; i < f->n; i++) {
-		if (!env->json)
-			put_text(&f->v[i]);
-		free(f->v[i].file);
-		free(f->v[i].text);
-	}
-	free(f->v);
-	memset(f, 0, sizeof *f);
+	for (size_t i = 0; i < f->n && !env->json; i++)
+		put_text(&f->v[i]);
+	cmd_findings_clear(f);
 	return status;
 }

@@ -1,9 +1,7 @@
-#include "cmd.h"
+#include "cert.h"
 
 #include <stdio.h>
 #include <time.h>
-
-#include "tao.pb-c.h"
 
 static void sandbox(const Tao__StatusResponse *s)
 {
@@ -16,7 +14,7 @@ static void sandbox(const Tao__StatusResponse *s)
 	           s->no_capabilities ? "no capabilities" : "capabilities kept");
 }
 
-static void text(const Tao__StatusResponse *s)
+static void text(const Tao__StatusResponse *s, const struct cmd_findings *f)
 {
 	char since[CMD_TIME_MAX], ago[CMD_TIME_MAX];
 
@@ -44,9 +42,19 @@ static void text(const Tao__StatusResponse *s)
 	sandbox(s);
 	for (size_t i = 0; i < s->n_warnings; i++)
 		cmd_field("warning", s->warnings[i]);
+	for (size_t i = 0; i < f->n; i++)
+		cmd_field(f->v[i].level == CMD_BAD ? "error" : "warning", f->v[i].text);
 }
 
-static int json(const struct cmd_env *env, const Tao__StatusResponse *s)
+static void put_level(struct tao_json *j, const struct cmd_findings *f, enum cmd_level level)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if (f->v[i].level == level)
+			tao_json_str(j, NULL, f->v[i].text);
+}
+
+static int json(const struct cmd_env *env, const Tao__StatusResponse *s,
+                const struct cmd_findings *f)
 {
 	struct tao_buf b = TAO_BUF_INIT;
 	struct tao_json j;
@@ -83,6 +91,10 @@ static int json(const struct cmd_env *env, const Tao__StatusResponse *s)
 	tao_json_begin(&j, "warnings", '[');
 	for (size_t i = 0; i < s->n_warnings; i++)
 		tao_json_str(&j, NULL, s->warnings[i]);
+	put_level(&j, f, CMD_WARNING);
+	tao_json_end(&j, ']');
+	tao_json_begin(&j, "errors", '[');
+	put_level(&j, f, CMD_BAD);
 	tao_json_end(&j, ']');
 	tao_json_end(&j, '}');
 	return cmd_put_json(env, &b);
@@ -104,24 +116,41 @@ static int not_running(const struct cmd_env *env)
 	return 1;
 }
 
+static enum tao_err ask(struct tao_conn *conn, Tao__StatusResponse **s, struct cmd_findings *f)
+{
+	enum tao_err e = cmd_call(conn, "Host.Status", NULL, -1, &tao__status_response__descriptor,
+	                          (ProtobufCMessage **)s, NULL, NULL);
+
+	if (e == TAO_OK)
+		cert_look(conn, f);
+	return e;
+}
+
 int cmd_status(struct cmd_env *env, int argc, char **argv)
 {
+	struct cmd_findings f = { .v = NULL };
 	Tao__StatusResponse *s = NULL;
-	int status = 0;
+	struct host_conf conf;
+	struct tao_conn conn;
 	enum tao_err e;
+	int status = 0;
 
 	if (!cmd_operands(env, argc, argv, 0, 0))
 		return env->status;
-	e = cmd_ask(env, "Host.Status", NULL, -1, &tao__status_response__descriptor,
-	            (ProtobufCMessage **)&s);
+	e = cmd_connect(env, &conf, &conn);
+	if (e == TAO_OK)
+		e = ask(&conn, &s, &f);
+	tao_conn_close(&conn);
+	host_conf_clear(&conf);
 	if (e == TAO_ENOHOST)
 		return not_running(env);
 	if (e != TAO_OK)
 		return cmd_failed(env);
 	if (env->json)
-		status = json(env, s);
+		status = json(env, s, &f);
 	else
-		text(s);
+		text(s, &f);
+	cmd_findings_clear(&f);
 	tao__status_response__free_unpacked(s, NULL);
 	return status;
 }

@@ -35,6 +35,7 @@ static const struct {
 	{ "Host.Run", &tao__run_request__descriptor },
 	{ "Host.NewKey", &tao__new_key_request__descriptor },
 	{ "Host.Key", &tao__key_request__descriptor },
+	{ "Host.Keys", &tao__key_list_request__descriptor },
 	{ "Host.Cert", &tao__key_request__descriptor },
 	{ "Host.Doctor", &tao__doctor_request__descriptor },
 	{ "Host.Trust", &tao__trust_request__descriptor },

@@ -61,6 +61,7 @@ static enum tao_err read_chain(const char *path, const struct tao_buf *text, str
 	if (sk_X509_num(out->chain) <= 0)
 		return tao_fail(TAO_EFORMAT, "%s holds no certificate: import it again", path);
 	x = sk_X509_value(out->chain, 0);
+	out->not_before = certchain_time(X509_get0_notBefore(x));
 	out->not_after = certchain_time(X509_get0_notAfter(x));
 	out->issuer = certchain_name(X509_get_issuer_name(x));
 	if (X509_get0_pubkey(x) == NULL)

@@ -22,7 +22,8 @@
 
 struct imported {
 	STACK_OF(X509) *chain; /* leaf first, no root */
-	int64_t not_after;     /* the leaf's, seconds since 1970 */
+	int64_t not_before;    /* the leaf's, seconds since 1970 */
+	int64_t not_after;
 	char *issuer;          /* the leaf's, on one line */
 	uint8_t spki_hash[TAO_HASH_LEN];
 };

@@ -13,6 +13,7 @@ struct listing {
 	Tao__KeyInfo *infos[MAX_LISTED];
 	size_t n;
 	struct instance *only_for; /* keys this program could use; NULL: all */
+	int cert_imported;         /* only keys with a certificate of another authority */
 };
 
 static void info_free(Tao__KeyInfo *i)
@@ -75,6 +76,8 @@ static void fill_certificate(struct host *h, const struct key_facts *f, Tao__Key
 		i->cert_imported = 1;
 		i->cert_misfit = imported_fits(&im, f) != TAO_OK;
 		i->cert_not_after = im.not_after;
+		i->has_cert_not_before = 1;
+		i->cert_not_before = im.not_before;
 		i->cert_issuer = im.issuer != NULL ? strdup(im.issuer) : NULL;
 		imported_clear(&im);
 		return;
@@ -116,14 +119,26 @@ static Tao__KeyInfo *info_new(struct host *h, const struct key_facts *f)
 	return NULL;
 }
 
+static int has_imported(struct host *h, uid_t uid, const char *name)
+{
+	char *path = keystore_cert_path(h, uid, name);
+	int has = path != NULL && imported_is(path);
+
+	free(path);
+	return has;
+}
+
 static enum tao_err list_one(struct host *h, uid_t uid, const char *name, void *arg)
 {
 	struct listing *l = arg;
 	struct tao_buf stub = TAO_BUF_INIT;
 	struct held_key *k = NULL;
 	struct key_facts f;
-	enum tao_err e = keystore_get(h, uid, name, &stub);
+	enum tao_err e;
 
+	if (l->cert_imported && !has_imported(h, uid, name))
+		return TAO_OK;
+	e = keystore_get(h, uid, name, &stub);
 	if (e == TAO_OK)
 		e = custody_open(h, stub.p, stub.n, &k);
 	tao_buf_free(&stub);
@@ -148,7 +163,8 @@ static enum tao_err list_user(struct host *h, uid_t uid, void *arg)
 	return keystore_each(h, uid, list_one, arg);
 }
 
-static enum tao_err list_keys(struct request *r, int all_users, uid_t uid, struct instance *only)
+static enum tao_err list_keys(struct request *r, int all_users, uid_t uid, struct instance *only,
+                              int cert_imported)
 {
 	Tao__KeyListResponse rp = TAO__KEY_LIST_RESPONSE__INIT;
 	struct listing *l = calloc(1, sizeof *l);
@@ -157,6 +173,7 @@ static enum tao_err list_keys(struct request *r, int all_users, uid_t uid, struc
 	if (l == NULL)
 		return tao_fail_nomem();
 	l->only_for = only;
+	l->cert_imported = cert_imported;
 	e = all_users ? keystore_users(r->h, list_user, l) : list_user(r->h, uid, l);
 	if (e == TAO_OK) {
 		rp.n_keys = l->n;
@@ -169,12 +186,19 @@ static enum tao_err list_keys(struct request *r, int all_users, uid_t uid, struc
 
 enum tao_err op_list_keys(struct request *r)
 {
-	return list_keys(r, 0, r->inst->uid, r->inst);
+	return list_keys(r, 0, r->inst->uid, r->inst, 0);
 }
 
 enum tao_err op_keys(struct request *r)
 {
-	return list_keys(r, op_is_owner(r), r->c->uid, NULL);
+	struct tao_pb_alloc pa;
+	Tao__KeyListRequest *rq = NULL;
+	enum tao_err e = OP_UNPACK(r, &pa, tao__key_list_request, &rq);
+
+	if (e == TAO_OK)
+		e = list_keys(r, op_is_owner(r), r->c->uid, NULL, rq->cert_imported);
+	tao_pb_free(&pa, (ProtobufCMessage *)rq);
+	return e;
 }
 
 /* ---- one key ---- */

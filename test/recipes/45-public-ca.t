@@ -3,6 +3,7 @@
 # knows nothing of the Tao; the CA's renewal reaches it without restart; after a rotation all that is left says so.
 use strict;
 use warnings;
+use POSIX qw(strftime);
 use Test::More;
 use TaoCa;
 use TaoTest;
@@ -92,6 +93,43 @@ like(ok_run(tao(qw(--json cert show web)), 'tao cert show')->{out}, qr/"imported
 is(scalar(() = ok_run(tao(qw(cert show web --pem)), 'as PEM')->{out} =~ /BEGIN CERT/g), 2, 'the chain');
 like(run(@{ tao(qw(log 50)) })->{out}, qr/Host\.ImportCert.*web.*Intermediate/, 'it is in the audit log');
 
+# --- its end, of which nobody else would tell
+
+sub told { my ($what) = @_; return run(@{ tao($what) })->{out} . run(@{ tao('--json', $what) })->{out} }
+sub ends { # which the CA gives for so many seconds of a life of so many
+	my ($past, $to_come) = @_;
+	my @at = map { strftime('%Y%m%d%H%M%SZ', gmtime(time + $_)) } -$past, $to_come;
+	$middle->sign($csr, "$dir/short.pem", '-startdate', $at[0], '-enddate', $at[1]);
+	return ok_run(tao(qw(cert import web), "$dir/short.pem", $middle->{cert}), "one that has $to_come of " . ($past + $to_come) . ' seconds left');
+}
+unlike(told($_), qr/imported for key web/, "$_: nothing is wrong") for qw(status doctor);
+for my $days (31, 29) {
+	my $soon = $days < 30;
+	my $shown = ends((398 - $days) * 86400, $days * 86400 + 3600)->{out};
+	my $sentence = qr/warning\s+the certificate that was imported for key web ends in $days days, on \S+, and the host cannot renew it: .*'tao cert import web'/;
+	for my $what (qw(status doctor)) {
+		my $said = run(@{ tao($what) });
+		$soon ? like($said->{out}, qr/^$sentence$/m, "tao $what: $days days") : unlike($said->{out}, qr/web/, "tao $what: $days days");
+		is($said->{status}, 0, 'nothing has failed yet') or diag($said->{out}, $said->{err});
+	}
+	is($shown =~ /^warning\s+it ends in $days days/m ? 1 : 0, $soon ? 1 : 0, 'tao cert import shows it');
+	like(run(@{ tao(qw(--json cert show web)) })->{out}, $soon ? qr/"ends_soon":\s*true/ : qr/"ends_soon":\s*false/, 'tao cert show, too');
+}
+ends(86400, 6 * 86400);
+unlike(told('status'), qr/imported for key web/, 'six of seven days: it was made for a week');
+ends(5 * 86400, 2 * 86400 + 60);
+like(told('status'), qr/"warnings":\s*\[[^]]*imported for key web ends in 2 days.*"errors":\s*\[\]/s, 'two of seven');
+$middle->sign($csr, "$dir/ended.pem", qw(-startdate 20200101000000Z -enddate 20200201000000Z));
+spew($file, "tao imported certificate 1\n" . slurp("$dir/ended.pem") . slurp($middle->{cert})); # time has passed
+my $ended = qr/the certificate that was imported for key web ended on \S+: peers refuse it; .*'tao cert request web'.*'tao cert import web'/;
+like(told('status'), qr/^error\s+$ended\n.*"errors":\s*\["$ended"\]/ms, 'tao status: it has ended');
+my $doctor = run(@{ tao('doctor') });
+is($doctor->{status}, 1, 'tao doctor fails then');
+like($doctor->{out}, qr/^error\s+$ended$/m, 'and says why');
+fails_with(tao(qw(cert show web)), qr/has expired.*'tao cert request web'/, 'so does tao cert show');
+ok_run(tao(qw(cert import web), joined($root->{cert}, "$dir/leaf1.pem"), $middle->{cert}), 'the first one again');
+unlike(told($_), qr/imported for key web/, "$_: nothing is wrong") for qw(status doctor);
+
 # --- nginx, and curl that has never heard of the Tao
 
 my $conf = "$dir/quick.cnf";
@@ -153,6 +191,7 @@ my $rotated = ok_run(tao(qw(key rotate web)), 'the key is rotated');
 like($rotated->{err}, qr/does not fit generation 2.*tao cert request web.*import/, 'which says that the certificate does not fit, and what to do');
 like(ok_run(tao(qw(key show web)), 'tao key show')->{out}, qr/imported, but for another generation/, 'says so');
 like(run(@{ tao(qw(--json key show web)) })->{out}, qr/"cert_fits":\s*false/, 'as JSON, too');
+like(run(@{ tao('status') })->{out}, qr/^error\s+the certificate that was imported for key web is for another generation of it: .*'tao cert request web'/m, 'and tao status');
 fails_with(tao(qw(cert show web)), qr/does not fit generation 2/, 'so does tao cert show');
 like(run(@{ tao('run', '--prepare', '--', $nginx, '-c', "$dir/nginx.conf") })->{err}, qr/no certificate for key web.*generation 2/, 'and tao run');
 comes("$dir/leaf2.pem", 'running programs go on with the generation before');
