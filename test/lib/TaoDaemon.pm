@@ -15,6 +15,8 @@ package TaoDaemon;
 #   holds_no_key(NAME, HOST, STUB, CERT, PID...)  a test: in the memory of these processes, and of those
 #                 below them that have the same executable, is the path CERT and not the private half of
 #                 the key in STUB (P-256). Not with the sanitizers, whose memory is too large
+#   holds_key(NAME, FILE, CERT, PID...)  the control: one of them has the private half of the key in
+#                 this file, which is not sealed
 #   controls(SUB)       runs it with runtests --all, and says so otherwise
 #   load(PORT, CA)      curl after curl, TLS 1.2 and 1.3 in turn: an object with done (how many
 #                 were served), wait_more(N), finish: the list of failures
@@ -28,7 +30,7 @@ use TaoTest;
 use Test::More ();
 
 our @EXPORT = qw(shown file_key measured running program_of load controls);
-our @EXPORT_OK = qw(holds_no_key family);
+our @EXPORT_OK = qw(holds_no_key holds_key family);
 
 my $n = 0;
 
@@ -78,13 +80,25 @@ sub family {
 }
 
 # The same executable: what stunnel or socat start for a connection is another program.
+sub scan {
+	my ($key, $cert, @pids) = @_;
+	my %exe = map { readlink("/proc/$_/exe") // '' => 1 } @pids;
+	my @all = grep { $exe{ readlink("/proc/$_/exe") // '' } } family(@pids);
+	return run(tool('keyscan'), @$key, $cert, @all, { timeout => 300 });
+}
+
 sub holds_no_key {
 	my ($name, $host, $stub, $cert, @pids) = @_;
 	return if config('TAO_ASAN');
-	my %exe = map { readlink("/proc/$_/exe") // '' => 1 } @pids;
-	my @all = grep { $exe{ readlink("/proc/$_/exe") // '' } } family(@pids);
-	my $r = run(tool('keyscan'), $host->dir . '/host/root.key', $host->passfile, $stub, $cert, @all, { timeout => 300 });
+	my $r = scan([ $host->dir . '/host/root.key', $host->passfile, $stub ], $cert, @pids);
 	Test::More::is($r->{status}, 0, "$name: no process holds the private key") or Test::More::diag($r->{out}, $r->{err});
+}
+
+sub holds_key {
+	my ($name, $file, $cert, @pids) = @_;
+	return if config('TAO_ASAN');
+	my $r = scan([ $file, '-', '-' ], $cert, @pids);
+	Test::More::like($r->{out}, qr/\) [1-9]\d* times.*control [1-9]/, "$name: the scan finds a key that is there") or Test::More::diag($r->{err});
 }
 
 # A process of its own, until a file appears.

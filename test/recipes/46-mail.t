@@ -5,7 +5,7 @@
 use strict;
 use warnings;
 use Test::More;
-use TaoDaemon qw(:DEFAULT holds_no_key family);
+use TaoDaemon qw(:DEFAULT holds_no_key holds_key family);
 use TaoTest;
 
 plan skip_all => 'Postfix and Dovecot start as root only' if $< != 0;
@@ -46,11 +46,12 @@ sub serves {
 	}
 }
 
-# What runs that executable below the master has no private key.
+# What runs that executable below the master has no private key; or has the one in a file.
 sub scanned {
-	my ($what, $master, $exe, $user, $name) = @_;
+	my ($what, $master, $exe, $user, $name, $file) = @_;
 	my @pids = grep { (readlink("/proc/$_/exe") // '') eq $exe } family($master->pid);
 	ok(@pids > 0, "$what: runs");
+	return holds_key($what, $file, $dir, @pids) if defined $file;
 	my (undef, $stub) = files($user, $name);
 	holds_no_key($what, $host, $stub, $state, @pids);
 }
@@ -144,10 +145,9 @@ sub postfix {
 	ok(wait_for(sub { my $n = () = slurp("$at/log") =~ m{postfix/discard.*status=sent}g; return $n >= 4 }, 60),
 		"postfix, $what: the mail was delivered") or diag(slurp("$at/log"));
 	relayed("postfix, $what", slurp("$at/log"));
-	if (@start) {
-		scanned("postfix, smtpd", $master, $smtpd, 'root', 'smtp');
-		scanned("postfix, smtp", $master, $smtp, 'root', 'relay');
-	}
+	my @file = @start ? () : ($key);
+	scanned("postfix, $what, smtpd", $master, $smtpd, 'root', 'smtp', @file);
+	scanned("postfix, $what, smtp", $master, $smtp, 'root', 'relay', @file);
 	ok_run([ qw(postfix -c), "$at/conf", 'reload' ], "postfix, $what: reload");
 	serves("postfix reloaded, $what", $port[1], $ca, @start ? $smtpd : undef, %mail);
 	run(qw(postfix -c), "$at/conf", 'stop');
@@ -252,7 +252,7 @@ sub dovecot {
 	serves("dovecot reloaded, $what", $port, $ca, @start ? $login : undef, %imap);
 	my ($pid) = logins($at);
 	ok($pid, "dovecot, $what: login processes are in a chroot");
-	scanned("dovecot", $master, $login, 'dovenull', 'imap') if @start;
+	scanned("dovecot, $what", $master, $login, 'dovenull', 'imap', @start ? () : ($key));
 	is($master->stop, 0, "dovecot, $what: ends");
 	unlike(slurp("$at/log"), qr/SSL_accept\(\) failed|Fatal|Panic|Sanitizer/, "dovecot, $what: no errors") or diag(slurp("$at/log"));
 }

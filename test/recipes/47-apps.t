@@ -1,7 +1,7 @@
 # Debian's programs with sealed keys, as servers and as clients: the table is test/lib/TaoApps.pm.
 # Each also with a key from a file, as the control, and with --all with keys in the program's own custody. A
 # running server or client shows the renewed certificate and the rotated key; where the host has
-# custody, no memory holds the private key. TAO_APPS names some of them.
+# custody, no memory holds the private key, and a key from a file is found. TAO_APPS names some of them.
 use strict;
 use warnings;
 use IO::Handle;
@@ -9,7 +9,7 @@ use IO::Socket::INET;
 use POSIX ();
 use Test::More;
 use TaoApps;
-use TaoDaemon qw(holds_no_key);
+use TaoDaemon qw(holds_no_key holds_key);
 use TaoTest;
 
 need_programs('openssl');
@@ -89,7 +89,8 @@ sub make_key {
 
 sub scanned {
 	my ($s, $process) = @_;
-	return if $s->{kind} ne 'tao';
+	return if $s->{kind} eq 'held';
+	return holds_key($s->{name}, $s->{stub}, $s->{bundled} ? $s->{dir} : $s->{cert}, $process->pid) if $s->{kind} eq 'file';
 	holds_no_key($s->{name}, $host, $s->{stub}, $s->{bundled} ? $s->{dir} : $s->{cert}, $process->pid);
 }
 
@@ -150,6 +151,17 @@ sub under_load {
 	return join "\n", $load->log =~ /^bad\n(.*?)(?=^fine|\z)/msg;
 }
 
+# With a connection that stays: some have the key only as long as there is one.
+sub while_connected {
+	my ($app, $s, $code) = @_;
+	my ($fifo, $in) = held_open("$s->{dir}/held.in");
+	my $client = spawn(s_client($app, $s, '1_3'), { stdin => $fifo });
+	ok($client->wait_for_line(qr/Verify return code: 0/, 20), "$s->{name}: a connection that stays") or diag($client->log);
+	$code->();
+	close $in;
+	$client->stop;
+}
+
 # What it shows changes, with the names and with a new generation of its key, and no client fails.
 sub renews {
 	my ($app, $s) = @_;
@@ -200,7 +212,7 @@ sub as_server {
 	my $fine = 1;
 	$fine &= asks($app, $s, $_) for qw(1_3 1_2);
 	as_client($app, $kind, $s, $server) if $app->{client} && !$app->{client}{to};
-	scanned($s, $server) if $kind ne 'file';
+	while_connected($app, $s, sub { scanned($s, $server) });
 	renews($app, $s) if $kind ne 'file';
 	reloads($app, $s, $server) if $app->{reload};
 	$fine or diag($server->log, map { slurp($_) } glob "$s->{dir}/*.log");
@@ -309,9 +321,9 @@ sub client_speaks {
 	} else {
 		like($said, $hear, "$what: sends and receives") or diag($process->log, $log->());
 	}
-	if ($kind ne 'file' && $s->{version} eq '1_3') {
+	if ($s->{version} eq '1_3') {
 		$client->{linger} ? lingers($client, $s, sub { substr $log->(), 0 }) : scanned($s, $process);
-		client_renews($client, $program, $s, $ask) if $client->{goes_on};
+		client_renews($client, $program, $s, $ask) if $client->{goes_on} && $kind ne 'file';
 	}
 	$end->();
 	$process->stop;
@@ -367,7 +379,7 @@ sub openvpn {
 		like($p->log, qr/VERIFY OK: depth=0, .*(?:key\(\[|CN=client|CN=server).*Control Channel: TLSv\Q$max\E/s, "$what: knows the other");
 		# Authenticated bytes of the tunnel, which the other sent.
 		ok(wait_for(sub { (eval { slurp("$s->{dir}/status") } // '') =~ /^Auth read bytes,[1-9]/m }, 20), "$what: the other's data arrives");
-		scanned($s, $p) if $kind ne 'file';
+		scanned($s, $p);
 		kill 'USR1', $p->pid if $i == 0;
 		ok($p->wait_for_line(qr/Initialization Sequence Completed.*Initialization Sequence Completed/s, 60), "$what: again after a reload")
 		    or diag($p->log);
@@ -476,6 +488,7 @@ sub radius_goes_on {
 	ok($client->wait_for_line(qr/handshake\/certificate verify.*handshake\/certificate verify/s, 30), "$c->{name}: goes on and on");
 	scanned($c, $client);
 	$client->stop('KILL');
+	return if $s->{kind} eq 'file';
 	my $key = public_key(eapol_shown($c));
 	my $last;
 	ok_run([$host->cmd('trust', $app->{program}, '--serves', "$s->{kind}.renewed.test", '--user', $s->{uid})], "$s->{name}: another name");
@@ -498,7 +511,7 @@ sub radius {
 	my $server = spawn(started($s, '/usr/sbin/freeradius', '-f', '-X', '-d', radius_conf($s)));
 	ok($server->wait_for_line(qr/Ready to process requests/, 30), "$s->{name}: starts") or return diag($server->log);
 	eapol_tries($s, $c, $server, $_) for qw(1_3 1_2);
-	radius_goes_on($s, $c, $server, $app{server}) if $kind ne 'file';
+	radius_goes_on($s, $c, $server, $app{server});
 	$server->stop;
 }
 

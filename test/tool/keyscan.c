@@ -4,9 +4,11 @@
  *
  *   keyscan ROOT_KEY PASSPHRASE_FILE STUB CONTROL PID...
  *   keyscan KEYSET PASSPHRASE_FILE - CONTROL PID...
+ *   keyscan FILE - - CONTROL PID...
  *
  * The second form looks for what a keyset file (the root's, the domain's) holds: the scalar of
- * its signing key, its deriving key, and its passphrase.
+ * its signing key, its deriving key, and its passphrase. The third looks for a key that is not
+ * sealed, in a PEM file.
  *
  * The scalar comes from the stub, opened here with the soft root's keys: the
  * host is not asked. It is searched big-endian and in the order of limbs
@@ -165,8 +167,9 @@ static enum tao_err find_needles(char **argv, struct needle *needles, size_t *n)
 	struct keyset_secrets s;
 	enum tao_err e;
 
-	if (strcmp(argv[3], "-") != 0) {
-		e = read_scalar(argv[1], argv[2], argv[3], scalar);
+	if (strcmp(argv[2], "-") == 0 || strcmp(argv[3], "-") != 0) {
+		e = strcmp(argv[2], "-") == 0 ? read_plain(argv[1], scalar)
+		                              : read_scalar(argv[1], argv[2], argv[3], scalar);
 		if (e == TAO_OK)
 			add_scalar(needles, n, scalar);
 		OPENSSL_cleanse(scalar, sizeof scalar);

@@ -9,6 +9,7 @@
 
 #include <openssl/bn.h>
 #include <openssl/core_names.h>
+#include <openssl/pem.h>
 
 #include "../../host/sealedkey.h"
 #include "../../tao/file.h"
@@ -41,6 +42,23 @@ __attribute__((unused)) static enum tao_err read_keyset(const char *file, const 
 		memcpy(out->deriver, ks.deriver, sizeof out->deriver);
 	BN_clear_free(d);
 	tao_keyset_clear(&ks);
+	return e;
+}
+
+/* The scalar of a P-256 key in a PEM file as any program reads it. */
+__attribute__((unused)) static enum tao_err read_plain(const char *file, uint8_t scalar[SCALAR])
+{
+	BIO *in = BIO_new_file(file, "r");
+	EVP_PKEY *pkey = in != NULL ? PEM_read_bio_PrivateKey(in, NULL, NULL, NULL) : NULL;
+	BIGNUM *d = NULL;
+	enum tao_err e = TAO_OK;
+
+	if (pkey == NULL || EVP_PKEY_get_bn_param(pkey, OSSL_PKEY_PARAM_PRIV_KEY, &d) != 1 ||
+	    BN_bn2binpad(d, scalar, SCALAR) != SCALAR)
+		e = tao_fail(TAO_EFORMAT, "not a P-256 key");
+	BN_clear_free(d);
+	EVP_PKEY_free(pkey);
+	BIO_free(in);
 	return e;
 }
 
