@@ -18,6 +18,7 @@ package TaoApps;
 #   gap        it reloads, but nobody listens for a moment
 #   private    the key's file has to be its user's alone
 #   stays      why a running server does not show a renewed certificate
+#   rereads    it reads both files for each connection, and may find them between two generations
 #   bundle     its key's file has the certificate before the key
 #   client     the same as a client, of the server above or, with `to`, of s_server, which reverses lines ('rev'), answers
 #              with a page about the connection ('www') or prints what it gets ('print'):
@@ -506,7 +507,7 @@ CONF
 		},
 	},
 	{
-		name => 'php', package => 'php-cli', no_asan => 1, program => $php, heavy => 'a package of its own',
+		name => 'php', package => 'php-cli', no_asan => 1, rereads => 1, program => $php, heavy => 'a package of its own',
 		args => interpreted('server.php'), server => script($php, 'server.php', $php_server),
 		say => "hello\n", hear => qr/^HELLO$/m,
 		client => {
