@@ -163,7 +163,7 @@ static SSL_SESSION *copy_of(const struct tls_libssl *f, struct tls_cert *peer,
 	copy = t != NULL ? f->SSL_SESSION_dup(t) : NULL;
 	pthread_mutex_unlock(&peer->lock);
 	if (copy != NULL)
-		f->SSL_SESSION_set_time(copy, time(NULL));
+		f->tls_set_time(copy, time(NULL));
 	return copy;
 }
 

@@ -66,6 +66,15 @@
 
 /* ---- the libssl of this process (libssl.c) ---- */
 
+/* 3.4 deprecates the one that is not Y2038-safe everywhere; 3.0 has no other. */
+#if OPENSSL_VERSION_PREREQ(3, 4)
+#define TLS_FUNCTIONS_TIME(F) F(SSL_SESSION_set_time_ex)
+#define tls_set_time SSL_SESSION_set_time_ex
+#else
+#define TLS_FUNCTIONS_TIME(F) F(SSL_SESSION_set_time)
+#define tls_set_time SSL_SESSION_set_time
+#endif
+
 #define TLS_FUNCTIONS(F) \
 	F(SSL_CIPHER_get_handshake_digest) F(SSL_CIPHER_get_kx_nid) F(SSL_CIPHER_get_name) \
 	F(SSL_CIPHER_get_protocol_id) F(SSL_CIPHER_is_aead) \
@@ -76,7 +85,7 @@
 	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
 	F(SSL_SESSION_dup) F(SSL_SESSION_free) F(SSL_SESSION_get0_id_context) F(SSL_SESSION_new) \
 	F(SSL_SESSION_set1_id_context) F(SSL_SESSION_set1_master_key) F(SSL_SESSION_set_cipher) \
-	F(SSL_SESSION_set_protocol_version) F(SSL_SESSION_set_time) F(SSL_add1_to_CA_list) \
+	F(SSL_SESSION_set_protocol_version) TLS_FUNCTIONS_TIME(F) F(SSL_add1_to_CA_list) \
 	F(SSL_callback_ctrl) F(SSL_CTX_get_ssl_method) F(SSL_SESSION_get0_peer) F(SSL_get_ssl_method) \
 	F(SSL_is_dtls) F(SSL_set_session_id_context) F(SSL_set_verify_result) \
 	F(SSL_certs_clear) F(SSL_client_hello_get0_ext) F(SSL_ctrl) F(SSL_dane_tlsa_add) \
