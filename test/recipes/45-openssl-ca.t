@@ -2,6 +2,7 @@
 # (`openssl ca`, CRL), its OCSP responder, CMS and S/MIME both ways, DTLS 1.2. By URI and by stub.
 use strict;
 use warnings;
+use POSIX qw(mkfifo);
 use Test::More;
 use TaoCa;
 use TaoTest;
@@ -102,6 +103,8 @@ for my $oaep ([], [qw(-keyopt rsa_padding_mode:oaep)], [qw(-keyopt rsa_padding_m
 
 # --- DTLS 1.2, both sides with sealed keys
 
+
+my $n = 0;
 for my $type (qw(p256 rsa2048)) {
 	ok_run(tao('key', 'new', "dtls-$type", '--type', $type, qw(--purpose tls --for), $openssl), "a $type key for DTLS");
 	ok_run(tao('cert', 'request', "dtls-$type", qw(--dns localhost --out), "$dir/dtls.csr"), 'a request');
@@ -109,13 +112,15 @@ for my $type (qw(p256 rsa2048)) {
 	ok_run(tao('cert', 'import', "dtls-$type", "$dir/dtls-$type.crt"), 'imported');
 	for my $key ("tao:dtls-$type", stub("dtls-$type")) {
 		my $what = "DTLS 1.2, $type, " . ($key =~ /^tao:/ ? 'URI' : 'stub');
-		my $port = free_port();
-		# s_server has no -rev with DTLS: it says what it reads, as often as a client may need it.
+		my ($port, $says) = (free_port(), "$dir/says" . $n++);
+		mkfifo($says, 0600) or die "$says: $!\n";
+		# s_server has no -rev with DTLS: it says what it reads, as often as a client may need it. Who
+		# writes that ends when nobody reads any more.
 		my @cmd = tao_openssl(qw(s_server -dtls1_2 -accept), "127.0.0.1:$port", '-cert', "$dir/dtls-$type.crt", '-key', $key,
 			qw(-Verify 1 -verify_return_error -CAfile), $ca->{cert});
-		my $server = spawn('/bin/sh', '-c', 'while echo from-the-server; do sleep 1; done | "$@"', 'sh', @cmd);
+		my $server = spawn('/bin/sh', '-c', 'while echo from-the-server; do sleep 1; done >"$0" & exec "$@" <"$0"', $says, @cmd);
 		ok($server->wait_for_line(qr/ACCEPT/, 20), "$what: s_server") or diag($server->log);
-		my $said = talk("attested\n", qr/^from-the-server$/, tao_openssl(qw(s_client -dtls1_2 -connect), "127.0.0.1:$port", '-cert', "$dir/dtls-$type.crt",
+		my $said = talk("attested\n", qr/^from-the-server$/m, tao_openssl(qw(s_client -dtls1_2 -connect), "127.0.0.1:$port", '-cert', "$dir/dtls-$type.crt",
 			'-key', $key, qw(-verify_hostname localhost -verify_return_error -ign_eof -CAfile), $ca->{cert}));
 		like($said, qr/^from-the-server$/m, "$what: data to the client") or diag($said, $server->log);
 		ok($server->wait_for_line(qr/^attested$/m, 20), "$what: and to the server") or diag($server->log);

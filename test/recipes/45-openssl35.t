@@ -119,7 +119,7 @@ http {
 CONF
 	my $server = spawn($host->cmd('run', '--quiet', '--', $nginx, '-c', "$dir/nginx.conf", '-e', "$dir/nginx/error.log", '-g', 'daemon off;'));
 	ok(wait_for(sub { -s "$dir/nginx/pid" || !$server->alive }, 20), 'nginx starts') or diag $server->log;
-	my $said = talk("GET / HTTP/1.0\r\n\r\n", qr/^(?:told|closed)/, $openssl, qw(s_client -tls1_3 -connect), "127.0.0.1:$port",
+	my $said = talk("GET / HTTP/1.0\r\n\r\n", qr/^(?:told|closed)/m, $openssl, qw(s_client -tls1_3 -connect), "127.0.0.1:$port",
 		qw(-verify_return_error -verify_hostname localhost -ign_eof -CAfile), $policy);
 	like($said, qr/^told$/m, 'and serves') or diag($said, $server->log);
 	like($said, qr/^Peer signature type: mldsa65$/m, 'signing with ML-DSA');
