@@ -68,7 +68,8 @@ sub predict {
 			$s{door} ||= $s{path} && $s{known};
 			push @good, $key eq 'stub' || $reach->() || 0;
 			return @good if !$good[-1];
-			$s{connected} = $key ne 'stub' || $s{connected};
+			# A name is asked for, and comes with the private half if that is the program's.
+			@s{qw(connected known private)} = (1, 1, $key eq 'program') if $key ne 'stub';
 		} elsif ($step eq 'ask') {
 			@s{qw(connected known)} = (1, 1) if $reach->();
 		} elsif ($step eq 'sign' || $step eq 'threads') {
