@@ -16,6 +16,7 @@ my $conf = $host->dir . '/openssl.cnf';
 like(slurp($conf), qr/^tao_tls = tao_tls_sect$/m, 'the host names the module in openssl.cnf');
 my $quick = "$dir/quick.cnf";
 spew($quick, slurp($conf) =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 1/mr);
+my $never = spew("$dir/never.cnf", slurp($conf) =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 0/mr);
 
 ok_run([$host->cmd(qw(key new web --for), $openssl)], 'a key');
 ok_run([$host->cmd('trust', $openssl, '--serves', 'one.test')], 'which serves one.test');
@@ -46,6 +47,9 @@ for my $version (qw(1_3 1_2)) {
 	my @args = ('s_server', "-tls$version", '-accept', "127.0.0.1:$port", qw(-cert tao:web -key tao:web -rev -quiet));
 	my $server = spawn($host->cmd('run', '--openssl-conf', $quick, '--', $openssl, @args));
 	wait_for(sub { shown($port)->{serial} }, 20) or diag($server->log);
+	my $other = free_port();
+	my $still = spawn($host->cmd('run', '--openssl-conf', $never, '--', $openssl, map { $_ eq "127.0.0.1:$port" ? "127.0.0.1:$other" : $_ } @args));
+	wait_for(sub { shown($other)->{serial} }, 20) or diag($still->log);
 	my $first = shown($port);
 	is($first->{names}, 'one.test', "TLS $version: the certificate at the start");
 	is(shown($port)->{serial}, $first->{serial}, 'stays while nothing changes');
@@ -55,6 +59,8 @@ for my $version (qw(1_3 1_2)) {
 	is($second->{key}, $first->{key}, 'for the same key');
 	isnt($second->{serial}, $first->{serial}, 'it is a new one');
 	ok($server->alive, 'it is the same server');
+	is(shown($other)->{names}, 'one.test', 'one with renew = 0 shows what it began with');
+	$still->stop;
 	ok_run([$host->cmd('trust', $openssl, '--remove', '--serves', 'two.test')], 'the name is taken back');
 	shows($port, sub { ($_[0]{names} // '') eq 'one.test' }, 'and gone from the certificate');
 

@@ -49,6 +49,7 @@ my %events = (
 	reuse => [ ['reuse'], ['unharmed'] ], daemon => [ ['daemon'], [] ], threads => [ ['threads:8'], [] ],
 	fork => [ ['fork'], ['end'] ], 'fork, quick end' => [ ['fork'], ['end:quick'] ],
 	'fork, clean end' => [ ['fork'], ['end:cleanup'] ],
+	dlclose => [ [qw(provider:tao unload)], [] ], modules => [ [qw(init modules)], [] ],
 	$> == 0 ? (setuid => [ [qw(ask setuid:65534)], [] ], chroot => [ [ 'init', "chroot:$empty" ], [] ]) : (),
 );
 diag('setuid and chroot: only root may') if $> != 0;
