@@ -322,8 +322,8 @@ static void check_order(struct check *c, const char *list, const struct provider
 	if (!dflt->active || !tao->active)
 		return;
 	if (tao->place < dflt->place)
-		cmd_found(c->f, CMD_BAD, line, "tao comes before default in [%s], and key generation then "
-		          "fails: put default first", list);
+		cmd_found(c->f, CMD_BAD, line, "tao comes before default in [%s]: new keys are then the "
+		          "host's, those of each handshake too, or there are none; put default first", list);
 	else
 		cmd_found(c->f, CMD_GOOD, line, "the default provider is activated, then tao");
 }
@@ -370,8 +370,8 @@ static void check_clause(struct check *c, long line, const char *p, size_t n)
 	if (n == 0)
 		return;
 	if (is_word(p, n, "provider=tao"))
-		cmd_found(c->f, CMD_BAD, line, "default_properties choose tao for everything, and key "
-		          "generation then fails: remove 'provider=tao', tao's keys need no query");
+		cmd_found(c->f, CMD_BAD, line, "default_properties choose tao for everything: new keys "
+		          "are then made in the host, and TLS has not its usual groups; remove 'provider=tao', tao's keys need no query");
 	else if (!optional || is_word(p, n, "provider!=tao"))
 		cmd_found(c->f, CMD_BAD, line, "default_properties demand '%.*s', which excludes the tao "
 		          "provider: remove it, or put a '?' before it", (int)n, p);

@@ -37,7 +37,8 @@ static enum tao_err make_parents(const char *dir)
 		memcpy(path, dir, i);
 		path[i] = 0;
 		if (mkdir(path, 0755) != 0 && errno != EEXIST)
-			return tao_fail_sys("making the directory %s", path);
+			return tao_fail(errno == EACCES ? TAO_EPERM : TAO_ESYS, "making the directory %s: %s: "
+			                "choose another with -d DIR or TAO_DIR", path, strerror(errno));
 	}
 	return TAO_OK;
 }

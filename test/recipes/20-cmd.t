@@ -98,6 +98,8 @@ spew("$dir/empty", "\n");
 exits([ '-d', "$dir/h", 'init', '--passphrase-file', "$dir/empty" ], 1, qr/^tao init: /, 'an empty passphrase');
 exits([ '-d', "$dir/h", 'init', '--passphrase-file', "$dir/nowhere" ], 1, qr{\Q$dir\E/nowhere},
 	'no such passphrase file');
+exits([ '-d', "$dir/empty/a/b", 'init', '--passphrase-file', spew("$dir/given", "given\n") ], 1, qr{making the directory \Q$dir\E/empty(?:/a)?: .*: choose another with -d DIR or TAO_DIR},
+	'a directory that cannot be made');
 exits([ '-d', "$dir/h", 'init', '--passphrase-fd', 'x' ], 1, qr/--passphrase-fd is the number/,
 	'a descriptor that is none');
 exits([ '-d', "$dir/h", 'init', '--passphrase-fd', '0', '--passphrase-file', "$dir/empty" ], 1,
