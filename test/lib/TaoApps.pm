@@ -14,7 +14,8 @@ package TaoApps;
 #   starttls   what s_client -starttls calls its protocol
 #   say, hear  what s_client sends, and what then comes back
 #   writes     a file in dir, and what the server then writes there, when it does not answer
-#   reload     the signal that makes it read its files again
+#   reload     the signal that makes it read its files again, or a sub which does that, given what connects to it
+#              as well, and returns OK
 #   gap        it reloads, but nobody listens for a moment
 #   private    the key's file has to be its user's alone
 #   stays      why a running server does not show a renewed certificate
@@ -482,6 +483,10 @@ CONF
 	},
 	{
 		name => 'redis', package => 'redis-server', program => '/usr/bin/redis-server', account => 'redis',
+		reload => sub {
+			my ($s, $connect) = @_;
+			return talk("CONFIG SET tls-cert-file $s->{cert} tls-key-file $s->{key}\r\n", qr/^[+-]\w+/m, @$connect);
+		},
 		server => sub {
 			my ($s) = @_;
 			return ('/usr/bin/redis-server', conf($s, 'redis.conf', <<"CONF"));
@@ -610,6 +615,11 @@ CONF
 	{
 		name => 'mariadb', package => 'mariadb-server', program => '/usr/sbin/mariadbd', account => 'mysql',
 		heavy => 'takes long to make its tables', starttls => 'mysql',
+		reload => sub {
+			my ($s) = @_;
+			my $r = run('mariadb', '--no-defaults', "--socket=$s->{dir}/sock", qw(-u root -e), 'flush ssl');
+			return $r->{status} == 0 ? 'OK' : $r->{err};
+		},
 		server => sub {
 			my ($s) = @_;
 			my $r = run(@{ $s->{as} }, 'mariadb-install-db', '--no-defaults', "--datadir=$s->{dir}/data", '--skip-test-db',

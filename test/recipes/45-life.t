@@ -171,6 +171,67 @@ sub operations { return [ $host->tao('--json', 'ps')->{out} =~ /"operations": ?(
 	is($p->wait(20), 0, 'and it goes on') or diag($p->log);
 }
 
+# --- the memory, on the way: of all that came of it, with what is on their command line as the control
+
+sub pids_with {
+	my ($text) = @_;
+	return grep { (readlink("/proc/$_/exe") // '') eq $life && index(eval { slurp("/proc/$_/cmdline") } // '', $text) >= 0 }
+	    map { m{(\d+)$} } glob '/proc/[0-9]*';
+}
+
+# How many of the processes hold the private key when the step `scan` is reached, and how many there are.
+my $scans = 0;
+sub holders {
+	my ($key, @steps) = @_;
+	my $go = "$dir/scan" . $scans++;
+	my @run = $key eq 'file' ? () : $host->cmd(qw(run --quiet --));
+	my $p = spawn(@run, $life, $key{$key}, map { $_ eq 'scan' ? "wait:$go" : $_ } @steps);
+	wait_for(sub { $p->log =~ /^waiting$/m }, 30);
+	my @pids = pids_with($go);
+	my @what = $key eq 'file' ? ($key{file}, '-', '-') : ($host->dir . '/host/root.key', $host->passfile, $stub{$key} // $stub{host});
+	my $r = @pids ? run(tool('keyscan'), @what, $go, @pids) : { out => 'no process', err => '' };
+	my @of = $r->{out} =~ /^process .* control [1-9].*$/mg;
+	spew($go, '');
+	kill 'KILL', @pids if grep { /^chroot/ } @steps; # who sees no file there
+	wait_for(sub { !pids_with($go) }, 30);
+	$p->wait(30);
+	my $failed = $p->log =~ /failed:/ ? $p->log : '';
+	my $held = grep { /\) [1-9]\d* times/ } @of;
+	diag("$key: @steps: $r->{out}$r->{err}$failed") if @of != @pids || $failed;
+	return $failed || @of != @pids ? 'could not look' : "$held of " . @pids;
+}
+
+SKIP: {
+	skip 'the sanitizers\' shadow memory cannot be scanned', 1 if config('TAO_ASAN');
+	my @dlclose = ("ctx:$modules", qw(provider:default provider:tao load sign free unload unload drop scan));
+	my @root = $> == 0 ? ([ qw(ask setuid:65534 sign scan) ], [ 'init', 'load', "chroot:$empty", qw(sign scan) ]) : ();
+	my @one = ([qw(load scan)], [qw(load sign scan)], [qw(load threads:64 scan)], [qw(load busy:8 scan calm)], [qw(load sign clearenv sign scan)],
+		[qw(load sign daemon scan)], [qw(load sign exec load sign scan)], [qw(load sign modules sign scan)], [qw(load sign free scan)],
+		[qw(load sign cleanup scan)], \@dlclose, [ "conf:$conf", qw(load sign scan free drop) ], [qw(child load sign scan)]);
+	my @four = ([qw(load sign fork sign fork sign fork threads:4 sign scan end end end)], [qw(load busy:6 fork fork fork scan end:quick end:quick end:quick calm)],
+		[qw(load fork fork fork load sign scan end end end)]);
+	is(holders('host', @$_), '0 of 1', "host: none at @$_") for @one, map { $_->[0] eq 'ask' ? [ 'load', @$_ ] : $_ } @root;
+	is(holders('host', @$_), '0 of 4', "host: none at @$_") for @four;
+	is(holders('stub', qw(load sign fork threads:4 scan end)), '0 of 2', 'from a file with the stub: none');
+	# The control: what the same looking finds where there is one, and no more where it was freed.
+	is(holders('program', @$_), '1 of 1', "program: it has it at @$_") for [qw(load sign scan)], [qw(load busy:8 scan calm)], [qw(load sign exec load sign scan)];
+	is(holders('program', qw(load sign fork fork fork scan end end end)), '4 of 4', 'program: and so have children');
+	is(holders('program', @$_), '0 of 1', "program: and no longer at @$_") for [qw(load sign free scan)], \@dlclose;
+	is(holders('file', qw(load busy:6 scan calm)), '1 of 1', 'file: it has it');
+	is(holders('file', qw(load sign fork fork fork scan end end end)), '4 of 4', 'file: and so have children');
+	my @pairs = map { my $one = $_; map { [ $one, $_ ] } grep { !/daemon|nothing/ } @all } grep { !/daemon/ } @all;
+	@pairs = () if !$ENV{TAO_TEST_ALL};
+	my @bad;
+	for (grep { possible('host', 'nothing', @$_) && "@$_" !~ /chroot chroot|setuid chroot|chroot reuse/ } @pairs) {
+		my ($one, $other) = @$_;
+		my @steps = ('load', 'sign', @{ $events{$one}[0] }, 'sign', @{ $events{$other}[0] });
+		my $good = !grep { !$_ } predict('host', @steps, 'sign');
+		my $got = holders('host', $good ? (@steps, 'sign') : @steps[0, 1], 'scan', @{ $events{$other}[1] }, @{ $events{$one}[1] });
+		push @bad, "@$_: $got" if $got !~ /^0 of [1-9]/;
+	}
+	is(join("\n", @bad), '', 'host: none after each pair') if @pairs;
+}
+
 # --- the end of OpenSSL, before and after the key's
 
 for my $key (qw(host program file)) {

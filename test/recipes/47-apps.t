@@ -184,7 +184,10 @@ sub renews {
 
 sub reloads {
 	my ($app, $s, $server) = @_;
-	my $bad = under_load($app, $s, sub { kill $app->{reload}, $server->pid });
+	my $bad = under_load($app, $s, sub {
+		return kill $app->{reload}, $server->pid if !ref $app->{reload};
+		like($app->{reload}->($s, [ s_client($app, $s, '1_3', qw(-brief -ign_eof)) ]), qr/OK/, "$s->{name}: reloads");
+	});
 	if ($app->{gap}) {
 		unlike($bad, qr/alert|verif\w+ error/i, "$s->{name}: no handshake fails while it reloads");
 	} else {
