@@ -56,6 +56,23 @@ sub scanned {
 	holds_no_key($what, $host, $stub, $state, @pids);
 }
 
+# A command, while clients connect again and again: none of them fails.
+sub reloads {
+	my ($what, $port, $ca, $args, @cmd) = @_;
+	my @client = (qw(openssl s_client -brief -verify_return_error -verify_hostname localhost -CAfile), $ca, '-connect', "127.0.0.1:$port", @$args);
+	my $load = spawn('/bin/sh', '-c', "while :; do if @client </dev/null >'$dir/load' 2>&1; then echo fine; else echo bad; cat '$dir/load'; fi; done");
+	my $more = sub {
+		my $before = length $load->log;
+		ok(wait_for(sub { 5 <= (() = substr($load->log, $before) =~ /^(?:fine|bad)/mg) }, 30), "$what: clients connect");
+	};
+	$more->();
+	ok_run(\@cmd, "$what: reload");
+	$more->();
+	$load->stop('KILL');
+	kill 'KILL', -$load->pid;
+	is(join("\n", $load->log =~ /^bad\n(.*?)(?=^fine|\z)/msg), '', "$what: no client fails while it reloads");
+}
+
 # --- Postfix: smtpd takes mail, hands it to smtp, which gives it to another smtpd, who wants to know it
 
 sub postfix_conf {
@@ -148,7 +165,8 @@ sub postfix {
 	my @file = @start ? () : ($key);
 	scanned("postfix, $what, smtpd", $master, $smtpd, 'root', 'smtp', @file);
 	scanned("postfix, $what, smtp", $master, $smtp, 'root', 'relay', @file);
-	ok_run([ qw(postfix -c), "$at/conf", 'reload' ], "postfix, $what: reload");
+	my @starttls = qw(-starttls smtp);
+	reloads("postfix, $what", $port[0], $ca, \@starttls, qw(postfix -c), "$at/conf", 'reload');
 	serves("postfix reloaded, $what", $port[1], $ca, @start ? $smtpd : undef, %mail);
 	run(qw(postfix -c), "$at/conf", 'stop');
 	ok(defined $master->wait(30), "postfix, $what: ends");
@@ -246,7 +264,7 @@ sub dovecot {
 		say => qq(a login u secret\nb list "" *\nc noop\n));
 	serves("dovecot, $what", $port, $ca, @start ? $login : undef, %imap);
 	my @before = logins($at);
-	ok_run([ qw(doveadm -c), "$at/conf", 'reload' ], "dovecot, $what: reload");
+	reloads("dovecot, $what", $port, $ca, [], qw(doveadm -c), "$at/conf", 'reload');
 	ok(wait_for(sub { my %now = map { $_ => 1 } logins($at); return !grep { $now{$_} } @before }, 30),
 		"dovecot, $what: the login processes from before end");
 	serves("dovecot reloaded, $what", $port, $ca, @start ? $login : undef, %imap);

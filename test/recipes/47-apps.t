@@ -515,6 +515,8 @@ sub radius {
 	my $server = spawn(started($s, '/usr/sbin/freeradius', '-f', '-X', '-d', radius_conf($s)));
 	ok($server->wait_for_line(qr/Ready to process requests/, 30), "$s->{name}: starts") or return diag($server->log);
 	eapol_tries($s, $c, $server, $_) for qw(1_3 1_2);
+	kill 'HUP', $server->pid;
+	eapol_tries($s, $c, $server, '1_3');
 	radius_goes_on($s, $c, $server, $app{server});
 	$server->stop;
 }
