@@ -124,7 +124,28 @@ inside() {
 		${all:+TAO_TEST_ALL=1} ${vectors:+"TAO_VECTORS=$vectors"} \
 		${TAO_TEST_JOBS:+"TAO_TEST_JOBS=$TAO_TEST_JOBS"} \
 		tree="/usr/src/build${asan:+-asan}" groups="quickstart tests${all:+ applications}" \
-		/bin/bash -c "cd /usr/src/tao && $1" debian13 "$@" </dev/null
+		/bin/bash -c "cd /usr/src/tao && $1" debian13 "$@" </dev/null 8>&-
+}
+
+# The processes that run there.
+those_inside() {
+	for p in /proc/[0-9]*; do
+		[ "$(readlink "$p/root")" != "$root" ] || grep -q '^State:.*Z' "$p/status" 2>/dev/null || echo "${p#/proc/}"
+	done
+}
+
+# What does not end by itself in five seconds is named and ended; 1 if there was any.
+end_leftovers() {
+	for _ in 1 2 3 4 5; do
+		pids=$(those_inside)
+		[ -n "$pids" ] || return 0
+		sleep 1
+	done
+	for p in $pids; do
+		echo "left behind: process $p: $(tr '\0' ' ' <"/proc/$p/cmdline")"
+		kill -KILL "$p"
+	done 2>/dev/null
+	return 1
 }
 
 if [ -n "$command" ]; then
@@ -135,4 +156,7 @@ inside '. test/lib/packages.sh && tao_install_packages packages $groups' || die 
 inside 'mkdir -p $tree && cd $tree && /usr/src/tao/Configure '"${asan:+--enable-asan}"' && make -s -j"$(nproc)" tests' ||
 	die 'it does not build'
 shift_first='shift; exec perl test/run.pl "$tree" "$@"'
-inside "$shift_first" "$@"
+status=0
+inside "$shift_first" "$@" || status=$?
+end_leftovers || status=1
+exit $status
