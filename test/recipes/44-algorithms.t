@@ -202,6 +202,6 @@ fails_with([tao_openssl(qw(genpkey -propquery provider=tao -algorithm RSA -pkeyo
 	fails_with([tao_openssl(qw(genpkey -propquery provider=tao -algorithm RSA-PSS -pkeyopt rsa_pss_keygen_md:sha1))], qr/digest \(RSA-PSS\)|SHA256/, 'SHA-1');
 }
 fails_with([tao_openssl(qw(pkeyutl -sign -rawin -digest sha512 -inkey tao:gen-ed25519 -in), "$dir/msg", '-out', "$dir/sig")],
-	qr/Ed25519 .*without a digest/, 'Ed25519 with a digest');
+	qr/Ed25519 .*without a digest|not supported with ED25519/, 'Ed25519 with a digest: 3.5 does not ask the provider');
 
 done_testing();
