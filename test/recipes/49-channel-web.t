@@ -239,13 +239,18 @@ sub records {
 	return grep { /Tao\.Handshake/ } @log[$lines .. $#log];
 }
 
-# At both ends, with the peer's program.
+# At both ends, with the peer's program; a program may have answered before its record is written.
 sub recorded {
-	my ($records, $client, $to, $is) = @_;
+	my ($client, $to, $is) = @_;
 	my %peer = (client => $to->{server}{program}, server => $client->{program});
-	my @missing = grep { my $role = $_;
-		!grep { /role=$role did=completed $is\b.* name=\Q$to->{host}\E / && measures($_, $peer{$role}) } @$records } sort keys %peer;
-	return ok(!@missing, "$client->{name} to $to->{host}: $is in the log at both ends") || diag("missing: @missing\n", map { "$_\n" } @$records);
+	my (@records, @missing);
+	wait_for(sub {
+		@records = records();
+		@missing = grep { my $role = $_;
+			!grep { /role=$role did=completed $is\b.* name=\Q$to->{host}\E / && measures($_, $peer{$role}) } @records } sort keys %peer;
+		return !@missing;
+	}, 10);
+	return ok(!@missing, "$client->{name} to $to->{host}: $is in the log at both ends") || diag("missing: @missing\n", map { "$_\n" } @records);
 }
 
 # --- every client with every server
@@ -279,10 +284,9 @@ sub clients { my ($relays, $conf, @more) = @_; return (($has_curl ? by_curl(host
 		talks($c, $_, "$c->{name} to $_->{host}, which does not ask", client => 'this', reused => 1, curve => '0xfe10') for @open;
 		talks($c, $_, "$c->{name} to $_->{host}", client => 'this', reused => 0, curve => 'X25519') for @cert;
 	}
-	my @log = records();
 	for my $c (@clients) {
-		recorded(\@log, $c, $_, 'mode=psk .*group=tao_x25519\S*') for @asks;
-		recorded(\@log, $c, $_, 'mode=certificate .*(?i:group=x25519\S*)') for @cert;
+		recorded($c, $_, 'mode=psk .*group=tao_x25519\S*') for @asks;
+		recorded($c, $_, 'mode=certificate .*(?i:group=x25519\S*)') for @cert;
 	}
 	if ($running{stunnel}) {
 		like($running{stunnel}{process}->log, qr/Certificate accepted at depth=0:.*Measured/, 'stunnel writes whom it accepted');
@@ -300,8 +304,7 @@ sub clients { my ($relays, $conf, @more) = @_; return (($has_curl ? by_curl(host
 		talks($c, $_, "$c->{name}, by the group, to $_->{host}", client => 'this', reused => 0, curve => '0xfe10') for @asks;
 		refused($c, $mistaken, "$c->{name}, which verifies nothing, is not connected to another server of a name that policy knows");
 	}
-	my @log = records();
-	for my $c (@clients) { recorded(\@log, $c, $_, 'mode=group .*group=tao_x25519\S*') for @asks }
+	for my $c (@clients) { recorded($c, $_, 'mode=group .*group=tao_x25519\S*') for @asks }
 }
 
 stop(values %keyed);
