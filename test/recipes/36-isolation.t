@@ -39,7 +39,7 @@ sub peek {
 my $n = 0;
 sub server {
 	my ($how, %env) = @_;
-	my $sock = "$dir/s" . $n++;
+	my $sock = "s" . $n++; # in the directory: s_server takes no path of 32 bytes
 	my $p = spawn(@nobody, @$how, 'openssl', 's_server', '-nocert', '-unix', $sock, { env => \%env, dir => $dir });
 	$p->wait_for_line(qr/ACCEPT/, 20) or diag($p->log);
 	return $p;
@@ -65,7 +65,7 @@ $inside->stop;
 
 sub dumps_core {
 	my (@how) = @_;
-	my $sock = "$dir/s" . $n++;
+	my $sock = "s" . $n++;
 	my @cmd = ('sh', '-c', 'ulimit -c unlimited && exec "$@"', 'sh', @nobody, @how, 'openssl', 's_server', '-nocert',
 		'-unix', $sock);
 	my $pid = fork // die;
@@ -78,7 +78,7 @@ sub dumps_core {
 		exec { $cmd[0] } @cmd;
 		POSIX::_exit(127);
 	}
-	my $up = wait_for(sub { -S $sock || waitpid($pid, POSIX::WNOHANG()) }, 20);
+	my $up = wait_for(sub { -S "$dir/$sock" || waitpid($pid, POSIX::WNOHANG()) }, 20);
 	kill 'ABRT', $pid;
 	waitpid $pid, 0;
 	my ($signal, $core) = ($? & 127, ($? & 128) != 0);
