@@ -100,7 +100,8 @@ copy_apt_settings
 
 # ---- what is in it: /proc, /dev, this working copy ----
 
-mount --rbind /proc "$root/proc" && mount --rbind /dev "$root/dev" && mount -t tmpfs tmpfs "$root/tmp" ||
+# A root directory that is no mount point allows no mount namespaces inside.
+mount --bind "$root" "$root" && mount --rbind /proc "$root/proc" && mount --rbind /dev "$root/dev" && mount -t tmpfs tmpfs "$root/tmp" ||
 	skip 'mounting is not allowed here'
 vectors=${TAO_VECTORS:+/usr/src/vectors}
 if [ -n "$vectors" ]; then
