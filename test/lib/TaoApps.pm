@@ -27,13 +27,14 @@ package TaoApps;
 #                run        sub: its command line; it does not end while its standard input is open
 #                relay      it forwards what comes to port2
 #                say, hear  what is written to it, and a sub that returns what then comes back ('print': arrives)
+#                one_version  it cannot be told which: for TLS 1.2, its server has no other where there is `only`
 #                seen       a sub: what then stands in the server's log
 #                linger     [SUB, LOG], where it does end: another command line, and what the server's log has when it waits
 #                goes_on    it connects anew whenever something is said, and so shows renewed certificates
 #                stays      or why not
 #
 # A sub gets a hash: dir (scratch), port, port2 (another free one), version ('1_3' or '1_2'), cert,
-# key (files), ca (whom clients trust), clients (whom servers trust), user ('' unless root).
+# key (files), ca (whom clients trust), clients (whom servers trust), user ('' unless root), only ('1_2', or nothing).
 
 use strict;
 use warnings;
@@ -497,6 +498,7 @@ CONF
 			tls-key-file $s->{key}
 			tls-ca-cert-file $s->{clients}
 			tls-auth-clients yes
+			@{[ $s->{only} ? 'tls-protocols "TLSv1.2"' : '' ]}
 			save ""
 			dir $s->{dir}
 CONF
@@ -559,7 +561,7 @@ CONF
 			conf($s, 'hello.zone', "\@ 60 IN SOA localhost. root 1 1 1 1 1\n\@ 60 IN NS localhost.\n\@ 60 IN TXT hello\n");
 			return ('/usr/sbin/named', '-g', ($s->{user} ? ('-u', 'bind') : ()), '-c', conf($s, 'named.conf', <<"CONF"));
 			tls dot { cert-file "$s->{cert}"; key-file "$s->{key}"; ca-file "$s->{clients}";
-			    protocols { TLSv1.2; TLSv1.3; }; };
+			    protocols { TLSv1.2; @{[ $s->{only} ? '' : 'TLSv1.3;' ]} }; };
 			controls { };
 			options {
 			    directory "$s->{dir}";

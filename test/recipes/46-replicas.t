@@ -2,8 +2,8 @@
 # PostgreSQL and MariaDB, BIND's secondary, Dovecot as proxy and with another server's mailboxes. What they
 # connect to wants their certificate, and says what they showed and what they signed with; it
 # stands before a server of the same kind, data goes both ways, and after the connection was cut they
-# show the renewed certificate and the rotated key. The same with a key from a file. TAO_APPS names
-# some of them.
+# show the renewed certificate and the rotated key. The same with a key from a file, and with one in the
+# program's own custody. TAO_APPS names some of them.
 use strict;
 use warnings;
 use Cwd qw(abs_path);
@@ -113,18 +113,18 @@ sub last_peer {
 
 # --- keys
 
-# kind: tao or file.
+# kind: tao (custody in the host), held (in the program) or file.
 sub setting {
 	my ($app, $kind, $version) = @_;
-	my %s = (kind => $kind, version => $version, name => "$app->{name}-$kind-$version", key_name => $app->{name}, uid => uid($app->{account}),
+	my %s = (kind => $kind, version => $version, name => "$app->{name}-$kind-$version", uid => uid($app->{account}),
 		own => uid($app->{owner} // $app->{account}), port => free_port(), front => free_port(), back => free_port(), ca => "$dir/cas.pem", as => [ as($app->{account}) ]);
 	$s{dir} = "$dir/$s{name}";
 	mkdir $s{dir};
 	chown $s{own}, -1, $s{dir} if $> == 0;
-	my @made = ("$state/certs/$s{uid}/$app->{name}.pem", "$state/keys/$s{uid}/$app->{name}.pem");
-	@s{qw(cert stub)} = $kind eq 'tao' ? @made : ("$dir/client.pem", "$dir/client.key");
+	$s{key_name} = $kind eq 'tao' ? $app->{name} : "$app->{name}-$kind";
+	@s{qw(cert stub)} = $kind eq 'file' ? ("$dir/client.pem", "$dir/client.key") : map { "$state/$_/$s{uid}/$s{key_name}.pem" } qw(certs keys);
 	@s{qw(server_cert server_key)} = ("$dir/server.pem", "$dir/server.key");
-	make_key($app, \%s) if $kind eq 'tao' && !-e $s{stub};
+	make_key($app, \%s) if !-e $s{stub};
 	$s{key} = $s{stub};
 	$s{key} = spew("$s{dir}/key.pem", slurp($s{stub})) if $app->{private};
 	chmod 0600, $s{key} if $app->{private};
@@ -134,9 +134,10 @@ sub setting {
 sub make_key {
 	my ($app, $s) = @_;
 	my @user = ('--user', $s->{uid});
-	ok_run([ $host->cmd('key', 'new', $app->{name}, '--for', $app->{program}, @user) ], "$app->{name}: a key");
-	ok_run([ $host->cmd('trust', $app->{program}, '--serves', 'localhost', @user) ], "$app->{name}: a name");
-	ok_run([ @{ $s->{as} }, $host->cmd('run', '--prepare', $app->{program}) ], "$app->{name}: a certificate");
+	my @custody = $s->{kind} eq 'held' ? ('--custody', 'program') : ();
+	ok_run([ $host->cmd('key', 'new', $s->{key_name}, '--for', $app->{program}, @user, @custody) ], "$s->{key_name}: a key");
+	ok_run([ $host->cmd('trust', $app->{program}, '--serves', 'localhost', @user) ], "$s->{key_name}: a name");
+	ok_run([ @{ $s->{as} }, $host->cmd('run', '--prepare', $app->{program}) ], "$s->{key_name}: a certificate");
 }
 
 sub conf {
@@ -482,7 +483,7 @@ sub showed {
 	my $peer = last_peer($front);
 	is($peer->{version}, "TLSv$s->{version}" =~ tr{_}{.}r, "$what: the version");
 	is($peer->{scheme}, '0403', "$what: the other saw its signature");
-	like($peer->{text} // '', $s->{kind} eq 'tao' ? qr/subject=.*key\(\[.*Measured/ : qr/subject=.*CN = ?client/, "$what: and knows who it is");
+	like($peer->{text} // '', $s->{kind} ne 'file' ? qr/subject=.*key\(\[.*Measured/ : qr/subject=.*CN = ?client/, "$what: and knows who it is");
 	return $peer;
 }
 
@@ -512,9 +513,9 @@ sub shows_next {
 sub goes_on {
 	my ($app, $s, $front, $key) = @_;
 	my @user = ('--user', $s->{uid});
-	ok_run([ $host->cmd('trust', $app->{program}, '--serves', 'renewed.test', @user) ], "$s->{name}: another name");
-	ok(shows_next($app, $s, $front, sub { $_[0]{text} =~ /\brenewed\.test/ }), "$s->{name}: shows the new certificate");
-	ok_run([ $host->cmd('key', 'rotate', $app->{name}, @user) ], "$s->{name}: the key is rotated");
+	ok_run([ $host->cmd('trust', $app->{program}, '--serves', "$s->{kind}.renewed.test", @user) ], "$s->{name}: another name");
+	ok(shows_next($app, $s, $front, sub { $_[0]{text} =~ /\b$s->{kind}\.renewed\.test/ }), "$s->{name}: shows the new certificate");
+	ok_run([ $host->cmd('key', 'rotate', $s->{key_name}, @user) ], "$s->{name}: the key is rotated");
 	if ($app->{private}) { # a copy, which is to be made again
 		spew($s->{key}, slurp($s->{stub}));
 	}
@@ -535,7 +536,7 @@ sub replica {
 	my @cmd = $app->{run}->($s);
 	quietly('chown', '-R', $s->{own}, $s->{dir}) if $> == 0 && !$app->{master};
 	my @as = $app->{master} ? () : @{ $s->{as} };
-	my $process = spawn(@as, $kind eq 'tao' ? $host->cmd('run', '--quiet', '--') : (), @cmd, { dir => $s->{dir} });
+	my $process = spawn(@as, $kind ne 'file' ? $host->cmd('run', '--quiet', '--') : (), @cmd, { dir => $s->{dir} });
 	$app->{to}->($s, $s->{back}) if $app->{to};
 	my $fine = ok($app->{both}->($s), "$s->{name}: data both ways");
 	if (!$fine) {
@@ -548,8 +549,8 @@ sub replica {
 		wait_for(sub { $front->log =~ /^peer.*\n/m }, 20);
 	}
 	my $peer = showed($s, $front, $s->{name});
-	scanned($app, $s, $process) if $version eq '1_3';
-	goes_on($app, $s, $front, $peer->{key}) if $kind eq 'tao' && $version eq '1_3';
+	scanned($app, $s, $process) if $version eq '1_3' && $kind ne 'held';
+	goes_on($app, $s, $front, $peer->{key}) if $version eq '1_3' && $kind ne 'file';
 	$_->stop for $process, $front, $back;
 }
 
@@ -564,7 +565,7 @@ for my $app (@table) {
 		my @as = as($app->{account});
 		skip "$app->{name}: its account cannot reach the build tree", 1 if @as && run(@as, 'test', '-r', module_dir() . '/tao.so')->{status} != 0;
 		replica($app, 'tao', $_) for qw(1_3 1_2);
-		controls(sub { replica($app, 'file', $_) for qw(1_3 1_2) });
+		controls(sub { for my $kind (qw(file held)) { replica($app, $kind, $_) for qw(1_3 1_2) } });
 	}
 }
 

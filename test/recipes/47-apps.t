@@ -215,11 +215,28 @@ sub as_server {
 	}
 	my $fine = 1;
 	$fine &= asks($app, $s, $_) for qw(1_3 1_2);
-	as_client($app, $kind, $s, $server) if $app->{client} && !$app->{client}{to};
+	my $one_version = ($app->{client} // {})->{one_version};
+	as_client($app, $kind, $s, $server, $one_version ? '1_3' : ()) if $app->{client} && !$app->{client}{to};
+	older_server($app, $kind, $s) if $one_version;
 	while_connected($app, $s, sub { scanned($s, $server) });
 	renews($app, $s) if $kind ne 'file';
 	reloads($app, $s, $server) if $app->{reload};
 	$fine or diag($server->log, map { slurp($_) } glob "$s->{dir}/*.log");
+	$server->stop;
+}
+
+# Another one that has TLS 1.2 only, for clients which cannot be told.
+sub older_server {
+	my ($app, $kind, $like) = @_;
+	my $s = { %$like, dir => "$like->{dir}-1_2", port => free_port(), port2 => free_port(), only => '1_2' };
+	mkdir $s->{dir};
+	chown $s->{uid}, -1, $s->{dir} if $> == 0;
+	my @cmd = $app->{server}->($s);
+	quietly('chown', '-R', uid($app->{owner} // $app->{account}), $s->{dir}) if $> == 0;
+	my $server = spawn(started($s, @cmd), { dir => $s->{dir} });
+	my $there = wait_for(sub { run(s_client($app, $s, '1_2'), { stdin => '', timeout => 20 })->{out} =~ /Verify return code: 0/ }, 30);
+	ok($there && !shown($app, $s), "$s->{name}: has TLS 1.2 only") or diag($server->log);
+	as_client($app, $kind, $s, $server, '1_2');
 	$server->stop;
 }
 
@@ -335,12 +352,12 @@ sub client_speaks {
 }
 
 sub as_client {
-	my ($app, $kind, $other, $server) = @_;
+	my ($app, $kind, $other, $server, @versions) = @_;
 	my $client = $app->{client};
 	my $program = $client->{program} // $app->{program};
 	my $name = $client->{program} ? $program =~ s{.*/}{}r : "$app->{name}c";
 	my $to = $client->{to} // '';
-	for my $version ($client->{one_version} ? '1_3' : qw(1_3 1_2)) {
+	for my $version (@versions ? @versions : qw(1_3 1_2)) {
 		my $s = setting($client, 'client', $kind, $client->{args} ? "$name-$kind-$version" : "$name-$kind", version => $version);
 		my $own = $to ? s_server($s, $to) : undef;
 		my $log = sub { return ($own // $server)->log };
