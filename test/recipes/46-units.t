@@ -1,5 +1,5 @@
 # What man/tao-applications.7 says, done word for word: the drop-ins of services are checked by
-# systemd-analyze with Debian's units, and for nginx, HAProxy, Postfix, PostgreSQL and Mosquitto the
+# systemd-analyze with Debian's units, and for nginx, HAProxy, Postfix, PostgreSQL, Mosquitto, Apache httpd, stunnel, lighttpd, Redis and Dovecot the
 # page's commands, configuration and drop-in are put into a fresh machine's directories and run, in
 # the order in which systemd would: before the start, start, reload, stop. The machine is a mount
 # and network namespace of this recipe's own; the page's /usr/bin/tao and /var/lib/tao are the build tree's
@@ -25,7 +25,7 @@ sub texts {
 sub text { my ($heading, $like) = @_; my ($text) = grep { /$like/m } texts($heading); return $text // '' }
 
 my ($state, $dir) = ('', tmpdir());
-sub here { return $_[0] =~ s{/usr/bin/tao\b}{bin('tao') . " -d $state"}ger =~ s{/var/lib/tao\b}{$state}gr }
+sub here { return $state eq '' ? $_[0] : $_[0] =~ s{/usr/bin/tao\b}{bin('tao') . " -d $state"}ger =~ s{/var/lib/tao\b}{$state}gr }
 
 my $begin = ($page =~ /^Every drop-in begins with the lines\n\.Bd.*?\n(.*?)^\.Ed$/ms)[0] // '';
 like($begin, qr/After=taod\.service.*^\[Service\]$/ms, 'how drop-ins begin');
@@ -59,6 +59,11 @@ SKIP: {
 			spew("$path/$unit.d/tao.conf", drop_in($name) =~ s{/usr/bin/tao\b}{bin('tao')}ger);
 			my $r = run(qw(systemd-analyze verify --man=no --recursive-errors=no), $instance, { env => { SYSTEMD_UNIT_PATH => "$path:" } });
 			skip "$name: systemd-analyze does not work here: $r->{err}", 1 if $r->{err} =~ /Failed to (?:initialize|startup) manager/;
+			my $u = unit($unit, $name, 'x');
+			my @may = map { split } @{ $u->{ExecPaths} // [] };
+			my @cannot = grep { my $program = (split)[0] =~ s/^[-+!:\@]+//r; !grep { index($program, $_) == 0 } @may }
+			    map { @{ $u->{$_} // [] } } qw(ExecStartPre ExecStart ExecReload);
+			is($u->{NoExecPaths} ? "@cannot" : '', '', "$name: may execute what it starts");
 			is(join("\n", grep { /tao/ } split /\n/, $r->{err}), '', "$name: nothing is said of its drop-in, for $unit");
 		}
 	}
@@ -87,6 +92,7 @@ sub plan_end {
 run(qw(ip link set lo up));
 sub fresh { for my $at (@_) { run(qw(mount -t tmpfs -o mode=755 none), $at) if -d $at } }
 fresh(qw(/run /etc/systemd/system));
+mkdir '/run/lock';
 my $host = start_host();
 $state = $host->dir;
 
@@ -181,7 +187,13 @@ sub service {
 	stops($u);
 }
 
-# --- the five
+# --- one after the other
+
+sub key_and_name {
+	my ($what, $name, $program, @user) = @_;
+	ok_run([ $host->cmd('key', 'new', $name, '--for', $program, @user) ], "$what: a key");
+	ok_run([ $host->cmd('trust', $program, qw(--serves www.example.org), @user) ], "$what: a name");
+}
 
 SKIP: {
 	skip 'nginx is not installed', 1 if !-e "$units/nginx.service";
@@ -212,8 +224,7 @@ SKIP: {
 SKIP: {
 	skip 'Mosquitto is not installed', 1 if !-e "$units/mosquitto.service";
 	my $uid = getpwnam 'mosquitto';
-	ok_run([ $host->cmd(qw(key new mqtt --for /usr/sbin/mosquitto --user mosquitto)) ], 'Mosquitto: a key');
-	ok_run([ $host->cmd(qw(trust /usr/sbin/mosquitto --serves www.example.org --user mosquitto)) ], 'Mosquitto: a name');
+	key_and_name(qw(Mosquitto mqtt /usr/sbin/mosquitto --user mosquitto));
 	fresh(qw(/etc/mosquitto /var/log));
 	spew('/etc/mosquitto/mosquitto.conf', "listener 8883\n" . here(text('Mosquitto', '^certfile')) =~ s{/107/}{/$uid/}gr);
 	service(unit('mosquitto.service', 'Mosquitto'), 8883);
@@ -255,6 +266,57 @@ SKIP: {
 	chown scalar getpwnam('postfix'), -1, '/var/lib/postfix';
 	my $u = unit('postfix@.service', 'Postfix', '-');
 	service($u, 25, name => 'mail.example.org', args => [qw(-starttls smtp)]);
+}
+
+SKIP: {
+	skip 'Apache httpd is not installed', 1 if !-e "$units/apache2.service";
+	key_and_name(qw(Apache apache /usr/sbin/apache2));
+	my @of = map { ($_, slurp("/etc/apache2/$_")) } qw(apache2.conf envvars);
+	fresh(qw(/etc/apache2 /var/log));
+	mkdir $_ for '/var/log/apache2', map { "/etc/apache2/$_-enabled" } qw(mods conf sites);
+	while (my ($file, $text) = splice @of, 0, 2) { spew("/etc/apache2/$file", $text) }
+	spew('/etc/apache2/ports.conf', "Listen 443\n");
+	spew('/etc/apache2/mods-enabled/all.load', join '', map { "LoadModule ${_}_module /usr/lib/apache2/modules/mod_$_.so\n" } qw(mpm_event authz_core socache_shmcb ssl));
+	spew('/etc/apache2/sites-enabled/tls.conf', "ServerName www.example.org\nSSLEngine on\n" . here(text('Apache httpd', '^SSLCertificateFile')) =~ s{/web\.pem}{/apache.pem}gr);
+	service(unit('apache2.service', 'Apache httpd'), 443);
+}
+
+SKIP: {
+	skip 'stunnel is not installed', 1 if !-e "$units/stunnel\@.service";
+	key_and_name(qw(stunnel tunnel /usr/bin/stunnel4));
+	fresh('/etc/stunnel');
+	spew('/etc/stunnel/x.conf', "foreground = yes\n[x]\naccept = 443\nexec = /bin/cat\n" . here(text('stunnel', '^cert = ')) =~ s{/web\.pem}{/tunnel.pem}gr);
+	service(unit('stunnel@.service', 'stunnel', 'x'), 443);
+}
+
+SKIP: {
+	skip 'lighttpd with its TLS module is not installed', 1 if !-e "$units/lighttpd.service" || !-e '/usr/lib/lighttpd/mod_openssl.so';
+	key_and_name(qw(lighttpd light /usr/sbin/lighttpd));
+	fresh('/etc/lighttpd');
+	spew('/etc/lighttpd/lighttpd.conf', qq(server.modules = ( "mod_openssl" )\nserver.document-root = "/var/www"\nserver.port = 443\nssl.engine = "enable"\n) .
+		here(text('lighttpd', '^ssl.pemfile')) =~ s{/web\.pem}{/light.pem}gr);
+	service(unit('lighttpd.service', 'lighttpd'), 443);
+}
+
+SKIP: {
+	skip 'Redis is not installed', 1 if !-e "$units/redis-server.service";
+	my $uid = getpwnam 'redis';
+	key_and_name(qw(Redis redis /usr/bin/redis-server --user redis));
+	fresh('/etc/redis');
+	spew('/etc/redis/redis.conf', "port 0\ntls-auth-clients no\nsave \"\"\n" . here(text('Redis', '^tls-port')) =~ s{/106/}{/$uid/}gr);
+	service(unit('redis-server.service', 'Redis'), 6379);
+}
+
+SKIP: {
+	skip 'Dovecot is not installed', 1 if !-e "$units/dovecot.service";
+	my $uid = getpwnam 'dovenull';
+	as_told('Dovecot', text('Dovecot', '^# tao key new imap'));
+	my ($version) = run(qw(/usr/sbin/dovecot --version))->{out} =~ /^(\d+\.\d+)/;
+	my $new = $version >= 2.4;
+	fresh('/etc/dovecot');
+	spew('/etc/dovecot/dovecot.conf', ($new ? "dovecot_config_version = 2.4.0\ndovecot_storage_version = 2.4.0\n" : '') . "protocols = imap\nssl = required\nlog_path = $dir/dovecot.log\n" .
+		here(text('Dovecot', $new ? '^ssl_server_cert_file' : '^ssl_cert')) =~ s{/UID/}{/$uid/}gr);
+	service(unit('dovecot.service', 'Dovecot'), 993, name => 'mail.example.org');
 }
 
 done_testing();
