@@ -611,6 +611,10 @@ static enum tao_err for_program(struct host *h, const struct held_key *k, struct
 		return TAO_OK;
 	if (s->has_program_hash && domain_successor(h->domain, i->exe, s->program_hash.data) == TAO_OK)
 		return TAO_OK;
+	if (s->program != NULL && strcmp(s->program, i->program) == 0)
+		return tao_fail(TAO_EWRONGPROG, "key %s is sealed for another program, the executable that was at "
+		                "%s before: if this one is its upgrade, 'tao trust %s' lets it use its keys; else "
+		                "make one for it with 'tao key new'", k->name, i->program, i->program);
 	return tao_fail(TAO_EWRONGPROG, "key %s is sealed for another program (%s), not for this "
 	                "executable of %s: make one for it with 'tao key new NAME --for %s'", k->name,
 	                s->program != NULL ? s->program : "unknown", i->program, i->program);

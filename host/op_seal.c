@@ -118,7 +118,7 @@ static enum tao_err for_program(struct host *h, struct instance *i, const Tao__S
 	     domain_successor(h->domain, i->exe, d->program_hash.data) == TAO_OK))
 		return TAO_OK;
 	return tao_fail(TAO_EWRONGPROG, "the data is sealed for another program: if %s is its upgrade, the "
-	                "domain's owner can add a rule Successor([new], [old])", i->program);
+	                "domain's owner says so with 'tao trust %s'", i->program, i->program);
 }
 
 static enum tao_err for_host(struct host *h, struct instance *i, const Tao__SealedData *d)

@@ -53,6 +53,24 @@ unlike($names, qr/www\.example\.org/, 'it is gone at once');
 ok_run(tao('trust', $openssl, '--remove'), 'all taken back');
 unlike(ok_run(tao(qw(policy show)), 'the policy')->{out}, qr/Serves|TrustedProgram/, 'holds nothing of it');
 
+# -- an upgrade that nobody was told of: what to do --
+
+{
+	my $app = "$dir/app";
+	my $put = sub { my ($bytes) = @_; spew("$app.new", $bytes); chmod 0755, "$app.new"; rename "$app.new", $app };
+	my @sign = ('run', '--quiet', $app, qw(dgst -sign tao:app -out), "$dir/sig", $openssl);
+	$put->(slurp($openssl) . "w"); # not the same program
+	ok_run(tao(qw(key new app --for), $app), 'a key of another program');
+	ok_run(tao('trust', $app), 'which is trusted');
+	ok_run(tao(@sign), 'it signs');
+	$put->(slurp($openssl) . 'x');
+	fails_with(tao(@sign), qr/the executable that was at \Q$app\E before: if this one is its upgrade, 'tao trust \Q$app\E'/, 'upgraded: why not, and what to do');
+	fails_with(tao('run', '--quiet', $openssl, @sign[ 3 .. $#sign ]), qr/sealed for another program \(\Q$app\E\), not for this executable of \Q$openssl\E/,
+		'while another program is not its upgrade');
+	ok_run(tao('trust', $app), 'tao trust, as it was told');
+	ok_run(tao(@sign), 'it signs');
+}
+
 fails_with([ bin('taod'), '-d', $state, qw(--passphrase-fd abc -f) ], qr/taod: /, 'a descriptor that is no number');
 my $conf = slurp("$state/taod.conf");
 spew("$state/taod.conf", "$conf\n[tls]\nworkers = 1\n");
