@@ -56,8 +56,8 @@ my $FIRST_PORT = 10000;
 my ($tmpdir, %config, @port_marks, @processes, @hosts);
 my $files = 0;
 
-# A signal ends the recipe by way of END.
-$SIG{$_} = sub { exit 1 } for qw(HUP INT TERM);
+# A signal ends the recipe by way of END; so does the end of prove, who reads what it prints.
+$SIG{$_} = sub { $SIG{PIPE} = 'IGNORE'; exit 1 } for qw(HUP INT PIPE TERM);
 
 sub needed {
 	my ($name) = @_;
@@ -155,7 +155,7 @@ sub start {
 	my $pid = fork // die "fork: $!\n";
 	return $pid if $pid;
 	setpgrp;
-	$SIG{$_} = 'DEFAULT' for qw(HUP INT TERM);
+	$SIG{$_} = 'DEFAULT' for qw(HUP INT PIPE TERM);
 	my $fine = open(STDIN, '<', $in) && open(STDOUT, '>>', $out) && open(STDERR, '>>', $err);
 	$fine &&= chdir $opt{dir} if defined $opt{dir};
 	for my $name (keys %{ $opt{env} // {} }) {

@@ -24,18 +24,23 @@ $p = spawn('sh', '-c', 'exit 3');
 is($p->wait_for_line(qr/never/, 10), undef, 'no line from one that ended');
 is($p->wait(10), 3, 'its status');
 
-# A recipe that dies leaves neither process nor directory.
-my $script = spew(tmpdir() . '/dies.pl', <<'SCRIPT');
+# A recipe that dies, or that nobody listens to any more, leaves neither process nor directory.
+for my $end ([ 'die "on purpose\n"', '' ], [ 'print "more\n" while 1', '| head -n 1' ]) {
+	my ($how, $reader) = @$end;
+	my $script = spew(tmpdir() . '/dies.pl', <<"SCRIPT");
 use TaoTest;
-my $p = spawn('sleep', 60);
-print $p->pid, " ", tmpdir(), "\n";
-die "on purpose\n";
+use Test::More;
+\$| = 1;
+my \$p = spawn('sleep', 60);
+print \$p->pid, " ", tmpdir(), "\\n";
+$how;
 SCRIPT
-$r = run($^X, $script, { env => { TAO_KEEP => undef } });
-my ($pid, $dir) = split ' ', $r->{out};
-ok($r->{status} != 0 && $r->{err} =~ /on purpose/, 'a recipe dies');
-ok(!kill(0, $pid), 'its process is stopped');
-ok(!-e $dir, 'its directory is removed');
+	$r = run('bash', '-c', qq(set -o pipefail; "\$0" "\$1" $reader), $^X, $script, { env => { TAO_KEEP => undef } });
+	my ($pid, $dir) = split ' ', $r->{out};
+	ok($r->{status} != 0, "a recipe ends: $how") or diag($r->{err});
+	ok(!kill(0, $pid), 'its process is stopped');
+	ok(!-e $dir, 'its directory is removed');
+}
 
 my $port = free_port();
 my %address = (LocalAddr => '127.0.0.1', LocalPort => $port);
