@@ -96,11 +96,11 @@ static enum tao_err encapsulate(struct group_key *k, uint8_t *share, uint8_t *se
 	enum tao_err e;
 
 	/* First, so that a bad point never comes to the host. */
-	e = mix_answer(k->prov->libctx, g->hybrid, k->share, pub, &ikm);
+	e = mix_answer(&k->prov->mix, g->hybrid, k->share, pub, &ikm);
 	if (e == TAO_OK)
 		e = group_ask_server(k->prov, g, k->share, pub, share, salt, &peer);
 	if (e == TAO_OK)
-		e = mix_extract(k->prov->libctx, &ikm, salt, secret);
+		e = mix_extract(&k->prov->mix, &ikm, salt, secret);
 	if (e == TAO_OK)
 		name_peer(k, peer);
 	else
@@ -149,11 +149,11 @@ static enum tao_err decapsulate(struct group_key *k, const uint8_t *in, size_t i
 
 	if (e != TAO_OK)
 		return e;
-	e = mix_finish(k->prov->libctx, &k->pair, s.pub, &ikm);
+	e = mix_finish(&k->prov->mix, &k->pair, s.pub, &ikm);
 	if (e == TAO_OK)
 		e = group_ask_client(k->prov, k->group, k->share, in, salt, &peer);
 	if (e == TAO_OK)
-		e = mix_extract(k->prov->libctx, &ikm, salt, secret);
+		e = mix_extract(&k->prov->mix, &ikm, salt, secret);
 	if (e == TAO_OK)
 		name_peer(k, peer);
 	else

@@ -1,10 +1,21 @@
 #include "mix.h"
 
+#include <stdlib.h>
+
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
+#include <openssl/params.h>
 
 #define MLKEM "ML-KEM-768"
+
+/* Any of them NULL: not needed yet. */
+struct mix_tools {
+	EVP_PKEY_CTX *keygen; /* of X25519 */
+	EVP_PKEY *point;      /* the last peer's */
+	EVP_MAC_CTX *hmac;    /* with a key of zeros */
+};
 
 static enum tao_err failed(const char *what)
 {
@@ -26,57 +37,124 @@ void mix_pair_free(struct mix_pair *pair)
 	pair->x25519 = pair->mlkem = NULL;
 }
 
+/* ---- tools ---- */
+
+void mix_init(struct mix *m, OSSL_LIB_CTX *ctx)
+{
+	m->ctx = ctx;
+	atomic_init(&m->idle, NULL);
+}
+
+static void tools_free(struct mix_tools *t)
+{
+	if (t == NULL)
+		return;
+	EVP_PKEY_CTX_free(t->keygen);
+	EVP_PKEY_free(t->point);
+	EVP_MAC_CTX_free(t->hmac);
+	free(t);
+}
+
+void mix_clear(struct mix *m)
+{
+	tools_free(atomic_exchange(&m->idle, NULL));
+}
+
+/* NULL: out of memory. */
+static struct mix_tools *take_tools(struct mix *m)
+{
+	struct mix_tools *t = atomic_exchange(&m->idle, NULL);
+
+	return t != NULL ? t : calloc(1, sizeof *t);
+}
+
+static void put_tools(struct mix *m, struct mix_tools *t)
+{
+	tools_free(atomic_exchange(&m->idle, t));
+}
+
 /* ---- X25519 ---- */
 
-static int x25519_make(OSSL_LIB_CTX *ctx, EVP_PKEY **own, uint8_t *pub)
+static EVP_PKEY *generate(struct mix *m, struct mix_tools *t)
 {
+	EVP_PKEY *own = NULL;
+
+	if (t->keygen == NULL) {
+		t->keygen = EVP_PKEY_CTX_new_from_name(m->ctx, "X25519", NULL);
+		if (t->keygen == NULL || EVP_PKEY_keygen_init(t->keygen) <= 0)
+			return NULL;
+	}
+	return EVP_PKEY_generate(t->keygen, &own) > 0 ? own : NULL;
+}
+
+static int x25519_make(struct mix *m, EVP_PKEY **own, uint8_t *pub)
+{
+	struct mix_tools *t = take_tools(m);
 	size_t n = MIX_X25519;
 
-	*own = EVP_PKEY_Q_keygen(ctx, NULL, "X25519");
+	*own = t != NULL ? generate(m, t) : NULL;
+	if (*own != NULL)
+		put_tools(m, t);
+	else
+		tools_free(t); /* for whatever reason: the next begins anew */
 	return *own != NULL && EVP_PKEY_get_raw_public_key(*own, pub, &n) > 0 && n == MIX_X25519;
 }
 
-static int derive(OSSL_LIB_CTX *ctx, EVP_PKEY *own, EVP_PKEY *other, uint8_t *out)
+static int set_point(struct mix *m, struct mix_tools *t, const uint8_t *peer)
 {
-	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(ctx, own, NULL);
+	if (t->point != NULL)
+		return EVP_PKEY_set1_encoded_public_key(t->point, peer, MIX_X25519) > 0;
+	t->point = EVP_PKEY_new_raw_public_key_ex(m->ctx, "X25519", NULL, peer, MIX_X25519);
+	return t->point != NULL;
+}
+
+/* There is nothing in an X25519 point to be validated. */
+static int derive(struct mix *m, EVP_PKEY *own, EVP_PKEY *other, uint8_t *out)
+{
+	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(m->ctx, own, NULL);
 	size_t n = MIX_X25519;
-	int good = c != NULL && EVP_PKEY_derive_init(c) > 0 && EVP_PKEY_derive_set_peer(c, other) > 0 &&
-	           EVP_PKEY_derive(c, out, &n) > 0 && n == MIX_X25519;
+	int good = c != NULL && EVP_PKEY_derive_init(c) > 0 &&
+	           EVP_PKEY_derive_set_peer_ex(c, other, 0) > 0 && EVP_PKEY_derive(c, out, &n) > 0 &&
+	           n == MIX_X25519;
 
 	EVP_PKEY_CTX_free(c);
 	return good;
 }
 
 /* libcrypto refuses a zero result as well; here it is refused whatever libcrypto does. */
-enum tao_err mix_x25519(OSSL_LIB_CTX *ctx, EVP_PKEY *own, const uint8_t *peer, uint8_t *out)
+enum tao_err mix_x25519(struct mix *m, EVP_PKEY *own, const uint8_t *peer, uint8_t *out)
 {
 	static const uint8_t zero[MIX_X25519];
-	EVP_PKEY *other;
-	int good;
+	struct mix_tools *t = take_tools(m);
+	int taken, good;
 
+	if (t == NULL)
+		return tao_fail_nomem();
 	ERR_set_mark();
-	other = EVP_PKEY_new_raw_public_key_ex(ctx, "X25519", NULL, peer, MIX_X25519);
-	good = other != NULL && derive(ctx, own, other, out) &&
-	       CRYPTO_memcmp(out, zero, sizeof zero) != 0;
+	taken = set_point(m, t, peer);
+	good = taken && derive(m, own, t->point, out) && CRYPTO_memcmp(out, zero, sizeof zero) != 0;
 	ERR_pop_to_mark();
-	if (other == NULL)
+	if (taken)
+		put_tools(m, t);
+	else
+		tools_free(t);
+	if (!taken)
 		return failed("take an X25519 point");
-	EVP_PKEY_free(other);
 	return good ? TAO_OK : tao_fail(TAO_EFORMAT, "the peer's X25519 point is of small order: the "
 	                                "result would be zero, whatever our own key is");
 }
 
 /* ---- ML-KEM ---- */
 
-static int mlkem_make(OSSL_LIB_CTX *ctx, EVP_PKEY **own, uint8_t *pub)
+static int mlkem_make(struct mix *m, EVP_PKEY **own, uint8_t *pub)
 {
 	size_t n = MIX_MLKEM_KEY;
 
-	*own = EVP_PKEY_Q_keygen(ctx, NULL, MLKEM);
+	*own = EVP_PKEY_Q_keygen(m->ctx, NULL, MLKEM);
 	return *own != NULL && EVP_PKEY_get_raw_public_key(*own, pub, &n) > 0 && n == MIX_MLKEM_KEY;
 }
 
-static enum tao_err mlkem_answer(OSSL_LIB_CTX *ctx, const uint8_t *peer, uint8_t *text,
+static enum tao_err mlkem_answer(struct mix *m, const uint8_t *peer, uint8_t *text,
                                  uint8_t *secret)
 {
 	size_t text_n = MIX_MLKEM_TEXT, secret_n = MIX_MLKEM_SECRET;
@@ -85,9 +163,9 @@ static enum tao_err mlkem_answer(OSSL_LIB_CTX *ctx, const uint8_t *peer, uint8_t
 	int good;
 
 	ERR_set_mark();
-	other = EVP_PKEY_new_raw_public_key_ex(ctx, MLKEM, NULL, peer, MIX_MLKEM_KEY);
+	other = EVP_PKEY_new_raw_public_key_ex(m->ctx, MLKEM, NULL, peer, MIX_MLKEM_KEY);
 	if (other != NULL)
-		c = EVP_PKEY_CTX_new_from_pkey(ctx, other, NULL);
+		c = EVP_PKEY_CTX_new_from_pkey(m->ctx, other, NULL);
 	good = c != NULL && EVP_PKEY_encapsulate_init(c, NULL) > 0 &&
 	       EVP_PKEY_encapsulate(c, text, &text_n, secret, &secret_n) > 0 &&
 	       text_n == MIX_MLKEM_TEXT && secret_n == MIX_MLKEM_SECRET;
@@ -99,7 +177,7 @@ static enum tao_err mlkem_answer(OSSL_LIB_CTX *ctx, const uint8_t *peer, uint8_t
 	return good ? TAO_OK : failed("encapsulate with " MLKEM);
 }
 
-static enum tao_err mlkem_finish(OSSL_LIB_CTX *ctx, EVP_PKEY *own, const uint8_t *text,
+static enum tao_err mlkem_finish(struct mix *m, EVP_PKEY *own, const uint8_t *text,
                                  uint8_t *secret)
 {
 	size_t n = MIX_MLKEM_SECRET;
@@ -107,7 +185,7 @@ static enum tao_err mlkem_finish(OSSL_LIB_CTX *ctx, EVP_PKEY *own, const uint8_t
 	int good;
 
 	ERR_set_mark();
-	c = EVP_PKEY_CTX_new_from_pkey(ctx, own, NULL);
+	c = EVP_PKEY_CTX_new_from_pkey(m->ctx, own, NULL);
 	good = c != NULL && EVP_PKEY_decapsulate_init(c, NULL) > 0 &&
 	       EVP_PKEY_decapsulate(c, secret, &n, text, MIX_MLKEM_TEXT) > 0 && n == MIX_MLKEM_SECRET;
 	EVP_PKEY_CTX_free(c);
@@ -117,14 +195,14 @@ static enum tao_err mlkem_finish(OSSL_LIB_CTX *ctx, EVP_PKEY *own, const uint8_t
 
 /* ---- both ---- */
 
-enum tao_err mix_begin(OSSL_LIB_CTX *ctx, int hybrid, struct mix_pair *pair, uint8_t *pub)
+enum tao_err mix_begin(struct mix *m, int hybrid, struct mix_pair *pair, uint8_t *pub)
 {
 	int good;
 
 	ERR_set_mark();
 	pair->mlkem = NULL;
-	good = x25519_make(ctx, &pair->x25519, pub + (hybrid ? MIX_MLKEM_KEY : 0)) &&
-	       (!hybrid || mlkem_make(ctx, &pair->mlkem, pub));
+	good = x25519_make(m, &pair->x25519, pub + (hybrid ? MIX_MLKEM_KEY : 0)) &&
+	       (!hybrid || mlkem_make(m, &pair->mlkem, pub));
 	ERR_pop_to_mark();
 	if (good)
 		return TAO_OK;
@@ -132,7 +210,7 @@ enum tao_err mix_begin(OSSL_LIB_CTX *ctx, int hybrid, struct mix_pair *pair, uin
 	return failed(hybrid ? "make keys for X25519 and " MLKEM : "make an X25519 key");
 }
 
-enum tao_err mix_answer(OSSL_LIB_CTX *ctx, int hybrid, const uint8_t *peer, uint8_t *pub,
+enum tao_err mix_answer(struct mix *m, int hybrid, const uint8_t *peer, uint8_t *pub,
                         struct mix_ikm *ikm)
 {
 	size_t front = hybrid ? MIX_MLKEM_SECRET : 0;
@@ -142,19 +220,19 @@ enum tao_err mix_answer(OSSL_LIB_CTX *ctx, int hybrid, const uint8_t *peer, uint
 
 	ikm->n = front + MIX_X25519;
 	if (hybrid)
-		e = mlkem_answer(ctx, peer, pub, ikm->p);
+		e = mlkem_answer(m, peer, pub, ikm->p);
 	if (e != TAO_OK)
 		return e;
 	ERR_set_mark();
-	made = x25519_make(ctx, &own, pub + (hybrid ? MIX_MLKEM_TEXT : 0));
+	made = x25519_make(m, &own, pub + (hybrid ? MIX_MLKEM_TEXT : 0));
 	ERR_pop_to_mark();
-	e = made ? mix_x25519(ctx, own, peer + (hybrid ? MIX_MLKEM_KEY : 0), ikm->p + front)
+	e = made ? mix_x25519(m, own, peer + (hybrid ? MIX_MLKEM_KEY : 0), ikm->p + front)
 	         : failed("make an X25519 key");
 	EVP_PKEY_free(own);
 	return e;
 }
 
-enum tao_err mix_finish(OSSL_LIB_CTX *ctx, const struct mix_pair *pair, const uint8_t *peer,
+enum tao_err mix_finish(struct mix *m, const struct mix_pair *pair, const uint8_t *peer,
                         struct mix_ikm *ikm)
 {
 	size_t front = pair->mlkem != NULL ? MIX_MLKEM_SECRET : 0;
@@ -162,23 +240,52 @@ enum tao_err mix_finish(OSSL_LIB_CTX *ctx, const struct mix_pair *pair, const ui
 
 	ikm->n = front + MIX_X25519;
 	if (pair->mlkem != NULL)
-		e = mlkem_finish(ctx, pair->mlkem, peer, ikm->p);
+		e = mlkem_finish(m, pair->mlkem, peer, ikm->p);
 	if (e == TAO_OK)
-		e = mix_x25519(ctx, pair->x25519, peer + (pair->mlkem != NULL ? MIX_MLKEM_TEXT : 0),
+		e = mix_x25519(m, pair->x25519, peer + (pair->mlkem != NULL ? MIX_MLKEM_TEXT : 0),
 		               ikm->p + front);
 	return e;
 }
 
 /* HKDF-Extract is HMAC with the salt as its key. */
-enum tao_err mix_extract(OSSL_LIB_CTX *ctx, const struct mix_ikm *ikm,
-                         const uint8_t salt[MIX_SECRET], uint8_t out[MIX_SECRET])
+static int extract(struct mix *m, struct mix_tools *t, const struct mix_ikm *ikm,
+                   const uint8_t *salt, uint8_t *out)
 {
+	static const uint8_t zeros[MIX_SECRET];
+	OSSL_PARAM digest[] = {
+		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
+		OSSL_PARAM_construct_end(),
+	};
 	size_t n = 0;
+	EVP_MAC *mac;
+
+	if (t->hmac == NULL) {
+		mac = EVP_MAC_fetch(m->ctx, "HMAC", NULL);
+		t->hmac = EVP_MAC_CTX_new(mac);
+		EVP_MAC_free(mac);
+		if (t->hmac == NULL || EVP_MAC_CTX_set_params(t->hmac, digest) <= 0)
+			return 0;
+	}
+	return EVP_MAC_init(t->hmac, salt, MIX_SECRET, NULL) > 0 &&
+	       EVP_MAC_update(t->hmac, ikm->p, ikm->n) > 0 &&
+	       EVP_MAC_final(t->hmac, out, &n, MIX_SECRET) > 0 && n == MIX_SECRET &&
+	       EVP_MAC_init(t->hmac, zeros, sizeof zeros, NULL) > 0; /* forgets the salt */
+}
+
+enum tao_err mix_extract(struct mix *m, const struct mix_ikm *ikm, const uint8_t salt[MIX_SECRET],
+                         uint8_t out[MIX_SECRET])
+{
+	struct mix_tools *t = take_tools(m);
 	int good;
 
+	if (t == NULL)
+		return tao_fail_nomem();
 	ERR_set_mark();
-	good = EVP_Q_mac(ctx, "HMAC", NULL, "SHA256", NULL, salt, MIX_SECRET, ikm->p, ikm->n, out,
-	                 MIX_SECRET, &n) != NULL && n == MIX_SECRET;
+	good = extract(m, t, ikm, salt, out);
 	ERR_pop_to_mark();
+	if (good)
+		put_tools(m, t);
+	else
+		tools_free(t);
 	return good ? TAO_OK : failed("extract a secret with HMAC-SHA-256");
 }

@@ -521,6 +521,7 @@ static void prov_teardown(void *provctx)
 	if (p == NULL)
 		return;
 	group_drop_nonces(p);
+	mix_clear(&p->mix);
 	tao_client_free(p->client);
 	OSSL_LIB_CTX_free(p->libctx);
 	free(p);
@@ -581,6 +582,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
 	prov_channel_init(p);
 	fill_reasons(p->reasons);
 	p->libctx = OSSL_LIB_CTX_new_from_dispatch(handle, in);
+	mix_init(&p->mix, p->libctx);
 	if (p->libctx == NULL || !read_settings(p)) {
 		prov_teardown(p);
 		return 0;

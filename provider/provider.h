@@ -38,6 +38,7 @@
 #include <openssl/types.h>
 
 #include "channel.h"
+#include "mix.h"
 #include "tao/buf.h"
 #include "tao/client.h"
 #include "tao.pb-c.h"
@@ -83,6 +84,7 @@ struct prov {
 	int undumpable;      /* the setting, for a process with a door */
 	atomic_int guarded;  /* the process that it was done in last */
 	_Atomic(struct prov_nonces *) nonces; /* group.c's */
+	struct mix mix;
 	enum tao_err setup; /* what is wrong with the settings, and the sentence */
 	char setup_why[TAO_WHY_MAX];
 	struct channel channel; /* for tao_tls.so */

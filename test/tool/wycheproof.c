@@ -273,14 +273,17 @@ static enum tao_err op_x25519(struct args *a, struct tao_buf *out)
 	EVP_PKEY *own = EVP_PKEY_new_raw_private_key(EVP_PKEY_X25519, NULL, a->bytes[0].p,
 	                                             a->bytes[0].n);
 	uint8_t shared[MIX_X25519];
+	struct mix mix;
 	enum tao_err e;
 
+	mix_init(&mix, NULL);
 	if (own == NULL || a->bytes[1].n != MIX_X25519)
 		e = tao_fail(TAO_EFORMAT, "no X25519 keys");
 	else
-		e = mix_x25519(NULL, own, a->bytes[1].p, shared);
+		e = mix_x25519(&mix, own, a->bytes[1].p, shared);
 	if (e == TAO_OK)
 		tao_buf_put(out, shared, sizeof shared);
+	mix_clear(&mix);
 	EVP_PKEY_free(own);
 	return e;
 }
