@@ -27,6 +27,7 @@
 #include "../tao/logic.h"
 #include "../tao/seal.h"
 #include "../tao/tlskeys.h"
+#include "share.h"
 
 #define ANCESTOR_EARLY 300 /* seconds */
 
@@ -37,6 +38,7 @@ struct principal {
 	uint8_t *bytes; /* binary */
 	size_t n;
 	uint8_t hash[TAO_HASH_LEN]; /* SHA-256 of these */
+	uid_t uid; /* the user that its measurement names; SHARE_NOBODY: none */
 };
 
 enum tao_err principal_new(const struct tao_node *name, struct principal **out);

@@ -56,6 +56,23 @@ struct local {
 
 /* ---- principals ---- */
 
+/* The number in the last of the measurements, which only hosts write. */
+static uid_t user_of(const struct tao_node *name)
+{
+	for (size_t i = tao_prin_ext_count(name); i > 0; i--) {
+		const struct tao_node *x = tao_prin_ext(name, i - 1);
+
+		if (strcmp(x->text, "Measured") != 0 && strcmp(x->text, "Process") != 0 &&
+		    strcmp(x->text, "Program") != 0)
+			continue;
+		for (size_t k = 0; k < x->n_kid; k++)
+			if (x->kid[k]->tag == TAO_INT)
+				return (uid_t)x->kid[k]->num;
+		break;
+	}
+	return SHARE_NOBODY;
+}
+
 enum tao_err principal_new(const struct tao_node *name, struct principal **out)
 {
 	struct principal *p = calloc(1, sizeof *p);
@@ -70,6 +87,7 @@ enum tao_err principal_new(const struct tao_node *name, struct principal **out)
 	e = tao_buf_err(&b);
 	if (e == TAO_OK)
 		e = tao_sha256(b.p, b.n, p->hash);
+	p->uid = user_of(name);
 	p->node = tao_node_dup(name);
 	p->bytes = malloc(b.n > 0 ? b.n : 1);
 	if (e == TAO_OK && (p->node == NULL || p->bytes == NULL))

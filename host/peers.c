@@ -15,7 +15,7 @@
 #include "../domain/fact.h"
 
 #define BUCKETS 4096
-#define PAIRS_MAX 32768   /* pairs that are remembered, of all epochs */
+#define PAIRS_MAX 65536   /* pairs that are remembered, of all epochs; their clients' users share them */
 #define IDLE_SECONDS 600  /* a pair that nobody asked for is forgotten */
 #define WATCH_SECONDS 60  /* between two looks at what is due, or a quarter of an epoch */
 
@@ -63,6 +63,7 @@ static void free_pair(struct peers *ps, struct pair *p)
 {
 	wipe_key(p);
 	nonces_clear(ps->nonces, &p->spent);
+	share_give(&ps->room, p->spent.uid, 1);
 	free(p->why);
 	free(p);
 }
@@ -71,17 +72,18 @@ static void free_pair(struct peers *ps, struct pair *p)
 static struct pair *add_pair(struct peers *ps, uint32_t epoch, const struct principal *c,
                              const struct principal *s)
 {
-	struct pair **at = bucket(ps, c->hash, s->hash), *p;
+	struct pair **at = bucket(ps, c->hash, s->hash), *p = calloc(1, sizeof *p);
 
-	p = ps->n_pairs < PAIRS_MAX ? calloc(1, sizeof *p) : NULL;
-	if (p == NULL)
+	if (p == NULL || !share_take(&ps->room, c->uid)) {
+		free(p);
 		return NULL;
+	}
 	p->epoch = epoch;
+	p->spent.uid = c->uid;
 	memcpy(p->c, c->hash, TAO_HASH_LEN);
 	memcpy(p->s, s->hash, TAO_HASH_LEN);
 	p->next = *at;
 	*at = p;
-	ps->n_pairs++;
 	return p;
 }
 
@@ -106,11 +108,11 @@ static enum tao_err remember(struct peers *ps, uint32_t epoch, const struct prin
 {
 	struct pair *p = find_pair(ps, epoch, c, s);
 
-	if (p == NULL && (verdict == TAO_OK || ps->n_pairs < PAIRS_MAX / 2))
+	if (p == NULL && (verdict == TAO_OK || ps->room.used < PAIRS_MAX / 2))
 		p = add_pair(ps, epoch, c, s);
 	if (p == NULL)
 		return verdict != TAO_OK ? verdict
-		       : tao_fail(TAO_ELIMIT, "more than %d pairs of programs talk to each other", PAIRS_MAX);
+		       : tao_fail(TAO_ELIMIT, "the programs of this client's user talk to too many others");
 	wipe_key(p);
 	free(p->why);
 	p->why = verdict != TAO_OK ? strdup(tao_why()) : NULL;
@@ -192,7 +194,6 @@ static void sweep(struct peers *ps, int64_t now)
 				continue;
 			}
 			*at = p->next;
-			ps->n_pairs--;
 			free_pair(ps, p);
 		}
 	pthread_mutex_unlock(&ps->lock);
@@ -288,7 +289,7 @@ void peers_instance_end(struct host *h, struct instance *i)
 
 void peers_instance_free(struct instance *i)
 {
-	struct spent_room room = { 0, 0, 1 };
+	struct spent_room room = { .mix = 1 };
 
 	principal_unref(i->principal);
 	spent_clear(&i->shares, &room);
@@ -359,6 +360,7 @@ enum tao_err peers_start(struct host *h)
 		h->peers = ps;
 		pthread_mutex_init(&ps->lock, NULL);
 		ps->pairs = calloc(BUCKETS, sizeof *ps->pairs);
+		ps->room.max = PAIRS_MAX;
 		ps->cards = cards_new();
 		ps->shown = shown_new();
 		e = nonces_new(&h->conf, &ps->nonces);

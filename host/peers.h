@@ -13,7 +13,7 @@
  * is not at hand is found by a thread that may be slow.
  *
  * Limits are at the top of the files; those on one pair or program refuse, and put nothing out that
- * tells what was used.
+ * tells what was used. What a pair takes is its client's user's: a server is chosen by others.
  *
  * Errors: TAO_EDENIED with the reason, TAO_EEXPIRED, TAO_ENOTFOUND, TAO_ELIMIT, OP_LATER (with
  * !slow only) when a slow thread has to do it.
@@ -160,7 +160,7 @@ struct peers {
 	pthread_mutex_t lock; /* of pairs and of instances' names */
 	struct tao_ancestor ancestor;
 	struct pair **pairs;
-	size_t n_pairs;
+	struct share room; /* of pairs */
 	struct nonces *nonces;
 	atomic_ullong servers; /* how many instances were the server of a channel */
 	struct cards *cards;

@@ -9,7 +9,7 @@
 
 #include "peers.h"
 
-#define PART 4       /* one pair, or one instance, has at most this part of all */
+#define PART 4       /* one pair, or one instance, has at most this part of all; users share it */
 #define OWN_RANDOM 8 /* bytes of an identity's nonce that are random; the rest tells whose it is */
 #define BLOCK 16
 
@@ -36,7 +36,7 @@ enum tao_err nonces_new(const struct host_conf *c, struct nonces **out)
 	if (n == NULL)
 		return tao_fail_nomem();
 	pthread_mutex_init(&n->lock, NULL);
-	n->room.max = c->max_channel_nonces;
+	n->room.share.max = c->max_channel_nonces;
 	/* What an earlier taod has answered in this very second must not be answered again. */
 	n->floor = time(NULL) + 1;
 	if (RAND_priv_bytes(n->mac, sizeof n->mac) == 1 && RAND_priv_bytes(n->aes, sizeof n->aes) == 1 &&
@@ -127,7 +127,7 @@ enum tao_err nonces_spend_identity(struct nonces *n, struct spent *s, int64_t ti
 
 	pthread_mutex_lock(&n->lock);
 	e = time < n->floor ? tao_fail(TAO_EEXPIRED, "the identity is older than what the host remembers")
-	                    : spent_add(s, &n->room, n->room.max / PART, time, get_u64(nonce));
+	                    : spent_add(s, &n->room, n->room.share.max / PART, time, get_u64(nonce));
 	pthread_mutex_unlock(&n->lock);
 	return used_twice(e);
 }
@@ -196,8 +196,9 @@ enum tao_err nonces_spend_share(struct nonces *n, struct instance *i, int64_t ti
 		return tao_fail(TAO_EEXPIRED, "this key share was drawn more than %d seconds ago",
 		                PEERS_NONCE_SECONDS);
 	pthread_mutex_lock(&n->lock);
+	i->shares.uid = i->uid;
 	spent_sweep(&i->shares, &n->room, now - PEERS_NONCE_SECONDS, &floor);
-	e = spent_add(&i->shares, &n->room, n->room.max / PART, time, get_u64(plain + 8));
+	e = spent_add(&i->shares, &n->room, n->room.share.max / PART, time, get_u64(plain + 8));
 	pthread_mutex_unlock(&n->lock);
 	return used_twice(e);
 }

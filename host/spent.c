@@ -78,9 +78,6 @@ enum tao_err spent_add(struct spent *s, struct spent_room *room, size_t max, int
 		value = 1;
 	if (p != NULL && *place(p, room->mix, value) == value)
 		return TAO_EEXIST;
-	if (s->n >= max || room->used >= room->max)
-		return tao_fail(TAO_ELIMIT, "too many channels were begun in the last minutes: raise "
-		                "max_channel_nonces in taod.conf");
 	if (p == NULL)
 		p = add_span(s, time / SPENT_SPAN);
 	if (p == NULL)
@@ -88,11 +85,13 @@ enum tao_err spent_add(struct spent *s, struct spent_room *room, size_t max, int
 	e = make_room(p, room->mix);
 	if (e != TAO_OK)
 		return e;
+	if (s->n >= max || !share_take(&room->share, s->uid))
+		return tao_fail(TAO_ELIMIT, "too many channels were begun in the last minutes: raise "
+		                "max_channel_nonces in taod.conf");
 	at = place(p, room->mix, value);
 	*at = value;
 	p->n++;
 	s->n++;
-	room->used++;
 	return TAO_OK;
 }
 
@@ -102,7 +101,7 @@ static void free_span(struct spent *s, struct spent_room *room, struct spent_spa
 
 	*at = p->next;
 	s->n -= p->n;
-	room->used -= p->n;
+	share_give(&room->share, s->uid, p->n);
 	free(p->values);
 	free(p);
 }

@@ -285,8 +285,8 @@ static void ids(void)
 
 static void spending(void)
 {
-	struct spent_room room = { 0, 2000, 0x9e3779b97f4a7c15 };
-	struct spent s = { 0 }, other = { 0 };
+	struct spent_room room = { { .max = 3000 }, 0x9e3779b97f4a7c15 };
+	struct spent s = { .uid = 1 }, other = { .uid = 2 };
 	int64_t floor = 0;
 	int good = 0, twice = 0;
 
@@ -294,20 +294,85 @@ static void spending(void)
 		good += spent_add(&s, &room, 1000, 5000 + (int64_t)v % 90, v * v + 7) == TAO_OK;
 	for (uint64_t v = 0; v < 1000; v++)
 		twice += spent_add(&s, &room, 1000, 5000 + (int64_t)v % 90, v * v + 7) == TAO_EEXIST;
-	ok(good == 1000 && twice == 1000 && s.n == 1000 && room.used == 1000, "each value once");
+	ok(good == 1000 && twice == 1000 && s.n == 1000 && room.share.used == 1000, "each value once");
 	ok_err(spent_add(&s, &room, 1000, 5000, 3), TAO_ELIMIT, "a full set refuses");
 	ok(spent_add(&s, &room, 1000, 5000, 7) == TAO_EEXIST, "and has forgotten nothing");
 	for (uint64_t v = 0; v < 1000; v++)
 		must(spent_add(&other, &room, 5000, 5000, v + 2));
-	ok_err(spent_add(&other, &room, 5000, 5000, 5000), TAO_ELIMIT, "nor is there room for all");
+	ok_err(spent_add(&other, &room, 5000, 5000, 5000), TAO_ELIMIT, "nor is there more than a user's share");
 	spent_sweep(&s, &room, 5000, &floor);
 	ok(s.n == 1000 && floor == 0, "what is not too old stays");
 	spent_sweep(&s, &room, 5041, &floor);
-	ok(s.n < 1000 && s.n > 0 && room.used == 1000 + s.n && floor == 5040, "the rest goes, up to the floor");
+	ok(s.n < 1000 && s.n > 0 && room.share.used == 1000 + s.n && floor == 5040, "the rest goes, up to the floor");
 	ok(spent_add(&s, &room, 1000, 5089, 89 * 89 + 7) == TAO_EEXIST, "what is younger is known");
 	spent_clear(&s, &room);
 	spent_clear(&other, &room);
-	ok(room.used == 0, "nothing is left");
+	ok(room.share.used == 0, "nothing is left");
+}
+
+/* How many more that user gets. */
+static size_t take_all(struct share *s, uid_t uid)
+{
+	size_t n = 0;
+
+	while (share_take(s, uid))
+		n++;
+	return n;
+}
+
+static void sharing(void)
+{
+	struct share s = { .max = 60 };
+
+	ok(take_all(&s, 1) == 30, "a user alone has half, and not one more");
+	ok(take_all(&s, 1 + SHARE_BUCKETS) == 15, "the next one half of the rest");
+	ok(take_all(&s, SHARE_NOBODY) == 8 && take_all(&s, 1) == 0, "and so on; nobody gets more meanwhile");
+	share_give(&s, 1, 11);
+	ok(take_all(&s, 1) == 0 && s.used == 42, "who has more than is free waits");
+	share_give(&s, 1, 10);
+	ok(take_all(&s, 1) == 10 && s.used == 42, "until it has less");
+	share_give(&s, 1, 100);
+	share_give(&s, 1 + SHARE_BUCKETS, 15);
+	share_give(&s, SHARE_NOBODY, 8);
+	ok(s.used == 0 && take_all(&s, 7) == 30, "what is given back is there again");
+	share_give(&s, 7, 30);
+
+	s.max = 1 << 20;
+	for (uid_t u = 1; u < 300; u++)
+		take_all(&s, u % 15);
+	ok(take_all(&s, 15) > 0, "fifteen users that take all they get leave something to the next one");
+	for (uid_t u = 0; u <= 15; u++)
+		share_give(&s, u, s.max);
+	ok(s.used == 0, "nothing is left");
+}
+
+/* Whose share a principal takes is in its name. */
+static void users(void)
+{
+	static const struct {
+		const char *text;
+		uid_t uid;
+	} cases[] = {
+		{ "key([00]).Measured([01], [02], 7).PolicyKey([03])", 7 },
+		{ "key([00]).Measured([01], [02], 7).PolicyKey([03]).Sub(9)", 7 },
+		{ "key([00]).Process([01], 8, \"unit\").PolicyKey([03])", 8 },
+		{ "key([00]).Program([01]).PolicyKey([03]).Sub(9)", SHARE_NOBODY },
+		{ "key([00]).Measured([01], [02], 7).Program([01])", SHARE_NOBODY },
+		{ "key([00]).Measured([01], [02], 7).Measured([01], [02], 10)", 10 },
+	};
+	size_t good = 0;
+
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		struct tao_node *n = NULL;
+		struct principal *p = NULL;
+
+		must(tao_prin_parse(cases[i].text, strlen(cases[i].text), &n));
+		must(principal_new(n, &p));
+		good += p->uid == cases[i].uid;
+		principal_unref(p);
+		tao_node_free(n);
+	}
+	ok(good == sizeof cases / sizeof *cases, "the user of the last measurement");
 }
 
 int main(void)
@@ -331,6 +396,8 @@ int main(void)
 	no_disk();
 	ids();
 	spending();
+	sharing();
+	users();
 	tao_node_free(name);
 	tao_sealer_clear(&sealer);
 	tao_sealer_clear(&other_sealer);
