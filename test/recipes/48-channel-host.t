@@ -37,10 +37,10 @@ sub program { # executables differ in a byte at their end
 
 my $started = 0;
 sub start {
-	my ($host, $path) = @_;
+	my ($host, $path, @as) = @_;
 	my $fifo = "$dir/fifo" . $started++;
 	mkfifo($fifo, 0600) or die "$fifo: $!\n";
-	my $p = spawn($host->cmd('run', '--quiet', '--', $path), $host->dir . '/run/tao.sock', { stdin => $fifo });
+	my $p = spawn(@as, $host->cmd('run', '--quiet', '--', $path), $host->dir . '/run/tao.sock', { stdin => $fifo });
 	open my $in, '+<', $fifo or die "$fifo: $!\n"; # does not wait for who may never come
 	$in->autoflush;
 	my $self = { process => $p, in => $in, asked => 0 };
@@ -390,7 +390,23 @@ sub other_host {
 my @answers = map { psk_server($s, fresh($c)) } 1 .. 18;
 is(scalar(grep { length(parse($_)->{2} // '') == 32 } @answers), 16, 'a pair has its part of the table');
 none($answers[-1], qr/max_channel_nonces/, 'a full one refuses');
-is(parse(psk_server($s, fresh($t)))->{3}, $t->{name}, 'other pairs have theirs');
+@answers = map { psk_server($s, fresh($t)) } 1 .. 17;
+is(scalar(grep { length(parse($_)->{2} // '') == 32 } @answers), 16, 'other pairs have theirs');
+# All of this user: half of the room. Its clients get no more, by groups either; those of another user do.
+my $none = client_share((nonces($c))[0]);
+refused(ELIMIT, group_client($c, $none, parse(group_server($s, $none))->{3}), qr/max_channel_nonces/, 'one user has half of it');
+SKIP: {
+	my @nobody = qw(setpriv --reuid=65534 --regid=65534 --clear-groups);
+	skip 'another user can only be had by root', 2 if $> != 0;
+	skip 'another user cannot execute programs of the build tree', 2 if run(@nobody, 'test', '-x', bin('tao'))->{status} != 0;
+	chmod 0755, $dir;
+	ok_run([ $host->cmd(@$_, '--any-user') ], "@$_[0]: a client of any user") for [ 'trust', $client ], [ 'connect', $client, $server ];
+	my $n = start($host, $client, @nobody);
+	@answers = map { psk_server($s, fresh($n)) } 1 .. 17;
+	is(scalar(grep { length(parse($_)->{2} // '') == 32 } @answers), 16, 'those of another have room');
+	none(psk_server($s, fresh($c)), qr/max_channel_nonces/, 'and the first has not more for it');
+	finish($n);
+}
 finish($_) for $c, $s, $t;
 
 # --- epochs
