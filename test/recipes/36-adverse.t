@@ -90,7 +90,8 @@ SKIP: {
 	mkdir $mount;
 	$ns = spawn(qw(unshare -m sh -c), "mount -t tmpfs -o size=3m,mode=755 tmpfs $mount && echo ready && exec sleep 1000");
 	defined $ns->wait_for_line(qr/^ready$/m, 20) or BAIL_OUT('no small disk: ' . $ns->log);
-	@in = ('nsenter', '--mount=/proc/' . $ns->pid . '/ns/mnt', '--');
+	my $there = '/proc/' . $ns->pid;
+	@in = ('nsenter', "--mount=$there/ns/mnt", "--root=$there/root", '--'); # in a chroot, it is another root
 	ok_run([ cmd('init', @pass) ], 'a host on a small disk');
 	ok_run([ cmd('up', @pass) ], 'runs');
 	ok_run([ cmd(qw(key new k --for), $keyuse) ], 'has a key');
