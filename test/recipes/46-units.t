@@ -33,7 +33,9 @@ sub drop_in { return $begin . text($_[0], '^ExecStart=$') }
 
 # --- by systemd-analyze: each drop-in, with the unit it is for
 
-my %unit = (nginx => 'nginx.service', HAProxy => 'haproxy.service', Postfix => 'postfix@.service', Dovecot => 'dovecot.service',
+# The first instance of Postfix is a unit of its own from Debian 13 on.
+my $postfix = -e "$units/postfix.service" && slurp("$units/postfix.service") =~ /^Type=forking/m ? 'postfix.service' : 'postfix@.service';
+my %unit = (nginx => 'nginx.service', HAProxy => 'haproxy.service', Postfix => $postfix, Dovecot => 'dovecot.service',
 	'Apache httpd' => 'apache2.service', stunnel => 'stunnel@.service', PostgreSQL => 'postgresql@.service', Mosquitto => 'mosquitto.service',
 	lighttpd => 'lighttpd.service', Redis => 'redis-server.service', MariaDB => 'mariadb.service', rsyslog => 'rsyslog.service',
 	OpenVPN => 'openvpn-server@.service', 'FreeRADIUS and wpa_supplicant: EAP-TLS' => 'freeradius.service');
@@ -264,7 +266,7 @@ SKIP: {
 	spew('/etc/postfix/main.cf', "compatibility_level = 3.6\nmyhostname = mail.example.org\nmydestination =\ninet_interfaces = all\ninet_protocols = ipv4\n" .
 		"smtpd_tls_security_level = may\nmaillog_file = $dir/postfix.log\nmaillog_file_prefixes = $dir\n" . here(text('Postfix', '^smtpd_tls_cert_file')));
 	chown scalar getpwnam('postfix'), -1, '/var/lib/postfix';
-	my $u = unit('postfix@.service', 'Postfix', '-');
+	my $u = unit($postfix, 'Postfix', '-');
 	service($u, 25, name => 'mail.example.org', args => [qw(-starttls smtp)]);
 }
 
