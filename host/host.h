@@ -42,6 +42,7 @@
  *   renew.c     their renewal for programs that run
  *   peers.c     Tao channels (peers.h, ancestor.h)
  *   audit.c     the audit log (audit.h)
+ *   clock.c     notices when the clock is set
  */
 #ifndef HOST_HOST_H
 #define HOST_HOST_H
@@ -86,6 +87,7 @@ struct host {
 	uid_t owner;                 /* taod's user; on a system host root */
 	int development;             /* an ordinary user's host */
 	int64_t since;               /* seconds since 1970 */
+	int64_t clock_offset;        /* clock.c's */
 	struct process_guards guards;
 	void *root_data;             /* of conf.root's functions (root.h) */
 	struct tao_signer signer;    /* this host's own key */
@@ -124,6 +126,11 @@ enum tao_err shared_secrets_init(struct host *h, const struct tao_keyset *ks);
  * secrets are derived from. */
 enum tao_err sealing_start(struct host *h);
 void sealing_end(struct host *h);
+
+/* The machine's clock (clock.c): the second, called every few seconds by one thread at a time, logs and
+ * records that it was set since. */
+void clock_start(struct host *h);
+void clock_look(struct host *h);
 
 /* ---- instances (registry.c) ---- */
 

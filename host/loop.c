@@ -264,6 +264,7 @@ static void sweep_ready(struct host *h, struct source *s, uint32_t events)
 	}
 	pthread_mutex_unlock(&l->lock);
 	custody_sweep(h->custody, now);
+	clock_look(h);
 	loop_arm(h, s, EPOLLIN);
 }
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -35,6 +36,9 @@ static size_t warnings(struct host *h, const struct audit_state *audit,
 		           "and the host has neither seccomp nor Landlock";
 	else if (!h->guards.seccomp || h->guards.landlock == 0)
 		out[n++] = "the host's sandbox is not complete: see its log, and sandbox in taod.conf(5)";
+	if (peers_clock_was_set_back(h, time(NULL)))
+		out[n++] = "the clock was set back: Tao channels have no pre-shared keys; restart the host, if "
+		           "the clock is right now";
 	if (counters_state(h->counters) != TAO_OK)
 		out[n++] = tao_why();
 	return n;

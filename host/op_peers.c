@@ -127,6 +127,15 @@ static enum tao_err put_psk(struct request *r, struct psk *psk, int with_identit
 	return e;
 }
 
+/* Of a clock that was set back the host cannot tell which identities it has answered already. */
+static enum tao_err check_clock(struct request *r, int64_t now)
+{
+	if (!peers_clock_was_set_back(r->h, now))
+		return TAO_OK;
+	return tao_fail(TAO_EEXPIRED, "the clock was set back, so no pre-shared key is used: restart the "
+	                "host, if the clock is right now");
+}
+
 static enum tao_err make_psk(struct request *r, const Tao__PskClientRequest *rq,
                              struct principal *c, struct principal *s, struct psk *psk)
 {
@@ -137,9 +146,11 @@ static enum tao_err make_psk(struct request *r, const Tao__PskClientRequest *rq,
 		.c = id[0], .s = id[1], .nonce = nonce,
 	};
 	int64_t now = time(NULL), floor = nonces_floor(r->h->peers->nonces);
-	enum tao_err e = peers_epoch(r->h, i.epoch, r->may_be_slow);
+	enum tao_err e = check_clock(r, now);
 
 	i.time = (uint32_t)(now < floor ? floor : now);
+	if (e == TAO_OK)
+		e = peers_epoch(r->h, i.epoch, r->may_be_slow);
 	if (e == TAO_OK)
 		e = peers_pair(r->h, i.epoch, c, s, key);
 	if (e == TAO_OK)
@@ -216,8 +227,11 @@ static enum tao_err check_time(struct request *r, const struct tlskeys_identity 
 {
 	int64_t now = time(NULL);
 	int32_t off = (int32_t)(i->time - (uint32_t)now);
+	enum tao_err e = check_clock(r, now);
 
 	*when = now + off;
+	if (e != TAO_OK)
+		return e;
 	if (off > PEERS_TIME || off < -PEERS_TIME || *when < nonces_floor(r->h->peers->nonces))
 		return tao_fail(TAO_EEXPIRED, "the identity was made %d seconds %s: check the clocks",
 		                (int)(off < 0 ? -(int64_t)off : off), off < 0 ? "ago" : "from now");

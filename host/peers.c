@@ -307,6 +307,11 @@ uint32_t peers_now(struct host *h)
 	return h->peers->ancestor.fn->epoch(h->peers->ancestor.data, time(NULL));
 }
 
+int peers_clock_was_set_back(struct host *h, int64_t now)
+{
+	return nonces_floor(h->peers->nonces) > now + PEERS_TIME;
+}
+
 enum tao_err peers_name(const char *name, char out[PEERS_DNS_MAX + 1])
 {
 	size_t n = strlen(name);

@@ -88,6 +88,9 @@ enum tao_err peers_pair(struct host *h, uint32_t epoch, struct principal *c, str
 /* The keys of that epoch are accepted and there. TAO_EEXPIRED, OP_LATER. */
 enum tao_err peers_epoch(struct host *h, uint32_t epoch, int slow);
 uint32_t peers_now(struct host *h); /* the present epoch */
+/* 1 while the clock is behind what it was: no identity is made or accepted, since those that were
+ * answered then are not remembered. */
+int peers_clock_was_set_back(struct host *h, int64_t now);
 /* Lower case, without the dot at its end; TAO_EINVAL: neither a DNS name nor an address. */
 enum tao_err peers_name(const char *name, char out[PEERS_DNS_MAX + 1]);
 

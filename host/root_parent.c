@@ -413,9 +413,10 @@ static void *renewer(void *arg)
 	pthread_mutex_lock(&p->lock);
 	while (!p->ends) {
 		int64_t now = tao_now_ns();
-		/* A clock that was set far back made the delegation one of the future. */
-		int future = p->why == NULL &&
-		             now + h->conf.delegation_seconds * SECOND_NS + BACKDATE_NS < p->until;
+		/* A clock that was set far back made the delegation, or the next try, one of the future. */
+		int future = p->why == NULL
+		             ? now + h->conf.delegation_seconds * SECOND_NS + BACKDATE_NS < p->until
+		             : now + RETRY_LAST_NS < p->renew_at;
 
 		if (now < p->renew_at && !future) {
 			sleep_until_due(p);

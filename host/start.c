@@ -137,6 +137,7 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	if (stale > 0)
 		host_log("info", "removed %u temporary files of a taod that was killed", stale);
 	h->since = time(NULL);
+	clock_start(h);
 	find_tao(h);
 	if (e == TAO_OK)
 		e = sealing_start(h);

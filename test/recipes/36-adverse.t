@@ -197,7 +197,21 @@ SKIP: {
 	is($cert->(), $third, 'the one on file stays');
 	$set->('+0');
 	ok(wait_for(sub { return $cert->() ne $third && $valid->(0) }, 60), 'and at the right time');
-	my $looks = () = journal() =~ /error|warning: (?!taod runs as root)/g;
+	my $said = sub {
+		my ($like, $name) = @_;
+		return ok(wait_for(sub { return journal() =~ $like }, 20), $name) || diag(journal());
+	};
+	$said->(qr/the clock was set forward by 259\d\d\d\d seconds, to \d{4}-/, 'the log says that it was set');
+	my @set = map { $_->{event} eq 'clock' ? $_->{seconds} : () } map { decode_json($_) } split /\n/, tao(qw(--json log))->{out};
+	is(scalar(grep { /^[+-]\d+\z/ } @set), scalar @set, 'so does the audit log');
+	cmp_ok(scalar(grep { /^-/ } @set), '>=', 1, 'also when it was set back');
+	ok_run([ cmd(qw(log verify)) ], 'whose records are as they were written, whatever time they have');
+	unlike(join(' ', @{ decode_json(tao(qw(--json status))->{out})->{warnings} }), qr/clock/, 'tao status is content');
+	$set->('-10m');
+	ok(wait_for(sub { return tao('status')->{out} =~ /^warning +the clock was set back: Tao channels have no/m }, 20),
+		'set back to before the start: tao status says what does not work');
+	$set->('+0');
+	my $looks = () = journal() =~ /error|warning: (?!taod runs as root|the clock was set)/g;
 	is($looks, 0, 'the log is calm') or diag(journal());
 	ok($p->alive, 'the program signs all the time');
 	$p->stop('KILL');
