@@ -16,6 +16,7 @@
  *   renew     renegotiates (TLS 1.2)
  *   again     SSL_clear() and a second connection with the same SSL
  *   wait      before that, prints "waiting" and waits for a line on standard input
+ *   late      the same before the first connection
  *   ca FILE   trusts these
  */
 #include <arpa/inet.h>
@@ -125,6 +126,13 @@ static void set_up(SSL *s, const char *name, char **how)
 		SSL_set_info_callback(s, on_info);
 }
 
+static int waits(void)
+{
+	printf("waiting\n");
+	fflush(stdout);
+	return getchar() == '\n';
+}
+
 int main(int argc, char **argv)
 {
 	char **how = argv + 3;
@@ -142,18 +150,15 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	set_up(s, argv[2], how);
-	good = connect_to(s, atoi(argv[1]), datagram) && talk(s);
+	good = (!has(how, "late") || waits()) && connect_to(s, atoi(argv[1]), datagram) && talk(s);
 	print(s, good);
 	if (good && has(how, "renew")) {
 		good = SSL_renegotiate(s) == 1 && SSL_do_handshake(s) == 1 && talk(s);
 		print(s, good);
 	}
 	SSL_shutdown(s);
-	if (good && has(how, "wait")) {
-		printf("waiting\n");
-		fflush(stdout);
-		good = getchar() == '\n';
-	}
+	if (good && has(how, "wait"))
+		good = waits();
 	if (good && has(how, "again")) {
 		good = SSL_clear(s) == 1 && connect_to(s, atoi(argv[1]), datagram) && talk(s);
 		print(s, good);
