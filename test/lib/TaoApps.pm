@@ -619,7 +619,7 @@ CONF
 		heavy => 'takes long to make its tables', starttls => 'mysql',
 		reload => sub {
 			my ($s) = @_;
-			my $r = run('mariadb', '--no-defaults', "--socket=$s->{dir}/sock", qw(-u root -e), 'flush ssl');
+			my $r = run('mariadb', '--no-defaults', "--socket=$s->{dir}/sock", qw(--skip-ssl -u root -e), 'flush ssl');
 			return $r->{status} == 0 ? 'OK' : $r->{err};
 		},
 		server => sub {

@@ -267,6 +267,8 @@ CONF
 		},
 	},
 	{
+		# From 11 on, a replica frees the key of a file when it is connected.
+		forgets => sub { return run('/usr/sbin/mariadbd', '--version')->{out} =~ /Ver (\d+)/ && $1 >= 11 },
 		name => 'mariadb', program => '/usr/sbin/mariadbd', account => 'mysql', heavy => 'takes long to make its tables', greeting => 'mysql',
 		back => sub { return mariadbd($_[0], 'back', '--log-bin=log', '--ssl-cert=' . $_[0]{server_cert}, '--ssl-key=' . $_[0]{server_key},
 			"--ssl-ca=$_[0]{ca}", '--tls-version=TLSv' . $_[0]{version} =~ tr{_}{.}r) },
@@ -493,6 +495,7 @@ sub scanned {
 	my $held = $app->{hold} && $app->{hold}->($s);
 	my @pids = grep { (readlink("/proc/$_/exe") // '') eq abs_path($app->{program}) } family($process->pid);
 	ok(@pids > 0, "$s->{name}: runs");
+	return if $s->{kind} eq 'file' && $app->{forgets} && $app->{forgets}->();
 	return holds_key($s->{name}, $s->{stub}, $app->{master} ? $dir : $s->{cert}, @pids) if $s->{kind} eq 'file';
 	holds_no_key($s->{name}, $host, $s->{stub}, $app->{master} ? $state : $s->{cert}, @pids);
 }
