@@ -589,10 +589,12 @@ CONF
 		modules => [ glob('/usr/lib/*/rsyslog/lmnsd_ossl.so') || '/usr/lib/rsyslog/lmnsd_ossl.so' ],
 		server => sub {
 			my ($s) = @_;
+			# Threads of 8.2504 close connections of others, whatever the key is (rsyslog's pull request 5806).
+			my $one = run('/usr/sbin/rsyslogd', '-v')->{out} =~ /^rsyslogd +8\.(\d+)/ && $1 >= 2504 ? 'workerthreads="1"' : '';
 			return ('/usr/sbin/rsyslogd', '-n', '-i', "$s->{dir}/pid", '-f', conf($s, 'rsyslog.conf', <<"CONF"));
 			global(DefaultNetstreamDriver="ossl" DefaultNetstreamDriverCAFile="$s->{clients}"
 			    DefaultNetstreamDriverCertFile="$s->{cert}" DefaultNetstreamDriverKeyFile="$s->{key}")
-			module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="x509/certvalid")
+			module(load="imtcp" StreamDriver.Name="ossl" StreamDriver.Mode="1" StreamDriver.AuthMode="x509/certvalid" $one)
 			input(type="imtcp" address="127.0.0.1" port="$s->{port}")
 			*.* action(type="omfile" file="$s->{dir}/messages")
 CONF
