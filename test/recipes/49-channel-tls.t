@@ -283,6 +283,51 @@ SKIP: {
 	is(scalar(grep { /role=server/ } @records), 1, 'at both ends');
 }
 
+# Each mode and refusal with DTLS 1.2. The server ends with its input, after its first client.
+{
+	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	my $require12 = conf('require12', 'mode = require', 'tls12_psk = yes');
+	my $certificate = conf('certificate', 'mode = certificate');
+	my $records = sub { grep { /Tao\.Handshake .*tls=65277/ } split /\n/, $host->tao('log')->{out} };
+	my $talk = sub {
+		my ($at_server, $run, @more) = @_;
+		my @before = $records->();
+		$server->stop;
+		$port = free_port();
+		my @key = $at_server eq 'foreign' ? ('-cert', "$dir/f.crt", '-key', "$dir/f.key") : qw(-cert tao:web -key tao:web);
+		my @s = $at_server eq 'foreign' ? $openssl : @{ hosted($at_server) };
+		my @listen = grep { $_ eq '-listen' } @more;
+		$server = spawn(@s, qw(s_server -dtls1_2 -accept), "127.0.0.1:$port", @key, @listen, { stdin => spew("$dir/reply", "from-the-server\n") });
+		$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
+		my $r = run(@$run, qw(s_client -dtls1_2 -quiet -connect), "127.0.0.1:$port", (grep { $_ ne '-listen' } @more), { stdin => "forward\n", timeout => 10 });
+		my %t = (client => $r->{out} . $r->{err}, server => $server->log, data => $r->{out} =~ /from-the-server/ ? 1 : 0);
+		my @all = $records->();
+		my @new = @all[scalar(@before) .. $#all];
+		for my $role (qw(client server)) {
+			my ($record) = grep { /role=$role/ } @new;
+			$t{$role . 's'} = $record && $record =~ /did=completed mode=(\S+)/ ? $1 : $record && $record =~ /did=refused/ ? 'refused' : '';
+		}
+		return \%t;
+	};
+	is_talk($talk->($twelve, hosted($twelve), @a), { data => 1, clients => 'psk', servers => 'psk' }, 'DTLS 1.2, prefer: a PSK');
+	is_talk($talk->($twelve, hosted($twelve), @a, '-listen'), { data => 1, clients => 'psk', servers => 'psk' }, 'after a cookie exchange');
+	is_talk($talk->($twelve, hosted($twelve), @a, '-mtu', 256), { data => 1, clients => 'psk' }, 'in small datagrams');
+	is_talk($talk->($default, hosted($twelve), @a), { data => 1, clients => 'certificate' }, 'a server that has it off: certificates');
+	is_talk($talk->($default, hosted($default), @a, '-mtu', 256), { data => 1, clients => 'certificate' }, 'these in fragments');
+	is_talk($talk->($twelve, hosted($certificate), @a), { data => 1, clients => 'certificate' }, 'mode = certificate');
+	is_talk($talk->($twelve, [ $openssl ], '-CAfile', "$state/policy.pem", @a), { data => 1, servers => 'none' }, 'prefer: a client without the Tao');
+	is_talk($talk->('foreign', hosted($twelve), '-CAfile', "$dir/f.crt", @a), { data => 0, clients => 'refused' }, 'a stranger under a name of the domain');
+	is_talk($talk->($twelve, hosted($require12), @a), { data => 0 }, 'a client that requires: not with DTLS');
+	is_talk($talk->($require12, hosted($twelve), @a), { data => 0 }, 'nor does such a server');
+	ok_run([ $host->cmd('connect', $other, $openssl, '--remove') ], 'a program that no rule lets talk to it');
+	is_talk($talk->($twelve, hosted($twelve, $other), @a), { data => 0, clients => 'refused' }, 'is refused');
+	ok_run([ $host->cmd('connect', $other, $openssl) ], 'with a rule');
+	is_talk($talk->($twelve, hosted($twelve, $other), @a), { data => 1, clients => 'psk', servers => 'psk' }, 'it is served');
+	ok_run([ $host->cmd('revoke', $other) ], 'revoked');
+	is_talk($talk->($twelve, hosted($twelve, $other), @a), { data => 0 }, 'it is not');
+	ok_run([ $host->cmd('revoke', $other, '--undo') ], 'undone');
+}
+
 # --- the host ends and comes back
 
 {
