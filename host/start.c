@@ -20,6 +20,7 @@
 enum tao_err host_check_owner(struct host *h)
 {
 	struct stat st;
+	mode_t mode;
 
 	h->owner = geteuid();
 	h->development = h->owner != 0 && !process_may_trace();
@@ -32,8 +33,9 @@ enum tao_err host_check_owner(struct host *h)
 		return tao_fail(TAO_EPERM, "%s belongs to user %u, and taod runs as user %u: run it as its "
 		                "owner", h->conf.dir, (unsigned)st.st_uid, (unsigned)h->owner);
 	/* tao init made it before it was known whose host this becomes. */
-	if (chmod(h->conf.dir, h->development ? 0700 : 0755) != 0)
-		return tao_fail_sys("permissions of %s", h->conf.dir);
+	mode = h->development ? 0700 : 0755;
+	if ((st.st_mode & 07777) != mode && chmod(h->conf.dir, mode) != 0)
+		return tao_fail_sys("cannot set the mode of %s to %o", h->conf.dir, (unsigned)mode);
 	return TAO_OK;
 }
 

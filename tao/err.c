@@ -69,6 +69,8 @@ static const char *plain(int err)
 	case ENOSPC:
 	case EDQUOT:
 		return "the disk is full: free some space and try again";
+	case EROFS:
+		return "Read-only file system: mount it writable, if it is not damaged, and try again";
 	default:
 		return strerror(err);
 	}

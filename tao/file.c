@@ -114,9 +114,11 @@ static enum tao_err fail_write(const char *path)
 		                            "or choose another name", path);
 	case EACCES:
 	case EPERM:
-	case EROFS:
 		return tao_fail(TAO_EPERM, "cannot write %s: %s; check owner and mode of its directory",
 		                path, strerror(errno));
+	case EROFS:
+		tao_fail_sys("cannot write %s", path);
+		return TAO_EPERM;
 	default:
 		return tao_fail_sys("cannot write %s, it is as it was before", path);
 	}
@@ -313,9 +315,11 @@ enum tao_err tao_dir_make(const char *path, mode_t mode)
 		                               "exist, make it first", path);
 	case EACCES:
 	case EPERM:
-	case EROFS:
 		return tao_fail(TAO_EPERM, "cannot make the directory %s: %s; check owner and mode of "
 		                           "the one above it", path, strerror(errno));
+	case EROFS:
+		tao_fail_sys("cannot make the directory %s", path);
+		return TAO_EPERM;
 	default:
 		return tao_fail_sys("cannot make the directory %s", path);
 	}

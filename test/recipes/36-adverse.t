@@ -143,7 +143,8 @@ SKIP: {
 	ok_run([ cmd('run', '--', '/usr/bin/openssl', 'version') ], 'programs start');
 	is(listing(), $before, 'nothing has changed');
 	kill_host();
-	fails_with([ cmd('up', @pass) ], $ro, 'killed, it does not start, and says why');
+	fails_with([ cmd('up', @pass) ], qr/$ro: mount it writable/,
+		'killed, it does not start, and says why and what to do');
 	ok_run([ in('umount', $mount) ], 'the disk is writable again');
 	ok_run([ cmd('up', @pass) ], 'it starts');
 	is((ask($p, 'connect', 'identify', $get_name))[-1], $name, 'and knows the program');
