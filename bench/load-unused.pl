@@ -11,17 +11,7 @@ use TaoTest;
 my $tools = bldtop() . '/bench/tool';
 my @many = ("$tools/run_above", '-n', 100, "$tools/load_unused");
 my $host = start_host();
-my $plain = tmpdir() . '/plain.cnf';
-
-spew($plain, <<'END');
-openssl_conf = openssl_init
-[openssl_init]
-providers = provider_sect
-[provider_sect]
-default = default_sect
-[default_sect]
-activate = 1
-END
+my $plain = plain_conf();
 
 sub load {
 	my ($conf) = @_;

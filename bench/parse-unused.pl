@@ -11,15 +11,7 @@ use TaoTest;
 my $tool = bldtop() . '/bench/tool/parse_unused';
 my $host = start_host();
 my $dir = tmpdir();
-my $plain = spew("$dir/plain.cnf", <<'END');
-openssl_conf = openssl_init
-[openssl_init]
-providers = provider_sect
-[provider_sect]
-default = default_sect
-[default_sect]
-activate = 1
-END
+my $plain = plain_conf();
 output(run(qw(openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=x -days 9 -keyout), "$dir/key",
 	'-out', "$dir/cert", { stdin => '' }), 'openssl req');
 

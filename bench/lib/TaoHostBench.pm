@@ -8,6 +8,7 @@ package TaoHostBench;
 #   keeper(HOST)                 process id of the host that answers
 #   cpus()                       how many there are
 #   file_key(TYPE...)            a key in a file, made by openssl genpkey with these options
+#   plain_conf()                 a file that is an openssl.cnf with the default provider alone
 
 use strict;
 use warnings;
@@ -15,7 +16,7 @@ use warnings;
 use Exporter 'import';
 use TaoTest;
 
-our @EXPORT = qw(output together keeper cpus file_key);
+our @EXPORT = qw(output together keeper cpus file_key plain_conf);
 
 my $files = 0;
 
@@ -49,6 +50,18 @@ sub file_key {
 	my $file = tmpdir() . '/key' . $files++ . '.pem';
 	output(run('openssl', 'genpkey', @_, '-out', $file), 'openssl genpkey');
 	return $file;
+}
+
+sub plain_conf {
+	return spew(tmpdir() . '/plain.cnf', <<'END');
+openssl_conf = openssl_init
+[openssl_init]
+providers = provider_sect
+[provider_sect]
+default = default_sect
+[default_sect]
+activate = 1
+END
 }
 
 1;
