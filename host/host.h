@@ -42,6 +42,7 @@
  *   renew.c     their renewal for programs that run
  *   peers.c     Tao channels (peers.h, ancestor.h)
  *   audit.c     the audit log (audit.h)
+ *   timer.c     what is due from time to time
  *   clock.c     notices when the clock is set
  */
 #ifndef HOST_HOST_H
@@ -81,13 +82,14 @@ struct registry;
 struct peers;
 struct principal;
 struct log;
+struct timer;
 
 struct host {
 	struct host_conf conf;
 	uid_t owner;                 /* taod's user; on a system host root */
 	int development;             /* an ordinary user's host */
 	int64_t since;               /* seconds since 1970 */
-	int64_t clock_offset;        /* clock.c's */
+	_Atomic int64_t clock_offset; /* clock.c's */
 	struct process_guards guards;
 	void *root_data;             /* of conf.root's functions (root.h) */
 	struct tao_signer signer;    /* this host's own key */
@@ -110,6 +112,7 @@ struct host {
 	struct counters *counters;
 	struct peers *peers;         /* channels */
 	struct log *log;
+	struct timer *timers;
 	struct loop *loop;
 };
 
@@ -127,9 +130,11 @@ enum tao_err shared_secrets_init(struct host *h, const struct tao_keyset *ks);
 enum tao_err sealing_start(struct host *h);
 void sealing_end(struct host *h);
 
-/* The machine's clock (clock.c): the second, called every few seconds by one thread at a time, logs and
- * records that it was set since. */
+/* The machine's clock (clock.c). Where it was set, that is logged and recorded, and all timers are due
+ * at once. The kernel says so to clock_watch()'s source, also when the machine has slept; clock_look(),
+ * by any thread every few seconds, is for where it does not. */
 void clock_start(struct host *h);
+enum tao_err clock_watch(struct host *h);
 void clock_look(struct host *h);
 
 /* ---- instances (registry.c) ---- */
@@ -321,6 +326,15 @@ enum tao_err loop_listen(struct host *h); /* binds the socket */
 void loop_accept_pause(struct host *h);
 enum tao_err loop_run(struct host *h);    /* starts the workers */
 void loop_stop(struct host *h);           /* ends them, destroys every source */
+
+/* ---- timers (timer.c) ---- */
+
+#define TIMER_SECONDS_MAX 60
+
+/* due() is called every so many seconds (1 to TIMER_SECONDS_MAX) by a thread that may take its time,
+ * never by two at once. Before loop_run(). */
+enum tao_err timer_add(struct host *h, time_t every, void (*due)(struct host *h));
+void timers_now(struct host *h); /* all are due; any thread */
 
 /* ---- connections (conn.c) ---- */
 

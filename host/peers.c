@@ -1,13 +1,9 @@
 #include "peers.h"
 
 #include <ctype.h>
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <arpa/inet.h>
 #include <openssl/crypto.h>
@@ -17,7 +13,6 @@
 #define BUCKETS 4096
 #define PAIRS_MAX 65536   /* pairs that are remembered, of all epochs; their clients' users share them */
 #define IDLE_SECONDS 600  /* a pair that nobody asked for is forgotten */
-#define WATCH_SECONDS 60  /* between two looks at what is due, or a quarter of an epoch */
 
 /* A client and a server in one epoch. */
 struct pair {
@@ -403,48 +398,16 @@ void peers_free(struct host *h)
 	h->peers = NULL;
 }
 
-static void watch_ready(struct host *h, struct source *s, uint32_t events)
+static void watch(struct host *h)
 {
 	struct peers *ps = h->peers;
-	uint64_t ticks;
 
-	if (events != 0) {
-		loop_defer(h, s, POOL_WAITS);
-		return;
-	}
-	if (read(s->fd, &ticks, sizeof ticks) < 0 && errno != EAGAIN)
-		host_log("error", "reading the timer: %s", strerror(errno));
 	if (ps->ancestor.fn->prepare(ps->ancestor.data, time(NULL)) != TAO_OK)
 		host_log("error", "keys of channels: %s", tao_why());
 	sweep(ps, time(NULL));
-	loop_arm(h, s, EPOLLIN);
-}
-
-static void watch_destroy(struct host *h, struct source *s)
-{
-	(void)h;
-	close(s->fd);
-	free(s);
 }
 
 enum tao_err peers_watch(struct host *h)
 {
-	time_t every = h->conf.channel_epoch / 4;
-	struct itimerspec t;
-	struct source *s = calloc(1, sizeof *s);
-
-	if (s == NULL)
-		return tao_fail_nomem();
-	every = every < 1 ? 1 : every > WATCH_SECONDS ? WATCH_SECONDS : every;
-	t = (struct itimerspec){ { every, 0 }, { every, 0 } };
-	s->ready = watch_ready;
-	s->destroy = watch_destroy;
-	s->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (s->fd < 0 || timerfd_settime(s->fd, 0, &t, NULL) != 0) {
-		if (s->fd >= 0)
-			close(s->fd);
-		free(s);
-		return tao_fail_sys("making a timer");
-	}
-	return loop_add(h, s, EPOLLIN);
+	return timer_add(h, h->conf.channel_epoch / 4, watch);
 }

@@ -1,14 +1,8 @@
-#include <errno.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/timerfd.h>
-#include <unistd.h>
 
 #include "host.h"
 
 #define LOOKS_A_LIFE 60 /* so often within a certificate's life */
-#define SECONDS_MAX 60  /* between two looks */
 
 /* The instances of one moment, each with a reference. */
 struct snapshot {
@@ -64,46 +58,7 @@ static void renew_all(struct host *h)
 	free(s.list);
 }
 
-/* Files are read and written: not in a worker. */
-static void renewer_ready(struct host *h, struct source *s, uint32_t events)
-{
-	uint64_t ticks;
-
-	if (events != 0) {
-		loop_defer(h, s, POOL_WAITS);
-		return;
-	}
-	if (read(s->fd, &ticks, sizeof ticks) < 0 && errno != EAGAIN)
-		host_log("error", "reading the timer: %s", strerror(errno));
-	renew_all(h);
-	loop_arm(h, s, EPOLLIN);
-}
-
-static void renewer_destroy(struct host *h, struct source *s)
-{
-	(void)h;
-	close(s->fd);
-	free(s);
-}
-
 enum tao_err renew_start(struct host *h)
 {
-	time_t every = h->conf.cert_seconds / LOOKS_A_LIFE;
-	struct itimerspec t;
-	struct source *r = calloc(1, sizeof *r);
-
-	if (r == NULL)
-		return tao_fail_nomem();
-	every = every < 1 ? 1 : every > SECONDS_MAX ? SECONDS_MAX : every;
-	t = (struct itimerspec){ { every, 0 }, { every, 0 } };
-	r->ready = renewer_ready;
-	r->destroy = renewer_destroy;
-	r->fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
-	if (r->fd < 0 || timerfd_settime(r->fd, 0, &t, NULL) != 0) {
-		if (r->fd >= 0)
-			close(r->fd);
-		free(r);
-		return tao_fail_sys("making a timer");
-	}
-	return loop_add(h, r, EPOLLIN);
+	return timer_add(h, h->conf.cert_seconds / LOOKS_A_LIFE, renew_all);
 }

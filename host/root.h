@@ -66,6 +66,7 @@ struct host_root {
 	enum tao_err (*attest)(struct host *h, const struct tao_node *issuer, int64_t from,
 	                       int64_t until, const struct tao_node *message, struct tao_buf *out);
 	void (*facts)(struct host *h, struct root_facts *out); /* NULL: none */
+	void (*clock_set)(struct host *h);                     /* NULL: nothing; any thread */
 	void (*end)(struct host *h);                           /* NULL: nothing */
 };
 

@@ -543,6 +543,15 @@ static void parent_facts(struct host *h, struct root_facts *out)
 	pthread_mutex_unlock(&p->lock);
 }
 
+static void parent_clock_set(struct host *h)
+{
+	struct parent *p = h->root_data;
+
+	pthread_mutex_lock(&p->lock);
+	pthread_cond_signal(&p->changed);
+	pthread_mutex_unlock(&p->lock);
+}
+
 static void parent_end(struct host *h)
 {
 	struct parent *p = h->root_data;
@@ -571,5 +580,6 @@ const struct host_root host_root_parent = {
 	.serve = parent_serve,
 	.attest = parent_attest,
 	.facts = parent_facts,
+	.clock_set = parent_clock_set,
 	.end = parent_end,
 };

@@ -176,6 +176,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 	if (e == TAO_OK)
 		e = peers_watch(h);
 	if (e == TAO_OK)
+		e = clock_watch(h);
+	if (e == TAO_OK)
 		e = write_pid(h);
 	if (e == TAO_OK)
 		filter_calls(h);

@@ -428,4 +428,46 @@ ok_run([ $host->cmd('down') ], 'a host that runs is ended whatever its file says
 fails_with([ $host->cmd('up', '--foreground', '--passphrase-file', $host->passfile) ],
 	qr/channel_overlap = 5 is longer than channel_epoch = 4/, 'an overlap longer than an epoch');
 
+# --- a clock that is behind: which identities were answered already, the host cannot know
+
+SKIP: {
+	my ($lib) = glob '/usr/lib/*/faketime/libfaketimeMT.so.1';
+	skip 'a clock that is set back: faketime is not installed', 12 if !defined $lib;
+	skip 'a clock that is set back: not with sanitizers', 12 if config('TAO_ASAN');
+	mkdir "$dir/clock" or die; # the host's own: there it may read
+	my $now = "$dir/clock/now";
+	my $set = sub { # atomically: it is read all the time
+		spew("$now.new", "$_[0]\n");
+		rename "$now.new", $now or die "$now: $!\n";
+	};
+	$set->('+0');
+	$host = start_host(dir => "$dir/clock", env => { LD_PRELOAD => $lib, FAKETIME_TIMESTAMP_FILE => $now, FAKETIME_NO_CACHE => 1,
+		FAKETIME_DONT_FAKE_MONOTONIC => 1, NO_FAKE_STAT => 1 });
+	$host->tao('trust', $server, '--serves', $NAME);
+	$host->tao('connect', $client, $server);
+	($c, $s) = map { start($host, $_) } $client, $server;
+	is(parse(psk_server($s, fresh()))->{3}, $c->{name}, 'a host whose clock is right answers');
+	$set->('-4m');
+	is(parse(psk_server($s, fresh()))->{3}, $c->{name}, 'so does one that is four minutes behind its start');
+	my $good = fresh();
+	$set->('-10m');
+	my $why = qr/^the clock was set back, so no pre-shared key is used: restart the host, if the clock is right now$/;
+	none(psk_client($c), $why, 'ten minutes behind, no identity is made');
+	none(psk_server($s, $good), $why, 'and none is answered');
+	none(psk_server($s, altered($good, TIME, pack 'N', time - 600)), $why, 'whatever its time');
+	$share = client_share((nonces($c))[0]);
+	is(length parse(group_client($c, $share, parse(group_server($s, $share))->{3}))->{1}, 32, 'groups go on');
+	like($host->tao('status')->{out}, qr/^warning +the clock was set back: Tao channels have no pre-shared keys/m, 'tao status says so');
+	$set->('+0');
+	is(parse(psk_server($s, $good))->{3}, $c->{name}, 'at the right time what was made before is good');
+	none(psk_server($s, $good), qr/used before/, 'once');
+	$set->('-10m');
+	none(psk_client($c), $why, 'behind again');
+	$host->tao('down');
+	ok_run([ $host->cmd('up', '--passphrase-file', $host->passfile) ], 'a restart with the clock as it is', { env => $host->{env} });
+	again($_) for $c, $s;
+	is(parse(psk_server($s, fresh()))->{3}, $c->{name}, 'and pre-shared keys are used again');
+	finish($_) for $c, $s;
+}
+
 done_testing();
