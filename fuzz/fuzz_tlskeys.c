@@ -23,10 +23,11 @@ static void identity(const uint8_t *p, size_t n)
 	if (tlskeys_identity_parse(p, n, &i) != TAO_OK)
 		return;
 	must(i.tag == p + n - TLSKEYS_TAG);
-	must(tlskeys_identity_write(key, &i, made) == TAO_OK);
+	must(tlskeys_identity_write(NULL, key, &i, made) == TAO_OK);
 	must(memcmp(made, p, n - TLSKEYS_TAG) == 0);
-	must((tlskeys_identity_check(key, p) == TAO_OK) == (memcmp(made, p, n) == 0));
-	must(tlskeys_psk(key, p, psk, &psk_n) == TAO_OK && psk_n == (i.hash == TLSKEYS_SHA256 ? 32 : 48));
+	must((tlskeys_identity_check(NULL, key, p) == TAO_OK) == (memcmp(made, p, n) == 0));
+	must(tlskeys_psk(NULL, key, p, psk, &psk_n) == TAO_OK &&
+	     psk_n == (i.hash == TLSKEYS_SHA256 ? 32 : 48));
 }
 
 static void share(unsigned group, int server, const uint8_t *p, size_t n)

@@ -63,12 +63,12 @@ static enum tao_err find_client(struct request *r, const struct tlskeys_share *c
                                 struct principal **client)
 {
 	const struct tao_ancestor *a = peers_ancestor(r->h);
-	int64_t when;
+	uint64_t drawn;
 	enum tao_err e = peers_epoch(r->h, c->epoch, r->may_be_slow);
 
 	if (e == TAO_OK)
 		e = a->fn->resolve(a->data, c->epoch, c->id, client);
-	if (e == TAO_OK && nonces_share_is_own(r->h->peers->nonces, r->inst, c->nonce, &when))
+	if (e == TAO_OK && nonces_share_is_own(r->h->peers->nonces, r->inst, c->nonce, &drawn))
 		e = tao_fail(TAO_EDENIED, "the program would talk to itself: the key share is its own");
 	return e;
 }
@@ -118,7 +118,8 @@ enum tao_err op_group_server(struct request *r)
 	if (e == TAO_OK)
 		e = make_share(r, rq, &c, server, &share);
 	if (e == TAO_OK)
-		e = tlskeys_salt(key, rq->client_share.data, rq->client_share.len, share.p, share.n, salt);
+		e = tlskeys_salt(r->h->peers->keys, key, rq->client_share.data, rq->client_share.len,
+		                 share.p, share.n, salt);
 	if (e == TAO_OK)
 		put_salt(r, salt, client, &share);
 	if (e == TAO_OK)
@@ -135,7 +136,7 @@ enum tao_err op_group_server(struct request *r)
 /* The client's share is this instance's, and the server answered it. */
 static enum tao_err check_shares(struct request *r, const Tao__GroupClientRequest *rq,
                                  const struct principal *client, struct tlskeys_share *c,
-                                 struct tlskeys_share *s, int64_t *when)
+                                 struct tlskeys_share *s, uint64_t *drawn)
 {
 	const struct tao_ancestor *a = peers_ancestor(r->h);
 	uint8_t own[TLSKEYS_ID];
@@ -150,7 +151,7 @@ static enum tao_err check_shares(struct request *r, const Tao__GroupClientReques
 	if (e == TAO_OK)
 		e = a->fn->id(a->data, c->epoch, client, own);
 	if (e == TAO_OK && (CRYPTO_memcmp(own, c->id, sizeof own) != 0 ||
-	                    !nonces_share_is_own(r->h->peers->nonces, r->inst, c->nonce, when)))
+	                    !nonces_share_is_own(r->h->peers->nonces, r->inst, c->nonce, drawn)))
 		e = tao_fail(TAO_EDENIED, "this key share was not drawn for this program");
 	return e;
 }
@@ -163,22 +164,22 @@ enum tao_err op_group_client(struct request *r)
 	uint8_t key[TLSKEYS_LEN], salt[TLSKEYS_LEN];
 	struct principal *client = NULL, *server = NULL;
 	struct tlskeys_share c, s;
-	int64_t when = 0;
+	uint64_t drawn = 0;
 	enum tao_err e = OP_UNPACK(r, &pa, tao__group_client_request, &rq);
 
 	if (e == TAO_OK)
 		e = peers_principal(r->h, r->inst, &client);
 	if (e == TAO_OK)
-		e = check_shares(r, rq, client, &c, &s, &when);
+		e = check_shares(r, rq, client, &c, &s, &drawn);
 	if (e == TAO_OK)
 		e = a->fn->resolve(a->data, s.epoch, s.id, &server);
 	if (e == TAO_OK)
 		e = peers_pair(r->h, c.epoch, client, server, key);
 	if (e == TAO_OK)
-		e = tlskeys_salt(key, rq->client_share.data, rq->client_share.len, rq->server_share.data,
-		                 rq->server_share.len, salt);
+		e = tlskeys_salt(r->h->peers->keys, key, rq->client_share.data, rq->client_share.len,
+		                 rq->server_share.data, rq->server_share.len, salt);
 	if (e == TAO_OK)
-		e = nonces_spend_share(r->h->peers->nonces, r->inst, when, c.nonce);
+		e = nonces_spend_share(r->h->peers->nonces, r->inst, drawn);
 	if (e == TAO_OK)
 		put_salt(r, salt, server, NULL);
 	OPENSSL_cleanse(key, sizeof key);

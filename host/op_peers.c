@@ -160,9 +160,9 @@ static enum tao_err make_psk(struct request *r, const Tao__PskClientRequest *rq,
 	if (e == TAO_OK)
 		e = nonces_identity(r->h->peers->nonces, r->inst, nonce);
 	if (e == TAO_OK)
-		e = tlskeys_identity_write(key, &i, psk->identity);
+		e = tlskeys_identity_write(r->h->peers->keys, key, &i, psk->identity);
 	if (e == TAO_OK)
-		e = tlskeys_psk(key, psk->identity, psk->secret, &psk->n);
+		e = tlskeys_psk(r->h->peers->keys, key, psk->identity, psk->secret, &psk->n);
 	OPENSSL_cleanse(key, sizeof key);
 	return e;
 }
@@ -267,7 +267,7 @@ static enum tao_err check_pair(struct request *r, const struct tlskeys_identity 
 	if (e == TAO_OK)
 		e = peers_pair(r->h, i->epoch, *c, s, key);
 	if (e == TAO_OK)
-		e = tlskeys_identity_check(key, identity);
+		e = tlskeys_identity_check(r->h->peers->keys, key, identity);
 	if (e == TAO_OK && nonces_identity_is_own(r->h->peers->nonces, r->inst, i->nonce))
 		e = tao_fail(TAO_EDENIED, "the program would talk to itself: the identity is its own");
 	return e;
@@ -292,7 +292,7 @@ static enum tao_err serve_server(struct request *r, const Tao__PskServerRequest 
 	if (e == TAO_OK)
 		e = peers_spend(r->h, &i, when, *c, s);
 	if (e == TAO_OK)
-		e = tlskeys_psk(key, rq->identity.data, psk.secret, &psk.n);
+		e = tlskeys_psk(r->h->peers->keys, key, rq->identity.data, psk.secret, &psk.n);
 	if (e == TAO_OK)
 		e = put_psk(r, &psk, 0, *c, card);
 	if (e == TAO_OK)

@@ -365,6 +365,8 @@ enum tao_err peers_start(struct host *h)
 		ps->shown = shown_new();
 		e = nonces_new(&h->conf, &ps->nonces);
 	}
+	if (e == TAO_OK)
+		e = tlskeys_new(&ps->keys);
 	if (e == TAO_OK && (ps->pairs == NULL || ps->cards == NULL || ps->shown == NULL))
 		e = tao_fail_nomem();
 	if (e == TAO_OK)
@@ -392,6 +394,7 @@ void peers_free(struct host *h)
 	cards_free(ps->cards);
 	shown_free(ps->shown);
 	nonces_free(ps->nonces);
+	tlskeys_free(ps->keys);
 	ancestor_clear(&ps->ancestor);
 	pthread_mutex_destroy(&ps->lock);
 	free(ps);

@@ -108,14 +108,13 @@ int nonces_identity_is_own(struct nonces *n, const struct instance *i,
                            const uint8_t nonce[TLSKEYS_IDENTITY_NONCE]);
 /* count of them, for client shares of i. */
 enum tao_err nonces_shares(struct nonces *n, const struct instance *i, size_t count, uint8_t *out);
-/* 1: it was drawn for i; *time: when. */
+/* 1: it was drawn for i; *drawn: when, and as which one. */
 int nonces_share_is_own(struct nonces *n, const struct instance *i,
-                        const uint8_t nonce[TLSKEYS_SHARE_NONCE], int64_t *time);
+                        const uint8_t nonce[TLSKEYS_SHARE_NONCE], uint64_t *drawn);
 /* Of the pair, of the instance: the second time is TAO_EDENIED. */
 enum tao_err nonces_spend_identity(struct nonces *n, struct spent *s, int64_t time,
                                    const uint8_t nonce[TLSKEYS_IDENTITY_NONCE]);
-enum tao_err nonces_spend_share(struct nonces *n, struct instance *i, int64_t time,
-                                const uint8_t nonce[TLSKEYS_SHARE_NONCE]);
+enum tao_err nonces_spend_share(struct nonces *n, struct instance *i, uint64_t drawn);
 /* Frees what is too old to matter; everything. */
 void nonces_sweep_identities(struct nonces *n, struct spent *s, int64_t now);
 void nonces_clear(struct nonces *n, struct spent *s);
@@ -165,6 +164,7 @@ struct peers {
 	struct pair **pairs;
 	struct share room; /* of pairs */
 	struct nonces *nonces;
+	struct tlskeys *keys;
 	atomic_ullong servers; /* how many instances were the server of a channel */
 	struct cards *cards;
 	struct shown *shown;

@@ -20,6 +20,8 @@
  */
 struct nonces {
 	uint8_t mac[TLSKEYS_LEN], aes[BLOCK];
+	struct tao_mac hmac; /* looked up once, as is ecb */
+	EVP_CIPHER *ecb;
 	atomic_uint number;
 	pthread_mutex_t lock;
 	struct spent_room room;
@@ -36,9 +38,13 @@ enum tao_err nonces_new(const struct host_conf *c, struct nonces **out)
 	if (n == NULL)
 		return tao_fail_nomem();
 	pthread_mutex_init(&n->lock, NULL);
+	tao_mac_init(&n->hmac, NULL, "SHA256");
+	n->ecb = EVP_CIPHER_fetch(NULL, "AES-128-ECB", NULL);
 	n->room.share.max = c->max_channel_nonces;
 	/* What an earlier taod has answered in this very second must not be answered again. */
 	n->floor = time(NULL) + 1;
+	if (n->ecb == NULL)
+		return tao_fail_crypto("looking AES up");
 	if (RAND_priv_bytes(n->mac, sizeof n->mac) == 1 && RAND_priv_bytes(n->aes, sizeof n->aes) == 1 &&
 	    RAND_priv_bytes((uint8_t *)&n->room.mix, sizeof n->room.mix) == 1) {
 		n->room.mix |= 1;
@@ -52,6 +58,8 @@ void nonces_free(struct nonces *n)
 	if (n == NULL)
 		return;
 	pthread_mutex_destroy(&n->lock);
+	tao_mac_clear(&n->hmac);
+	EVP_CIPHER_free(n->ecb);
 	OPENSSL_cleanse(n, sizeof *n);
 	free(n);
 }
@@ -81,14 +89,14 @@ static uint64_t get_u64(const uint8_t *p)
 
 /* ---- identities ---- */
 
-static enum tao_err mark(const struct nonces *n, const struct instance *i, const uint8_t *random,
+static enum tao_err mark(struct nonces *n, const struct instance *i, const uint8_t *random,
                          uint8_t out[TAO_MAC_MAX])
 {
 	uint8_t id[8];
 	const struct tao_rd part[] = { tao_rd_of(random, OWN_RANDOM), tao_rd_of(id, sizeof id) };
 
 	put_u64(id, i->id);
-	return tao_hmac("SHA256", n->mac, sizeof n->mac, part, 2, out);
+	return tao_mac_make(&n->hmac, n->mac, sizeof n->mac, part, 2, out);
 }
 
 enum tao_err nonces_identity(struct nonces *n, const struct instance *i,
@@ -155,7 +163,7 @@ static enum tao_err aes(const struct nonces *n, int encrypt, const uint8_t *in, 
 	int got, good;
 
 	good = ctx != NULL &&
-	       EVP_CipherInit_ex(ctx, EVP_aes_128_ecb(), NULL, n->aes, NULL, encrypt) == 1 &&
+	       EVP_CipherInit_ex2(ctx, n->ecb, n->aes, NULL, encrypt, NULL) == 1 &&
 	       EVP_CIPHER_CTX_set_padding(ctx, 0) == 1 &&
 	       EVP_CipherUpdate(ctx, out, &got, in, (int)len) == 1 && got == (int)len;
 	EVP_CIPHER_CTX_free(ctx);
@@ -174,31 +182,27 @@ enum tao_err nonces_shares(struct nonces *n, const struct instance *i, size_t co
 }
 
 int nonces_share_is_own(struct nonces *n, const struct instance *i,
-                        const uint8_t nonce[TLSKEYS_SHARE_NONCE], int64_t *time)
+                        const uint8_t nonce[TLSKEYS_SHARE_NONCE], uint64_t *drawn)
 {
 	uint8_t plain[BLOCK];
 	int own = aes(n, 0, nonce, BLOCK, plain) == TAO_OK && get_u64(plain) == i->id;
 
-	*time = own ? (int64_t)(get_u64(plain + 8) >> 32) : 0;
+	*drawn = own ? get_u64(plain + 8) : 0;
 	return own;
 }
 
-enum tao_err nonces_spend_share(struct nonces *n, struct instance *i, int64_t time,
-                                const uint8_t nonce[TLSKEYS_SHARE_NONCE])
+enum tao_err nonces_spend_share(struct nonces *n, struct instance *i, uint64_t drawn)
 {
-	int64_t now = loop_now(), floor = 0;
-	uint8_t plain[BLOCK];
-	enum tao_err e = aes(n, 0, nonce, BLOCK, plain);
+	int64_t now = loop_now(), time = (int64_t)(drawn >> 32), floor = 0;
+	enum tao_err e;
 
-	if (e != TAO_OK)
-		return e;
 	if (time > now || now - time >= PEERS_NONCE_SECONDS)
 		return tao_fail(TAO_EEXPIRED, "this key share was drawn more than %d seconds ago",
 		                PEERS_NONCE_SECONDS);
 	pthread_mutex_lock(&n->lock);
 	i->shares.uid = i->uid;
 	spent_sweep(&i->shares, &n->room, now - PEERS_NONCE_SECONDS, &floor);
-	e = spent_add(&i->shares, &n->room, n->room.share.max / PART, time, get_u64(plain + 8));
+	e = spent_add(&i->shares, &n->room, n->room.share.max / PART, time, drawn);
 	pthread_mutex_unlock(&n->lock);
 	return used_twice(e);
 }

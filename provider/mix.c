@@ -1,12 +1,11 @@
 #include "mix.h"
 
 #include <stdlib.h>
+#include <string.h>
 
-#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/params.h>
 
 #define MLKEM "ML-KEM-768"
 
@@ -14,7 +13,6 @@
 struct mix_tools {
 	EVP_PKEY_CTX *keygen; /* of X25519 */
 	EVP_PKEY *point;      /* the last peer's */
-	EVP_MAC_CTX *hmac;    /* with a key of zeros */
 };
 
 static enum tao_err failed(const char *what)
@@ -42,6 +40,7 @@ void mix_pair_free(struct mix_pair *pair)
 void mix_init(struct mix *m, OSSL_LIB_CTX *ctx)
 {
 	m->ctx = ctx;
+	tao_mac_init(&m->mac, ctx, "SHA256");
 	atomic_init(&m->idle, NULL);
 }
 
@@ -51,13 +50,13 @@ static void tools_free(struct mix_tools *t)
 		return;
 	EVP_PKEY_CTX_free(t->keygen);
 	EVP_PKEY_free(t->point);
-	EVP_MAC_CTX_free(t->hmac);
 	free(t);
 }
 
 void mix_clear(struct mix *m)
 {
 	tools_free(atomic_exchange(&m->idle, NULL));
+	tao_mac_clear(&m->mac);
 }
 
 /* NULL: out of memory. */
@@ -248,44 +247,15 @@ enum tao_err mix_finish(struct mix *m, const struct mix_pair *pair, const uint8_
 }
 
 /* HKDF-Extract is HMAC with the salt as its key. */
-static int extract(struct mix *m, struct mix_tools *t, const struct mix_ikm *ikm,
-                   const uint8_t *salt, uint8_t *out)
-{
-	static const uint8_t zeros[MIX_SECRET];
-	OSSL_PARAM digest[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0),
-		OSSL_PARAM_construct_end(),
-	};
-	size_t n = 0;
-	EVP_MAC *mac;
-
-	if (t->hmac == NULL) {
-		mac = EVP_MAC_fetch(m->ctx, "HMAC", NULL);
-		t->hmac = EVP_MAC_CTX_new(mac);
-		EVP_MAC_free(mac);
-		if (t->hmac == NULL || EVP_MAC_CTX_set_params(t->hmac, digest) <= 0)
-			return 0;
-	}
-	return EVP_MAC_init(t->hmac, salt, MIX_SECRET, NULL) > 0 &&
-	       EVP_MAC_update(t->hmac, ikm->p, ikm->n) > 0 &&
-	       EVP_MAC_final(t->hmac, out, &n, MIX_SECRET) > 0 && n == MIX_SECRET &&
-	       EVP_MAC_init(t->hmac, zeros, sizeof zeros, NULL) > 0; /* forgets the salt */
-}
-
 enum tao_err mix_extract(struct mix *m, const struct mix_ikm *ikm, const uint8_t salt[MIX_SECRET],
                          uint8_t out[MIX_SECRET])
 {
-	struct mix_tools *t = take_tools(m);
-	int good;
+	const struct tao_rd part = tao_rd_of(ikm->p, ikm->n);
+	uint8_t mac[TAO_MAC_MAX];
+	enum tao_err e = tao_mac_make(&m->mac, salt, MIX_SECRET, &part, 1, mac);
 
-	if (t == NULL)
-		return tao_fail_nomem();
-	ERR_set_mark();
-	good = extract(m, t, ikm, salt, out);
-	ERR_pop_to_mark();
-	if (good)
-		put_tools(m, t);
-	else
-		tools_free(t);
-	return good ? TAO_OK : failed("extract a secret with HMAC-SHA-256");
+	if (e == TAO_OK)
+		memcpy(out, mac, MIX_SECRET);
+	OPENSSL_cleanse(mac, sizeof mac);
+	return e == TAO_OK ? TAO_OK : failed("extract a secret with HMAC-SHA-256");
 }

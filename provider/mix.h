@@ -21,6 +21,7 @@
 #include <openssl/types.h>
 
 #include "tao/err.h"
+#include "tao/mac.h"
 
 #define MIX_X25519 32     /* bytes of a point, and of a result */
 #define MIX_MLKEM_KEY 1184
@@ -34,6 +35,7 @@ struct mix_tools;
 struct mix {
 	OSSL_LIB_CTX *ctx;
 	_Atomic(struct mix_tools *) idle; /* those that nobody uses now, or NULL */
+	struct tao_mac mac;               /* HMAC-SHA-256 */
 };
 
 void mix_init(struct mix *m, OSSL_LIB_CTX *ctx);

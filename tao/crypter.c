@@ -11,6 +11,7 @@
 #include <openssl/rand.h>
 
 #include "keytype.h"
+#include "mac.h"
 #include "pb.h"
 
 #define HEADER_MAX 4096  /* bytes of EncryptedData beside the ciphertext */
@@ -98,21 +99,13 @@ enum tao_err tao_aes_ctr(const uint8_t *aes, size_t aes_n, const uint8_t iv[TAO_
 enum tao_err tao_hmac(const char *md, const void *key, size_t key_n, const struct tao_rd *part,
                       size_t n_parts, uint8_t mac[TAO_MAC_MAX])
 {
-	EVP_MAC *hmac = EVP_MAC_fetch(NULL, "HMAC", NULL);
-	EVP_MAC_CTX *ctx = hmac != NULL ? EVP_MAC_CTX_new(hmac) : NULL;
-	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)md, 0),
-		OSSL_PARAM_construct_end(),
-	};
-	size_t n;
-	int good = ctx != NULL && EVP_MAC_init(ctx, key, key_n, params) == 1;
+	struct tao_mac m;
+	enum tao_err e;
 
-	for (size_t i = 0; good && i < n_parts; i++)
-		good = EVP_MAC_update(ctx, part[i].p, part[i].n) == 1;
-	good = good && EVP_MAC_final(ctx, mac, &n, TAO_MAC_MAX) == 1;
-	EVP_MAC_CTX_free(ctx);
-	EVP_MAC_free(hmac);
-	return good ? TAO_OK : tao_fail_crypto("HMAC failed");
+	tao_mac_init(&m, NULL, md);
+	e = tao_mac_make(&m, key, key_n, part, n_parts, mac);
+	tao_mac_clear(&m);
+	return e;
 }
 
 static int hkdf(const OSSL_PARAM *params, void *out, size_t out_n)

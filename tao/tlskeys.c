@@ -40,11 +40,37 @@ static void put_u32(uint8_t out[4], uint32_t v)
 		out[i] = (uint8_t)(v >> (24 - 8 * i));
 }
 
-static enum tao_err mac(const uint8_t *key, const struct tao_rd *part, size_t n_parts,
-                        uint8_t *out, size_t n)
+enum tao_err tlskeys_new(struct tlskeys **out)
+{
+	struct tlskeys *t = calloc(1, sizeof *t);
+
+	*out = t;
+	if (t == NULL)
+		return tao_fail_nomem();
+	for (unsigned h = TLSKEYS_SHA256; h <= TLSKEYS_SHA384; h++)
+		tao_mac_init(&t->mac[h], NULL, hashes[h].md);
+	t->sha256 = EVP_MD_fetch(NULL, "SHA256", NULL);
+	return t->sha256 != NULL ? TAO_OK : tao_fail_crypto("looking SHA-256 up");
+}
+
+void tlskeys_free(struct tlskeys *t)
+{
+	if (t == NULL)
+		return;
+	for (unsigned h = TLSKEYS_SHA256; h <= TLSKEYS_SHA384; h++)
+		tao_mac_clear(&t->mac[h]);
+	EVP_MD_free(t->sha256);
+	free(t);
+}
+
+/* The first n bytes of an HMAC with that hash. */
+static enum tao_err mac(struct tlskeys *t, unsigned hash, const uint8_t *key,
+                        const struct tao_rd *part, size_t n_parts, uint8_t *out, size_t n)
 {
 	uint8_t full[TAO_MAC_MAX];
-	enum tao_err e = tao_hmac("SHA256", key, TLSKEYS_LEN, part, n_parts, full);
+	enum tao_err e = t != NULL
+	               ? tao_mac_make(&t->mac[hash], key, TLSKEYS_LEN, part, n_parts, full)
+	               : tao_hmac(hashes[hash].md, key, TLSKEYS_LEN, part, n_parts, full);
 
 	if (e == TAO_OK)
 		memcpy(out, full, n);
@@ -53,21 +79,15 @@ static enum tao_err mac(const uint8_t *key, const struct tao_rd *part, size_t n_
 }
 
 /* HKDF-Expand of one hash's length: HMAC(key, info | 0x01). */
-static enum tao_err expand(const struct hash *h, const uint8_t *key, const struct tao_rd *info,
-                           size_t n_info, uint8_t *out)
+static enum tao_err expand(struct tlskeys *t, unsigned hash, const uint8_t *key,
+                           const struct tao_rd *info, size_t n_info, uint8_t *out)
 {
 	static const uint8_t one = 1;
 	struct tao_rd part[MAX_PARTS + 1];
-	uint8_t full[TAO_MAC_MAX];
-	enum tao_err e;
 
 	memcpy(part, info, n_info * sizeof *info);
 	part[n_info] = tao_rd_of(&one, 1);
-	e = tao_hmac(h->md, key, TLSKEYS_LEN, part, n_info + 1, full);
-	if (e == TAO_OK)
-		memcpy(out, full, h->n);
-	OPENSSL_cleanse(full, sizeof full);
-	return e;
+	return mac(t, hash, key, part, n_info + 1, out, hashes[hash].n);
 }
 
 enum tao_err tlskeys_pair(const uint8_t root[TLSKEYS_LEN], uint32_t epoch,
@@ -81,7 +101,7 @@ enum tao_err tlskeys_pair(const uint8_t root[TLSKEYS_LEN], uint32_t epoch,
 	};
 
 	put_u32(number, epoch);
-	return expand(&hashes[TLSKEYS_SHA256], root, info, 5, key);
+	return expand(NULL, TLSKEYS_SHA256, root, info, 5, key);
 }
 
 static int compare(const void *a, const void *b)
@@ -108,7 +128,7 @@ enum tao_err tlskeys_group(const uint8_t root[TLSKEYS_LEN], uint32_t epoch,
 			return tao_fail(TAO_EINVAL, "a group's members are different programs: name each once");
 	put_u32(number, epoch);
 	e = tao_sha256(member, n * sizeof *member, all);
-	return e == TAO_OK ? expand(&hashes[TLSKEYS_SHA256], root, info, 4, key) : e;
+	return e == TAO_OK ? expand(NULL, TLSKEYS_SHA256, root, info, 4, key) : e;
 }
 
 enum tao_err tlskeys_id(const uint8_t naming[TLSKEYS_LEN], const void *name, size_t n,
@@ -116,7 +136,7 @@ enum tao_err tlskeys_id(const uint8_t naming[TLSKEYS_LEN], const void *name, siz
 {
 	const struct tao_rd part[] = { LABEL(LABEL_ID), tao_rd_of(name, n) };
 
-	return mac(naming, part, 2, id, TLSKEYS_ID);
+	return mac(NULL, TLSKEYS_SHA256, naming, part, 2, id, TLSKEYS_ID);
 }
 
 /* ---- identities ---- */
@@ -154,14 +174,15 @@ enum tao_err tlskeys_identity_parse(const void *p, size_t n, struct tlskeys_iden
 	return TAO_OK;
 }
 
-static enum tao_err tag_of(const uint8_t *key, const uint8_t *identity, uint8_t tag[TLSKEYS_TAG])
+static enum tao_err tag_of(struct tlskeys *t, const uint8_t *key, const uint8_t *identity,
+                           uint8_t tag[TLSKEYS_TAG])
 {
 	const struct tao_rd part[] = { LABEL(LABEL_TAG), tao_rd_of(identity, TAGGED) };
 
-	return mac(key, part, 2, tag, TLSKEYS_TAG);
+	return mac(t, TLSKEYS_SHA256, key, part, 2, tag, TLSKEYS_TAG);
 }
 
-enum tao_err tlskeys_identity_write(const uint8_t key[TLSKEYS_LEN],
+enum tao_err tlskeys_identity_write(struct tlskeys *t, const uint8_t key[TLSKEYS_LEN],
                                     const struct tlskeys_identity *i,
                                     uint8_t out[TLSKEYS_IDENTITY])
 {
@@ -181,24 +202,25 @@ enum tao_err tlskeys_identity_write(const uint8_t key[TLSKEYS_LEN],
 	if (e == TAO_OK)
 		memcpy(out, b.p, TAGGED);
 	if (e == TAO_OK)
-		e = tag_of(key, out, out + TAGGED);
+		e = tag_of(t, key, out, out + TAGGED);
 	tao_buf_free(&b);
 	return e;
 }
 
-enum tao_err tlskeys_identity_check(const uint8_t key[TLSKEYS_LEN],
+enum tao_err tlskeys_identity_check(struct tlskeys *t, const uint8_t key[TLSKEYS_LEN],
                                     const uint8_t identity[TLSKEYS_IDENTITY])
 {
 	uint8_t want[TLSKEYS_TAG];
-	enum tao_err e = tag_of(key, identity, want);
+	enum tao_err e = tag_of(t, key, identity, want);
 
 	if (e == TAO_OK && CRYPTO_memcmp(want, identity + TAGGED, TLSKEYS_TAG) != 0)
 		e = tao_fail(TAO_EALTERED, "the identity was altered, or no host made it");
 	return e;
 }
 
-enum tao_err tlskeys_psk(const uint8_t key[TLSKEYS_LEN], const uint8_t identity[TLSKEYS_IDENTITY],
-                         uint8_t psk[TLSKEYS_PSK_MAX], size_t *n)
+enum tao_err tlskeys_psk(struct tlskeys *t, const uint8_t key[TLSKEYS_LEN],
+                         const uint8_t identity[TLSKEYS_IDENTITY], uint8_t psk[TLSKEYS_PSK_MAX],
+                         size_t *n)
 {
 	const struct tao_rd info[] = { LABEL(LABEL_PSK), tao_rd_of(identity, TLSKEYS_IDENTITY) };
 	struct tlskeys_identity i;
@@ -207,7 +229,7 @@ enum tao_err tlskeys_psk(const uint8_t key[TLSKEYS_LEN], const uint8_t identity[
 	if (e != TAO_OK)
 		return e;
 	*n = hashes[i.hash].n;
-	return expand(&hashes[i.hash], key, info, 2, psk);
+	return expand(t, i.hash, key, info, 2, psk);
 }
 
 /* ---- key shares ---- */
@@ -251,17 +273,25 @@ void tlskeys_share_write(const struct tlskeys_share *s, struct tao_buf *out)
 	tao_buf_put(out, s->nonce, TLSKEYS_SHARE_NONCE);
 }
 
-enum tao_err tlskeys_salt(const uint8_t key[TLSKEYS_LEN], const void *client_share,
-                          size_t client_n, const void *server_share, size_t server_n,
-                          uint8_t salt[TLSKEYS_LEN])
+static enum tao_err sha256(const struct tlskeys *t, const void *p, size_t n, uint8_t *out)
+{
+	if (t == NULL)
+		return tao_sha256(p, n, out);
+	return EVP_Digest(p, n, out, NULL, t->sha256, NULL) == 1 ? TAO_OK
+	                                                         : tao_fail_crypto("SHA-256 failed");
+}
+
+enum tao_err tlskeys_salt(struct tlskeys *t, const uint8_t key[TLSKEYS_LEN],
+                          const void *client_share, size_t client_n, const void *server_share,
+                          size_t server_n, uint8_t salt[TLSKEYS_LEN])
 {
 	uint8_t c[TAO_HASH_LEN], s[TAO_HASH_LEN];
 	const struct tao_rd info[] = {
 		LABEL(LABEL_SALT), tao_rd_of(c, sizeof c), tao_rd_of(s, sizeof s),
 	};
-	enum tao_err e = tao_sha256(client_share, client_n, c);
+	enum tao_err e = sha256(t, client_share, client_n, c);
 
 	if (e == TAO_OK)
-		e = tao_sha256(server_share, server_n, s);
-	return e == TAO_OK ? expand(&hashes[TLSKEYS_SHA256], key, info, 3, salt) : e;
+		e = sha256(t, server_share, server_n, s);
+	return e == TAO_OK ? expand(t, TLSKEYS_SHA256, key, info, 3, salt) : e;
 }

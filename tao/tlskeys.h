@@ -33,6 +33,7 @@
 
 #include "buf.h"
 #include "key.h"
+#include "mac.h"
 
 #define TLSKEYS_LEN 32 /* bytes of a root, a naming key, a pair key, a group key, a salt */
 #define TLSKEYS_ID 16
@@ -47,6 +48,15 @@
 
 enum { TLSKEYS_SHA256 = 1, TLSKEYS_SHA384 = 2 };         /* hashes */
 enum { TLSKEYS_X25519 = 0xfe10, TLSKEYS_X25519MLKEM768 = 0xfe11 }; /* groups */
+
+/* What libcrypto has to look up, kept for who derives many; any thread. NULL where a function
+ * takes one: it is looked up there. */
+struct tlskeys {
+	EVP_MD *sha256;
+	struct tao_mac mac[TLSKEYS_SHA384 + 1]; /* by hash */
+};
+enum tao_err tlskeys_new(struct tlskeys **out);
+void tlskeys_free(struct tlskeys *t);
 
 enum tao_err tlskeys_pair(const uint8_t root[TLSKEYS_LEN], uint32_t epoch,
                           const uint8_t ancestor[TAO_HASH_LEN], const uint8_t c[TAO_HASH_LEN],
@@ -67,15 +77,16 @@ struct tlskeys_identity {
 /* Format, length, and that the hash is one. */
 enum tao_err tlskeys_identity_parse(const void *p, size_t n, struct tlskeys_identity *out);
 /* All TLSKEYS_IDENTITY bytes, with the tag that K gives it. */
-enum tao_err tlskeys_identity_write(const uint8_t key[TLSKEYS_LEN],
+enum tao_err tlskeys_identity_write(struct tlskeys *t, const uint8_t key[TLSKEYS_LEN],
                                     const struct tlskeys_identity *i,
                                     uint8_t out[TLSKEYS_IDENTITY]);
 /* TAO_OK if the tag is K's, TAO_EALTERED if not; in constant time. */
-enum tao_err tlskeys_identity_check(const uint8_t key[TLSKEYS_LEN],
+enum tao_err tlskeys_identity_check(struct tlskeys *t, const uint8_t key[TLSKEYS_LEN],
                                     const uint8_t identity[TLSKEYS_IDENTITY]);
 /* psk has room for TLSKEYS_PSK_MAX bytes, *n becomes those of the identity's hash. */
-enum tao_err tlskeys_psk(const uint8_t key[TLSKEYS_LEN], const uint8_t identity[TLSKEYS_IDENTITY],
-                         uint8_t psk[TLSKEYS_PSK_MAX], size_t *n);
+enum tao_err tlskeys_psk(struct tlskeys *t, const uint8_t key[TLSKEYS_LEN],
+                         const uint8_t identity[TLSKEYS_IDENTITY], uint8_t psk[TLSKEYS_PSK_MAX],
+                         size_t *n);
 
 struct tlskeys_share {
 	const uint8_t *public; /* the group's own part */
@@ -88,8 +99,8 @@ size_t tlskeys_public_len(unsigned group, int server);
 enum tao_err tlskeys_share_parse(unsigned group, int server, const void *p, size_t n,
                                  struct tlskeys_share *out);
 void tlskeys_share_write(const struct tlskeys_share *s, struct tao_buf *out);
-enum tao_err tlskeys_salt(const uint8_t key[TLSKEYS_LEN], const void *client_share,
-                          size_t client_n, const void *server_share, size_t server_n,
-                          uint8_t salt[TLSKEYS_LEN]);
+enum tao_err tlskeys_salt(struct tlskeys *t, const uint8_t key[TLSKEYS_LEN],
+                          const void *client_share, size_t client_n, const void *server_share,
+                          size_t server_n, uint8_t salt[TLSKEYS_LEN]);
 
 #endif

@@ -1,5 +1,6 @@
 /* tao/tlskeys.h: every derivation against test/vectors/tlskeys.txt, and malformed bytes, each field. */
 #include <ctype.h>
+#include <pthread.h>
 
 #include "tao/tlskeys.h"
 
@@ -18,6 +19,7 @@ struct vector {
 		uint8_t v[VALUE_MAX];
 		size_t n;
 	} of[NAMES];
+	struct tlskeys *keys;
 };
 
 static void die(const char *why)
@@ -125,11 +127,11 @@ static void identities(const struct vector *v, unsigned hash, unsigned number)
 
 	bytes(200 + number, nonce, sizeof nonce);
 	snprintf(name, sizeof name, "identity%u", hash);
-	ok(tlskeys_identity_write(key, &i, made) == TAO_OK && is(v, name, made, sizeof made),
+	ok(tlskeys_identity_write(v->keys, key, &i, made) == TAO_OK && is(v, name, made, sizeof made),
 	   "an identity with hash %u", hash);
 	snprintf(name, sizeof name, "psk%u", hash);
-	ok(tlskeys_psk(key, made, psk, &n) == TAO_OK && is(v, name, psk, n), "its secret");
-	ok_err(tlskeys_identity_check(key, made), TAO_OK, "its tag");
+	ok(tlskeys_psk(v->keys, key, made, psk, &n) == TAO_OK && is(v, name, psk, n), "its secret");
+	ok_err(tlskeys_identity_check(v->keys, key, made), TAO_OK, "its tag");
 	ok(tlskeys_identity_parse(made, sizeof made, &again) == TAO_OK && again.epoch == i.epoch &&
 	   again.time == i.time && again.hash == hash && again.version == 0x0304 &&
 	   memcmp(again.c, i.c, TLSKEYS_ID) == 0 && memcmp(again.s, i.s, TLSKEYS_ID) == 0 &&
@@ -159,7 +161,7 @@ static void shares(const struct vector *v, unsigned group)
 	make_share(v, group, 0, &c);
 	make_share(v, group, 1, &s);
 	snprintf(name, sizeof name, "salt%x", group);
-	ok(tlskeys_salt(get(v, "pair", NULL), c.p, c.n, s.p, s.n, salt) == TAO_OK &&
+	ok(tlskeys_salt(v->keys, get(v, "pair", NULL), c.p, c.n, s.p, s.n, salt) == TAO_OK &&
 	   is(v, name, salt, sizeof salt), "the salt of group %x", group);
 	ok(tlskeys_share_parse(group, 0, c.p, c.n, &again) == TAO_OK && again.epoch == v->epoch &&
 	   memcmp(again.id, get(v, "id_c", NULL), TLSKEYS_ID) == 0 && again.nonce == c.p + c.n - 16 &&
@@ -196,10 +198,11 @@ static void bad_identities(const struct vector *v)
 	for (size_t k = 0; k < 8 * sizeof good; k++) {
 		memcpy(bad, good, sizeof good);
 		bad[k / 8] ^= (uint8_t)(1 << k % 8);
-		altered += tlskeys_identity_check(key, bad) == TAO_EALTERED;
+		altered += tlskeys_identity_check(v->keys, key, bad) == TAO_EALTERED;
 	}
 	ok(altered == 8 * TLSKEYS_IDENTITY, "each bit is under the tag");
-	ok_err(tlskeys_identity_check(get(v, "reverse", NULL), good), TAO_EALTERED, "nor is it another pair's");
+	ok_err(tlskeys_identity_check(v->keys, get(v, "reverse", NULL), good), TAO_EALTERED,
+	       "nor is it another pair's");
 }
 
 static void bad_shares(const struct vector *v)
@@ -236,9 +239,51 @@ static void bad_groups(void)
 	ok_err(tlskeys_group(root, 1, root, member, TLSKEYS_MEMBERS + 1, key), TAO_EINVAL, "too many");
 }
 
+/* ---- threads ---- */
+
+#define THREADS 4
+#define TIMES 2000
+
+struct shared {
+	struct tlskeys *keys;
+	uint8_t key[TLSKEYS_LEN], want[TAO_HASH_LEN];
+	int wrong;
+};
+
+static void *derive(void *arg)
+{
+	struct shared *s = arg;
+	uint8_t salt[TLSKEYS_LEN];
+
+	for (int i = 0; i < TIMES; i++)
+		if (tlskeys_salt(s->keys, s->key, "c", 1, "s", 1, salt) != TAO_OK ||
+		    memcmp(salt, s->want, sizeof salt) != 0)
+			s->wrong = 1;
+	return NULL;
+}
+
+static void threads(struct tlskeys *keys)
+{
+	struct shared s[THREADS];
+	pthread_t thread[THREADS];
+	int wrong = 0;
+
+	for (size_t i = 0; i < THREADS; i++) {
+		s[i] = (struct shared){ .keys = keys, .key = { (uint8_t)i } };
+		wrong |= tlskeys_salt(NULL, s[i].key, "c", 1, "s", 1, s[i].want) != TAO_OK ||
+		         pthread_create(&thread[i], NULL, derive, &s[i]) != 0;
+	}
+	for (size_t i = 0; i < THREADS; i++) {
+		pthread_join(thread[i], NULL);
+		wrong |= s[i].wrong;
+	}
+	ok(!wrong, "threads with a key each get what is theirs");
+}
+
 int main(void)
 {
 	const char *src = getenv("TAO_SRC");
+	struct tlskeys *keys = NULL;
 	struct vector v;
 	char path[4096];
 	unsigned n = 0;
@@ -248,7 +293,9 @@ int main(void)
 	f = fopen(path, "r");
 	if (f == NULL)
 		die("test/vectors/tlskeys.txt is not there: set TAO_SRC");
+	ok_err(tlskeys_new(&keys), TAO_OK, "what is looked up once");
 	while (next_vector(f, &v)) {
+		v.keys = n == 2 ? NULL : keys;
 		derived_keys(&v);
 		ids(&v);
 		identities(&v, TLSKEYS_SHA256, ++n);
@@ -261,5 +308,7 @@ int main(void)
 	fclose(f);
 	ok(n == 3, "three epochs");
 	bad_groups();
+	threads(keys);
+	tlskeys_free(keys);
 	return done();
 }
