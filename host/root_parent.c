@@ -130,7 +130,52 @@ static enum tao_err same_name(struct host *h, struct parent *p)
 
 /* ---- the secret ---- */
 
-static enum tao_err no_secret(const char *path, enum tao_err e)
+/* The executable of the last measurement in it: term, or NULL. */
+static const struct tao_node *last_exe(const struct tao_node *name)
+{
+	const struct tao_node *ext;
+
+	for (size_t i = tao_prin_ext_count(name); i-- > 0;) {
+		ext = tao_prin_ext(name, i);
+		if (ext->n_kid > 0 && (strcmp(ext->text, "Measured") == 0 || strcmp(ext->text, "Program") == 0))
+			return ext->kid[0];
+	}
+	return NULL;
+}
+
+/* What the parent's domain has to be told, if the last start was another executable's. */
+static enum tao_err wrong_program(struct host *h, const char *path, const struct tao_node *base)
+{
+	char *file = host_path(&h->conf, "host/principal"), *now = NULL, *then = NULL;
+	struct tao_buf text = TAO_BUF_INIT;
+	struct tao_node *old = NULL;
+	const struct tao_node *exe = last_exe(base), *was = NULL;
+
+	if (file != NULL && tao_file_read(file, NAME_MAX_TEXT, &text) == TAO_OK &&
+	    tao_prin_parse((const char *)text.p, text.n, &old) == TAO_OK)
+		was = last_exe(old);
+	if (exe != NULL && was != NULL && !tao_node_equal(exe, was)) {
+		now = tao_node_text(exe);
+		then = tao_node_text(was);
+	}
+	if (now != NULL && then != NULL)
+		tao_fail(TAO_EWRONGPROG, "%s was sealed for another taod: if this one is its upgrade, let the "
+		         "owner of the parent's domain say so with \"tao policy add 'Successor(%s, %s)'\", else "
+		         "run the one that has the second hash", path, now, then);
+	else
+		tao_fail(TAO_EWRONGPROG, "%s was sealed for another taod or user: run that one, or, if this taod "
+		         "is its upgrade, let the owner of the parent's domain add the rule "
+		         "Successor([this taod], [that one])", path);
+	tao_node_free(old);
+	tao_buf_free(&text);
+	free(file);
+	free(now);
+	free(then);
+	return TAO_EWRONGPROG;
+}
+
+static enum tao_err no_secret(struct host *h, const char *path, const struct tao_node *base,
+                              enum tao_err e)
 {
 	switch (e) {
 	case TAO_ENOTFOUND:
@@ -140,9 +185,7 @@ static enum tao_err no_secret(const char *path, enum tao_err e)
 		return tao_fail(e, "%s was sealed by another parent: run this host under that one, or make "
 		                "a new one here with 'tao init --root parent'", path);
 	case TAO_EWRONGPROG:
-		return tao_fail(e, "%s was sealed for another taod or user: run that one, or, if this taod "
-		                "is its upgrade, let the owner of the parent's domain add the rule "
-		                "Successor([this taod], [that one])", path);
+		return wrong_program(h, path, base);
 	default:
 		return e;
 	}
@@ -160,7 +203,8 @@ static enum tao_err check_secret(const char *path, struct tao_buf *file)
 	return TAO_OK;
 }
 
-static enum tao_err unseal_secret(struct host *h, struct parent *p, struct tao_buf *secret)
+static enum tao_err unseal_secret(struct host *h, struct parent *p, const struct tao_node *base,
+                                  struct tao_buf *secret)
 {
 	const size_t skip = strlen(SECRET_FORMAT SECRET_VERSION);
 	char policy[TAO_PARENT_POLICY_MAX];
@@ -175,7 +219,7 @@ static enum tao_err unseal_secret(struct host *h, struct parent *p, struct tao_b
 	if (e == TAO_OK && secret->n != SECRET_LEN)
 		e = tao_fail(TAO_EFORMAT, "%s holds no secret of a host: put a copy of it back", path);
 	if (e != TAO_OK && path != NULL)
-		e = no_secret(path, e);
+		e = no_secret(h, path, base, e);
 	tao_buf_free(&file);
 	free(path);
 	return e;
@@ -254,14 +298,15 @@ static enum tao_err make_all(struct host *h, struct parent *p, const char *domai
 }
 
 /* A start that was interrupted begins anew: host/new goes last. */
-static enum tao_err obtain_secret(struct host *h, struct parent *p, struct tao_buf *secret)
+static enum tao_err obtain_secret(struct host *h, struct parent *p, const struct tao_node *base,
+                                  struct tao_buf *secret)
 {
 	char *path = host_path(&h->conf, "host/new");
 	struct tao_buf name = TAO_BUF_INIT;
 	enum tao_err e = path != NULL ? read_new(path, &name) : tao_fail_nomem();
 
 	if (e == TAO_ENOTFOUND) {
-		e = unseal_secret(h, p, secret);
+		e = unseal_secret(h, p, base, secret);
 	} else if (e == TAO_OK) {
 		e = make_all(h, p, tao_buf_cstr(&name), secret);
 		if (e == TAO_OK && unlink(path) != 0)
@@ -480,7 +525,7 @@ static enum tao_err parent_load(struct host *h, const struct tao_buf *pass)
 	if (e == TAO_OK)
 		e = first_name(h, p, &base);
 	if (e == TAO_OK)
-		e = obtain_secret(h, p, &secret);
+		e = obtain_secret(h, p, base, &secret);
 	if (e == TAO_OK)
 		e = root_load_keys(h, secret.p, secret.n);
 	if (e == TAO_OK)

@@ -235,9 +235,10 @@ print $fh "\0";
 close $fh;
 chmod 0755, "$dir/taod";
 conf($inner, 'provider = ' . module_dir() . '/tao.so');
-starts_not('another taod is refused', qr/sealed for another taod.*Successor/, @run, "$dir/taod", '-d', $inner->dir, '--foreground');
 my ($hash) = map { /^(\w{64})/ } run('sha256sum', "$dir/taod")->{out};
 my ($old) = map { /^(\w{64})/ } run('sha256sum', bin('taod'))->{out};
+starts_not('another taod is refused, and what to do if it is an upgrade can be copied', qr/sealed for another taod.*"tao policy add 'Successor\(\[$hash\], \[$old\]\)'"/,
+	@run, "$dir/taod", '-d', $inner->dir, '--foreground');
 ok_run([ $outer->cmd('policy', 'add', "Successor([$hash], [$old])") ], 'the parent\'s domain calls it a successor');
 my $upgraded = spawn(@run, "$dir/taod", '-d', $inner->dir, '--foreground');
 ok($upgraded->wait_for_line(qr/serves/, 20), 'then it is the upgrade') or diag $upgraded->log;
