@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -119,10 +121,42 @@ static void lost_measurer(void *arg)
 {
 	struct host *h = arg;
 
+	if (atomic_exchange(&h->lost_measurer, 1))
+		return;
 	host_log("error", "the measurer was killed, so nobody can be told from anybody: taod ends, start "
 	         "it again");
-	atomic_store(&h->lost_measurer, 1);
 	kill(getpid(), SIGTERM);
+}
+
+/* Armed no more. */
+static void measurer_over(struct host *h, struct source *s, uint32_t events)
+{
+	(void)s;
+	(void)events;
+	lost_measurer(h);
+}
+
+static void measurer_unwatch(struct host *h, struct source *s)
+{
+	(void)h;
+	close(s->fd);
+	free(s);
+}
+
+/* Its end is noticed at once; where the kernel has no pidfd, when it is asked next. */
+static enum tao_err watch_measurer(struct host *h)
+{
+	struct source *s = calloc(1, sizeof *s);
+
+	if (s == NULL)
+		return tao_fail_nomem();
+	s->ready = measurer_over;
+	s->destroy = measurer_unwatch;
+	s->fd = (int)syscall(SYS_pidfd_open, measurer_pid(h->measurer), 0);
+	if (s->fd >= 0)
+		return loop_add(h, s, EPOLLIN);
+	free(s);
+	return TAO_OK;
 }
 
 static void instance_over(struct host *h, struct instance *i)
@@ -175,6 +209,8 @@ enum tao_err host_start(struct host *h, const struct tao_buf *pass)
 		e = renew_start(h);
 	if (e == TAO_OK)
 		e = peers_watch(h);
+	if (e == TAO_OK)
+		e = watch_measurer(h);
 	if (e == TAO_OK)
 		e = clock_watch(h);
 	if (e == TAO_OK)
