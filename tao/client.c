@@ -24,6 +24,9 @@
 #define DOOR_MS      1000   /* for asking for a door, and until it is asked for again */
 #define DOOR_FIRST   100    /* its descriptor, if there may be so many */
 #define BUSY_WAIT_NS 500000 /* between looks for a free connection */
+#define QUIET_MS     5000   /* for which a host that does not answer is left alone, at most */
+#define PROBE_MS     1000   /* for which it is then waited for, at least if a call may take so long */
+#define PROBE_PART   10     /* or for that part of what a call may take */
 
 /* ---- deadlines ---- */
 
@@ -498,6 +501,8 @@ struct tao_client {
 	int timeout_ms;
 	_Atomic(struct door *) door; /* the newest; NULL: none */
 	_Atomic int64_t door_asked;  /* when one was asked for, last */
+	_Atomic int64_t silent;      /* 0: the host answers; else when it may be asked again */
+	atomic_uint answers;         /* so far: whether there was one meanwhile */
 	_Atomic(struct pool *) pool;
 };
 
@@ -693,6 +698,57 @@ static enum tao_err connect_slot(struct tao_client *cl, struct slot *s, int64_t 
 	return tao_conn_identify(&s->conn, left_ms(deadline), NULL);
 }
 
+/* ---- a host that does not answer ---- */
+
+static int probe_ms(const struct tao_client *cl)
+{
+	int part = cl->timeout_ms / PROBE_PART, ms = part > PROBE_MS ? part : PROBE_MS;
+
+	return ms < cl->timeout_ms ? ms : cl->timeout_ms;
+}
+
+static int quiet_ms(const struct tao_client *cl)
+{
+	return cl->timeout_ms < QUIET_MS ? cl->timeout_ms : QUIET_MS;
+}
+
+/* How long a call may take; 0: none is made now. Who asks a silent host puts off the others by
+ * a time, not by a mark: a child may have been forked meanwhile. */
+static int may_take(struct tao_client *cl)
+{
+	int64_t next = atomic_load(&cl->silent), now;
+
+	if (next == 0)
+		return cl->timeout_ms;
+	now = now_ms();
+	if (now >= next && atomic_compare_exchange_strong(&cl->silent, &next,
+	                                                  now + probe_ms(cl) + quiet_ms(cl)))
+		return probe_ms(cl);
+	return next == 0 ? cl->timeout_ms : 0;
+}
+
+static enum tao_err left_alone(const struct tao_client *cl)
+{
+	return tao_fail(TAO_ETIMEOUT, "the Tao host on %s did not answer before, and is asked again in "
+	                "some seconds: see 'tao status'", cl->path);
+}
+
+/* After a call that ended with e. One that takes long, while others are answered, tells nothing. */
+static void note_answer(struct tao_client *cl, const struct tao_conn *c, enum tao_err e,
+                        unsigned answers)
+{
+	int64_t none = 0;
+
+	if (e == TAO_ETIMEOUT && c->fd < 0) {
+		if (atomic_load(&cl->answers) == answers)
+			atomic_compare_exchange_strong(&cl->silent, &none, now_ms());
+	} else if (e != TAO_ENOMEM && e != TAO_ESYS) {
+		atomic_fetch_add(&cl->answers, 1);
+		if (atomic_load(&cl->silent) != 0)
+			atomic_store(&cl->silent, 0);
+	}
+}
+
 /* In the place of a dead door, so that no thread finds another descriptor under its number; else
  * above those that programs use. */
 static void take_door(struct tao_client *cl, int fd)
@@ -727,6 +783,7 @@ void tao_client_keep_door(struct tao_client *cl)
 	size_t n = 0;
 
 	if (door_leads_somewhere(cl) || (asked != 0 && now - asked < DOOR_MS) ||
+	    now < atomic_load(&cl->silent) ||
 	    !atomic_compare_exchange_strong(&cl->door_asked, &asked, now))
 		return;
 	tao_conn_init(&c);
@@ -789,23 +846,44 @@ static enum tao_err take_slot(struct tao_client *cl, int64_t deadline, struct sl
 	return TAO_OK;
 }
 
+static enum tao_err ask(struct tao_client *cl, struct slot *s, const char *op, const void *body,
+                        size_t n, struct tao_buf *reply, int64_t deadline)
+{
+	unsigned answers = atomic_load(&cl->answers);
+	enum tao_err e = call_slot(cl, s, op, body, n, reply, deadline);
+
+	note_answer(cl, &s->conn, e, answers);
+	return e;
+}
+
 enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
                              struct tao_buf *reply)
 {
-	int64_t deadline = now_ms() + cl->timeout_ms;
+	int ms = may_take(cl);
+	int64_t deadline = now_ms() + ms;
 	struct slot *s;
-	enum tao_err e = take_slot(cl, deadline, &s);
+	enum tao_err e = ms > 0 ? take_slot(cl, deadline, &s) : left_alone(cl);
 
 	if (e != TAO_OK)
 		return e;
-	e = call_slot(cl, s, op, body, n, reply, deadline);
+	e = ask(cl, s, op, body, n, reply, deadline);
 	atomic_store(&s->busy, 0);
 	return e;
 }
 
+/* Its answer takes those of the others with it. */
+static enum tao_err post_and_wait(struct tao_client *cl, struct slot *s, const char *op,
+                                  const void *body, size_t n)
+{
+	int ms = may_take(cl);
+
+	return ms > 0 ? ask(cl, s, op, body, n, NULL, now_ms() + ms) : left_alone(cl);
+}
+
 enum tao_err tao_client_post(struct tao_client *cl, const char *op, const void *body, size_t n)
 {
-	int64_t deadline = now_ms() + cl->timeout_ms;
+	/* Where all are waiting for a host that is silent, a record is not worth waiting, too. */
+	int64_t deadline = now_ms() + (atomic_load(&cl->silent) == 0 ? cl->timeout_ms : 0);
 	struct slot *s;
 	enum tao_err e = take_slot(cl, deadline, &s);
 
@@ -813,8 +891,8 @@ enum tao_err tao_client_post(struct tao_client *cl, const char *op, const void *
 		return e;
 	if (still_own(&s->conn) && s->conn.owed < TAO_CLIENT_POSTS)
 		e = conn_post(&s->conn, op, body, n);
-	else /* its answer takes those of the others with it */
-		e = call_slot(cl, s, op, body, n, NULL, deadline);
+	else
+		e = post_and_wait(cl, s, op, body, n);
 	atomic_store(&s->busy, 0);
 	return e;
 }
