@@ -342,6 +342,147 @@ static void all_stuck(void)
 	badhost_stop(&h);
 }
 
+/* ---- a host that does not answer ---- */
+
+#define SILENT_MS 1000 /* what a call may take: then it is also how long the host is left alone */
+#define PROMPT    12   /* calls */
+
+static atomic_int mute;
+
+/* Answers nothing while it is mute, not even a greeting; Test.Late never. */
+static int falls_silent(struct badhost *h, int fd, const struct tao_rpc_msg *m)
+{
+	return atomic_load(&mute) || strcmp(m->op, "Test.Late") == 0 ? 0 : badhost_good(h, fd, m);
+}
+
+/* How many calls of a process can have reached the host since then: one that waited, one at once,
+ * and one each time that has waited and the host was left alone. It holds however slow the machine is. */
+static int may_reach(int64_t since)
+{
+	return 3 + (int)((clock_ms() - since) / (2 * SILENT_MS));
+}
+
+/* So many of them that are made fail as those that were not made. */
+static int all_late(struct tao_client *cl, int calls, int *alone)
+{
+	int late = 1;
+
+	for (int i = 0; i < calls; i++) {
+		late &= call(cl, "Test.Echo") == TAO_ETIMEOUT;
+		*alone += strstr(tao_why(), "asked again in some seconds") != NULL;
+	}
+	return late;
+}
+
+static void *late_calls(void *arg)
+{
+	struct caller *c = arg;
+
+	c->good = all_late(c->cl, c->calls, &c->number);
+	return NULL;
+}
+
+static int answers_again(struct tao_client *cl)
+{
+	for (int i = 0; i < 2000 && !echo(cl, 0, i); i++)
+		sleep_ms(10);
+	return echo(cl, 0, 0) && echo(cl, 0, 1);
+}
+
+static void silent_host(void)
+{
+	struct tao_client *cl = tao_client_new(SOCK, SILENT_MS);
+	int64_t start = clock_ms();
+	struct badhost h;
+	int alone = 0;
+
+	badhost_start(&h, SOCK, -1, falls_silent);
+	ok(echo(cl, 0, 0), "a host that answers");
+	atomic_store(&mute, 1);
+	ok_err(call(cl, "Test.Echo"), TAO_ETIMEOUT, "falls silent");
+	ok(strstr(tao_why(), "did not answer Test.Echo") != NULL, "the first call was made");
+	ok(all_late(cl, PROMPT, &alone), "then %d calls fail", PROMPT);
+	ok(alone >= PROMPT - may_reach(start), "%d of them were not made", alone);
+	ok(atomic_load(&h.by_path) <= may_reach(start), "to %d connections", atomic_load(&h.by_path));
+	call(cl, "Test.Echo");
+	if (strstr(tao_why(), "asked again") == NULL) /* that one was made */
+		call(cl, "Test.Echo");
+	ok(strstr(tao_why(), "Tao host on " SOCK) != NULL, "the sentence names the host");
+	ok(tao_client_post(cl, "Test.Post", "x", 1) == TAO_ETIMEOUT, "nothing can be posted");
+	ok(atomic_load(&h.by_path) <= may_reach(start), "to %d connections", atomic_load(&h.by_path));
+	atomic_store(&mute, 0);
+	ok(answers_again(cl), "it answers again");
+	start = clock_ms();
+	ok(call(cl, "Test.Late") == TAO_ETIMEOUT && echo(cl, 0, 1), "one that was late, and the next at once");
+	tao_client_free(cl);
+	badhost_stop(&h);
+}
+
+/* Of the threads of a process one asks; and its children know. */
+static void silent_to_many(void)
+{
+	struct tao_client *cl = tao_client_new(SOCK, SILENT_MS);
+	int64_t start = clock_ms();
+	struct caller callers[THREADS];
+	struct badhost h;
+	int good = 1, alone = 0, before;
+
+	badhost_start(&h, SOCK, -1, falls_silent);
+	atomic_store(&mute, 1);
+	ok_err(call(cl, "Test.Echo"), TAO_ETIMEOUT, "a host that is silent from the beginning");
+	for (int i = 0; i < THREADS; i++)
+		start_caller(&callers[i], cl, 0, late_calls, PROMPT, NULL);
+	for (int i = 0; i < THREADS; i++) {
+		pthread_join(callers[i].thread, NULL);
+		good &= callers[i].good;
+		alone += callers[i].number;
+	}
+	ok(good, "%d calls of %d threads fail", THREADS * PROMPT, THREADS);
+	ok(alone >= THREADS * PROMPT - may_reach(start), "%d of them were not made", alone);
+	before = may_reach(start);
+	for (int i = 0; i < 3; i++) {
+		pid_t pid = fork();
+
+		if (pid == 0) {
+			alone = 0;
+			all_late(cl, PROMPT, &alone);
+			_exit(alone < PROMPT - may_reach(start) ? 1 : 0);
+		}
+		ok(wait_child(pid) == 0, "a child leaves it alone, too");
+	}
+	ok(atomic_load(&h.by_path) <= before + 3 * may_reach(start), "%d connections in all", atomic_load(&h.by_path));
+	atomic_store(&mute, 0);
+	ok(answers_again(cl), "it answers again");
+	tao_client_free(cl);
+	badhost_stop(&h);
+}
+
+/* What takes long while others are answered says nothing about the host. */
+static void slow_is_not_silent(void)
+{
+	struct tao_client *cl = tao_client_new(SOCK, SILENT_MS);
+	struct caller late;
+	struct badhost h;
+
+	badhost_start(&h, SOCK, -1, falls_silent);
+	start_caller(&late, cl, 0, call_op, 1, "Test.Late");
+	wait_requests(&h, 1);
+	ok(echo(cl, 0, 0), "a call, while another");
+	pthread_join(late.thread, NULL);
+	ok_err(late.e, TAO_ETIMEOUT, "takes too long");
+	atomic_store(&mute, 1);
+	/* The first one finds the host silent only now, and so there is a second one. */
+	for (int i = 0; i < 2; i++) {
+		ok_err(call(cl, "Test.Echo"), TAO_ETIMEOUT, "one that is not answered");
+		if (!ok(strstr(tao_why(), "did not answer") != NULL &&
+		        strstr(tao_why(), "asked again") == NULL, "but was made"))
+			printf("# %s\n", tao_why());
+	}
+	atomic_store(&mute, 0);
+	tao_client_free(cl);
+	badhost_stop(&h);
+}
+
 /* ---- forks ---- */
 
 static void fork_once(void)
@@ -783,6 +924,9 @@ int main(void)
 	threads();
 	all_busy();
 	all_stuck();
+	silent_host();
+	silent_to_many();
+	slow_is_not_silent();
 	fork_amid_threads();
 	ok(count_fds() == before, "no descriptor is left");
 	return chdir("..") != 0 || rmdir(dir) != 0 ? 1 : done();
