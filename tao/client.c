@@ -24,7 +24,7 @@
 #define DOOR_MS      1000   /* for asking for a door, and until it is asked for again */
 #define DOOR_FIRST   100    /* its descriptor, if there may be so many */
 #define BUSY_WAIT_NS 500000 /* between looks for a free connection */
-#define QUIET_MS     5000   /* for which a host that does not answer is left alone, at most */
+#define QUIET_MS     3000   /* for which a host that does not answer is left alone, at most */
 #define PROBE_MS     1000   /* for which it is then waited for, at least if a call may take so long */
 #define PROBE_PART   10     /* or for that part of what a call may take */
 

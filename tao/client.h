@@ -13,10 +13,11 @@
  * TAO_DOOR=FD:INODE, or one that it asked for since; else by connecting to the socket path. Descriptors are close-on-exec; before each
  * use their identity is checked with fstat, since daemons close and reuse numbers.
  *
- * Every call has a deadline (milliseconds), over all of its steps. When one has passed in a pool, and no other
- * call was answered meanwhile, the host counts as silent: then all calls fail at once (TAO_ETIMEOUT), but for one
- * every few seconds, which waits a tenth of the time (a second, if a call may take that) and whose answer ends
- * this. That first one comes at once. Each process finds out for itself; a child knows what its parent did.
+ * Every call has a deadline (milliseconds), over all of its steps. When one has passed in a pool,
+ * and no other call was answered meanwhile, the host counts as silent: then all calls fail at once
+ * (TAO_ETIMEOUT, with a sentence that says so), but for one that comes straight away, and one every few
+ * seconds; that waits a tenth of the time, or a second, and its answer ends this. Each process finds out
+ * for itself; a child knows what its parent did.
  *
  * Errors: TAO_ENOHOST, TAO_EPERM, TAO_ETIMEOUT, TAO_EPROTO, TAO_ENOMEM, and any
  * code that the host answers with, with the host's sentence.

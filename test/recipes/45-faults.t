@@ -145,6 +145,18 @@ diag('each answer and each TLS version with each program: runtests --all') if !$
 			$mode->("Tao.Sign $case->[0]");
 			refuses("$name, $case->[0]", \%s, $case->[1]);
 			$mode->();
+			# Who was not answered does not ask for a moment.
+			serves("$name, after $case->[0]", \%s) if $case->[0] =~ /^(?:silent|late)/;
+		}
+		if ($name ne 'python') { # one process does all handshakes
+			my ($many, $began, $from) = (25, time, length $host->log);
+			$mode->('Tao.Hello silent', 'Tao.Sign silent');
+			my @r = map { connects($s{port}, $s{ca}, '1_3') } 1 .. $many;
+			is(scalar(grep { $_->{good} } @r), 0, "$name, a silent host: $many handshakes fail");
+			my $asked = () = substr($host->log, $from) =~ /^Tao\.(?:Hello|Sign)$/mg;
+			# One that waits, one more at once, and from then on one each time the other 300 ms have passed as well.
+			cmp_ok($asked, '<=', 3 + (time - $began + 1) / 0.6, "but it is asked $asked times");
+			$mode->();
 		}
 		serves("$name, again a host that answers", \%s);
 		$s{process}->stop('KILL') if $name eq 'python';
