@@ -30,8 +30,9 @@ masked='systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.
 	systemd-udev-trigger.service getty.target console-getty.service systemd-logind.service
 	systemd-journald-audit.socket systemd-remount-fs.service systemd-sysctl.service
 	systemd-modules-load.service systemd-random-seed.service systemd-pstore.service
+	systemd-binfmt.service kmod-static-nodes.service systemd-repart.service
 	systemd-networkd.service systemd-resolved.service systemd-timesyncd.service
-	systemd-tmpfiles-clean.service systemd-tmpfiles-clean.timer systemd-update-utmp.service
+	systemd-tmpfiles-clean.service systemd-tmpfiles-clean.timer systemd-tmpfiles-setup-dev.service systemd-update-utmp.service
 	proc-sys-fs-binfmt_misc.automount proc-sys-fs-binfmt_misc.mount dev-hugepages.mount
 	sys-kernel-debug.mount sys-kernel-tracing.mount sys-kernel-config.mount
 	sys-fs-fuse-connections.mount tmp.mount ldconfig.service
@@ -39,10 +40,13 @@ masked='systemd-udevd.service systemd-udevd-control.socket systemd-udevd-kernel.
 
 # ---- inside, before systemd: the files ----
 
+# see WHAT WHERE: of this machine, and so read-only.
+see() { mount --bind "$1" "$2" && mount -o remount,bind,ro "$2"; }
+
 make_devices() {
 	mount -t tmpfs -o mode=755,nosuid tmpfs "$1" && mkdir "$1/pts" "$1/shm" "$1/mqueue" || return 1
 	for d in null zero full random urandom tty; do
-		: >"$1/$d" && mount --bind "/dev/$d" "$1/$d" || return 1
+		: >"$1/$d" && see "/dev/$d" "$1/$d" || return 1
 	done
 	mount -t devpts -o newinstance,ptmxmode=0666,mode=620,gid=5 devpts "$1/pts" &&
 		mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs "$1/shm" &&
@@ -57,13 +61,13 @@ make_root() {
 		mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$to" || return 1
 	shift
 	mount -t proc -o nosuid,nodev,noexec proc "$to/proc" &&
-		mount --bind "$to/proc/sys" "$to/proc/sys" && mount -o remount,bind,ro "$to/proc/sys" &&
+		see "$to/proc/sys" "$to/proc/sys" &&
 		mount -t sysfs -o ro,nosuid,nodev,noexec sysfs "$to/sys" &&
 		mount -t cgroup2 -o nosuid,nodev,noexec cgroup2 "$to/sys/fs/cgroup" &&
 		mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$to/run" && make_devices "$to/dev" || return 1
 	for dir; do
 		[ "$(stat -c %d "$dir")" != "$(stat -c %d /)" ] || continue
-		mkdir -p "$to$dir" && mount --bind "$dir" "$to$dir" && mount -o remount,bind,ro "$to$dir" || return 1
+		mkdir -p "$to$dir" && see "$dir" "$to$dir" || return 1
 	done
 }
 
@@ -73,16 +77,19 @@ make_settings() {
 	mount -t tmpfs -o mode=755,nosuid,nodev tmpfs "$units" || return 1
 	for unit in $masked; do ln -s /dev/null "$units/$unit" || return 1; done
 	mkdir "$units/systemd-tmpfiles-setup.service.d" &&
-		printf '[Service]\nExecStart=\nExecStart=systemd-tmpfiles --create --boot --prefix=/run --prefix=/var\n' \
-			>"$units/systemd-tmpfiles-setup.service.d/create.conf" &&
+		cat >"$units/systemd-tmpfiles-setup.service.d/create.conf" <<-'EOF' &&
+			[Service]
+			ExecStart=
+			ExecStart=systemd-tmpfiles --create --boot --prefix=/run --prefix=/var
+		EOF
 		printf '[Journal]\nStorage=volatile\nForwardToSyslog=no\n' >"$1/etc/systemd/journald.conf" &&
 		: >"$1/etc/fstab" && echo tao-test >"$1/etc/hostname" || return 1
 	[ -s "$1/etc/machine-id" ] || tr -d - </proc/sys/kernel/random/uuid >"$1/etc/machine-id"
 }
 
 if [ "${TAO_SYSTEMD_INSIDE:-}" != '' ]; then
-	make_root "$TAO_SYSTEMD_INSIDE" "$@" && make_settings "$TAO_SYSTEMD_INSIDE/root" && ip link set lo up &&
-		cd "$TAO_SYSTEMD_INSIDE/root" || exit 1
+	make_root "$TAO_SYSTEMD_INSIDE" "$@" && make_settings "$TAO_SYSTEMD_INSIDE/root" &&
+		ip link set lo up && cd "$TAO_SYSTEMD_INSIDE/root" || exit 1
 	# Not by chroot: in a chroot, units with namespaces of users do not start.
 	mkdir run/old && pivot_root . run/old && umount -l run/old && rmdir run/old || exit 1
 	exec chroot . /usr/bin/env -i container=tao PATH=/usr/sbin:/usr/bin:/sbin:/bin \
@@ -152,7 +159,7 @@ echo $$ >"$own/cgroup.procs"
 init_pid() { [ -e "$group/init.scope" ] && head -n 1 "$group/init.scope/cgroup.procs"; }
 
 inside() {
-	nsenter --target "$pid" --mount --pid --net --uts --ipc --cgroup --root --wd=/ "$@"
+	nsenter --target "$pid" --mount --pid --net --uts --ipc --cgroup --root --wd "$@"
 }
 
 tries=0
