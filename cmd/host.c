@@ -12,7 +12,7 @@ static enum tao_err load(const struct cmd_env *env, load_fn *fn, struct host_con
 	enum tao_err e;
 
 	memset(conf, 0, sizeof *conf);
-	e = host_dir_find(env->dir, &dir);
+	e = host_dir_reach(env->dir, &dir);
 	if (e == TAO_OK)
 		e = fn(tao_buf_cstr(&dir), conf);
 	tao_buf_free(&dir);

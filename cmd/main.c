@@ -243,7 +243,7 @@ const struct cmd cmd_table[] = {
 
 static const char global_details[] =
 	"  -d DIR                  the host's directory [TAO_DIR, /var/lib/tao for root, else\n"
-	"                          ~/.local/state/tao]\n"
+	"                          ~/.local/state/tao if that is a host, else /var/lib/tao]\n"
 	"  --json                  output as JSON, where there is any\n"
 	"  --help, --version\n";
 

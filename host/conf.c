@@ -15,6 +15,7 @@
 #include "root.h"
 #include "../tao/file.h"
 
+#define SYSTEM_DIR TAO_LOCALSTATEDIR "/lib/tao"
 #define MAX_CONF 65536
 #define MAX_WORKERS 256
 #define MAX_SLOW 64
@@ -106,7 +107,7 @@ enum tao_err host_dir_find(const char *given, struct tao_buf *dir)
 	if (given != NULL)
 		e = make_absolute(given, dir);
 	else if (geteuid() == 0)
-		tao_buf_str(dir, TAO_LOCALSTATEDIR "/lib/tao");
+		tao_buf_str(dir, SYSTEM_DIR);
 	else
 		e = home_state(dir);
 	if (e == TAO_OK)
@@ -115,6 +116,28 @@ enum tao_err host_dir_find(const char *given, struct tao_buf *dir)
 		e = tao_fail(TAO_ELIMIT, "the directory %s is longer than %d bytes: choose a shorter one",
 		             tao_buf_cstr(dir), HOST_DIR_MAX);
 	return e;
+}
+
+static int is_host(const char *dir)
+{
+	char *path = NULL;
+	int found = asprintf(&path, "%s/format", dir) >= 0 && access(path, F_OK) == 0;
+
+	free(path);
+	return found;
+}
+
+enum tao_err host_dir_reach(const char *given, struct tao_buf *dir)
+{
+	enum tao_err e = host_dir_find(given, dir);
+	const char *env = secure_getenv("TAO_DIR");
+	int told = given != NULL || (env != NULL && env[0] != 0);
+
+	if (told || (e == TAO_OK && is_host(tao_buf_cstr(dir))) || !is_host(SYSTEM_DIR))
+		return e;
+	tao_buf_reset(dir);
+	tao_buf_str(dir, SYSTEM_DIR);
+	return tao_buf_err(dir);
 }
 
 char *host_path(const struct host_conf *c, const char *fmt, ...)

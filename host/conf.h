@@ -76,6 +76,9 @@ struct host_conf {
 
 /* -d DIR, else TAO_DIR, else /var/lib/tao (root) or ~/.local/state/tao: absolute. */
 enum tao_err host_dir_find(const char *given, struct tao_buf *dir);
+/* The same for who wants to reach a host: a user who has none of his own, and names none,
+ * reaches the machine's in /var/lib/tao, if there is one. */
+enum tao_err host_dir_reach(const char *given, struct tao_buf *dir);
 enum tao_err host_conf_load(const char *dir, struct host_conf *out);
 /* The same for who only wants to reach a host that runs: values that are wrong are the default's. */
 enum tao_err host_conf_load_lenient(const char *dir, struct host_conf *out);

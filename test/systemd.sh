@@ -90,8 +90,10 @@ make_settings() {
 if [ "${TAO_SYSTEMD_INSIDE:-}" != '' ]; then
 	make_root "$TAO_SYSTEMD_INSIDE" "$@" && make_settings "$TAO_SYSTEMD_INSIDE/root" &&
 		ip link set lo up && cd "$TAO_SYSTEMD_INSIDE/root" || exit 1
-	# Not by chroot: in a chroot, units with namespaces of users do not start.
-	mkdir run/old && pivot_root . run/old && umount -l run/old && rmdir run/old || exit 1
+	# Not by chroot: in a chroot, units with namespaces of users do not start. Nor do units
+	# with credentials where mounts are private.
+	mkdir run/old && pivot_root . run/old && umount -l run/old && rmdir run/old &&
+		mount --make-rshared / || exit 1
 	exec chroot . /usr/bin/env -i container=tao PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 		"$init" --unit=multi-user.target --log-target=journal --show-status=no
 fi
