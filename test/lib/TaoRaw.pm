@@ -7,23 +7,32 @@ package TaoRaw;
 #   outside(COMMANDS)        commands of rawclient, outside `tao run`: its lines
 #   hosted(COMMANDS)         the same inside it
 #   run_as(PROGRAM, UID, COMMANDS)  ... as that copy of rawclient, and that user (undef: this one)
+#   converse(CMD...)         starts rawclient by that command and talks to it while it runs: {process}
+#   ask(IT, COMMANDS)        the lines that these commands print
+#   finish(IT)               tells it no more, and waits for its end
 #   field(N, BYTES) number(N, V)    fields of a protocol buffer; call(OP, FIELDS...) is a command
+#   varint(V) hex_of(BYTES)  what they are made of
 #   parse(LINE)              an answer's fields by their number
 #   every(LINE, N)          all values of that field
 #   code(LINE)               an answer's error, 0 for none
 #   answers(CODE, NAME, LINES)      a test: the last line is that
+#   bytes(COMMANDS)          what rawclient prints that needs no host
 #   encoded(KIND, TEXT) name_of(LINE)  principals and formulas: to binary, from an answer
 
 use strict;
 use warnings;
 
 use Exporter 'import';
+use IO::Handle;
+use POSIX qw(mkfifo);
 use Test::More ();
 use TaoTest;
 
 our @EXPORT = qw(raw_use outside hosted run_as field number call parse every code answers encoded name_of);
+our @EXPORT_OK = qw(converse ask finish varint hex_of bytes);
 
 my $host;
+my $talks = 0;
 
 sub raw_use { ($host) = @_ }
 
@@ -45,6 +54,31 @@ sub run_as {
 }
 
 sub hosted { return run_as(tool('rawclient'), undef, @_) }
+
+sub converse {
+	my $fifo = tmpdir() . '/converse' . $talks++;
+	mkfifo($fifo, 0600) or die "$fifo: $!\n";
+	my $p = spawn(@_, { stdin => $fifo });
+	open my $in, '+<', $fifo or die "$fifo: $!\n"; # does not wait for who may never come
+	$in->autoflush;
+	return { process => $p, in => $in, asked => 0 };
+}
+
+# Its first process may have ended: it may be a daemon by now.
+sub ask {
+	my ($it, @commands) = @_;
+	my $before = length $it->{process}->log;
+	my $mark = 'mark' . $it->{asked}++;
+	print { $it->{in} } map { "$_\n" } @commands, "echo $mark";
+	wait_for(sub { return $it->{process}->log =~ /^$mark$/m }, 60);
+	return grep { $_ ne $mark } split /\n/, substr $it->{process}->log, $before;
+}
+
+sub finish {
+	my ($it) = @_;
+	close $it->{in};
+	$it->{process}->wait(20) // $it->{process}->stop;
+}
 
 sub code {
 	my ($line) = @_;
