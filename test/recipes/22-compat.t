@@ -7,6 +7,7 @@ use Digest::SHA qw(sha256_hex);
 use JSON::PP;
 use POSIX ();
 use Test::More;
+use TaoRaw qw(field number);
 use TaoTest;
 
 need_programs('openssl');
@@ -85,20 +86,12 @@ sub beginnings {
 
 # --- protocol buffers
 
-sub varint {
-	my ($n) = @_;
-	my $out = '';
-	for (; $n > 127; $n >>= 7) { $out .= chr($n & 127 | 128) }
-	return $out . chr $n;
-}
-sub bytes { return varint($_[0] << 3 | 2) . varint(length $_[1]) . $_[1] }
-sub number { return varint($_[0] << 3) . varint($_[1]) }
 sub header {
 	my ($name, $type, $purpose) = @_;
-	return number(1, 2) . bytes(2, $name) . number(3, 1) . bytes(4, $type) . bytes(5, $purpose) .
-	    bytes(6, 'active');
+	return number(1, 2) . field(2, $name) . number(3, 1) . field(4, $type) . field(5, $purpose) .
+	    field(6, 'active');
 }
-sub cryptokey { return bytes(1, header(@_[0 .. 2])) . join '', map { bytes(2, $_) } @_[3 .. $#_] }
+sub cryptokey { return field(1, header(@_[0 .. 2])) . join '', map { field(2, $_) } @_[3 .. $#_] }
 
 # --- usage
 
@@ -181,7 +174,7 @@ SKIP: {
 	my $aes = "$vectors/aes128-ctr-hmacsha256";
 	my $msg = slurp(@msg);
 	gives([ 'decrypt', '--key', "$aes.key", "$aes.enc" ], $msg, 'decrypt');
-	my $set = spew("$dir/keyset", join '', map { bytes(1, slurp($_)) } "$vectors/ecdsap256.key", "$aes.key",
+	my $set = spew("$dir/keyset", join '', map { field(1, slurp($_)) } "$vectors/ecdsap256.key", "$aes.key",
 		"$vectors/hdkf-sha256.key");
 	gives([ 'decrypt', '--key', $set, "$aes.enc" ], $msg, 'decrypt with a keyset');
 	gives([ 'inspect', $set ], qr/^kind +CryptoKeyset\nkey +1\n.*^key +2\n.*^purpose +crypting\n.*^key +3\n/ms,
@@ -260,16 +253,16 @@ spew("$old/policy_keys/keys", 'not read');
 
 sub sign_with {
 	my ($pem, $context, $body) = @_;
-	spew("$dir/tbs", bytes(1, $context) . bytes(2, $body));
+	spew("$dir/tbs", field(1, $context) . field(2, $body));
 	ok(run(qw(openssl dgst -sha256 -sign), $pem, '-out', "$dir/sig", "$dir/tbs")->{status} == 0, 'signed');
-	my $signed = bytes(1, header('policy', 'ecdsap256-public', 'signing')) . bytes(2, slurp("$dir/sig"));
-	return bytes(1, $body) . bytes(2, $signed);
+	my $signed = field(1, header('policy', 'ecdsap256-public', 'signing')) . field(2, slurp("$dir/sig"));
+	return field(1, $body) . field(2, $signed);
 }
-sub acls { return sign_with("$dir/policy.pem", 'tao.ACLGuard Version 1', join '', map { bytes(1, $_) } @_) }
+sub acls { return sign_with("$dir/policy.pem", 'tao.ACLGuard Version 1', join '', map { field(1, $_) } @_) }
 sub rules {
 	my $hex = run($tao, qw(logic encode), { stdin => join '', map { "$_\n" } @_ })->{out};
 	return sign_with("$dir/policy.pem", 'Datalog Rules Signing Context V1',
-		join '', map { bytes(1, pack 'H*', $_) } split /\n/, $hex);
+		join '', map { field(1, pack 'H*', $_) } split /\n/, $hex);
 }
 sub write_config {
 	my ($guard) = @_;
@@ -346,7 +339,7 @@ refuses([ 'import', $old ], qr/no guard 'Cached'/, 'no such guard');
 
 ok_run([ qw(openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out), "$dir/other.pem" ], 'another key');
 write_config('ACLs');
-my $entry = bytes(1, "Authorized($host.Program([$one]), \"Execute\")");
+my $entry = field(1, "Authorized($host.Program([$one]), \"Execute\")");
 spew("$old/acls", sign_with("$dir/other.pem", 'tao.ACLGuard Version 1', $entry));
 refuses([ 'import', $old ], qr/acls.*does not verify/, "a list that another key signed");
 spew("$old/acls", sign_with("$dir/policy.pem", 'Datalog Rules Signing Context V1', $entry));

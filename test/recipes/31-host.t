@@ -6,6 +6,7 @@ use warnings;
 use File::Copy qw(copy);
 use JSON::PP;
 use Test::More;
+use TaoRaw qw(:DEFAULT bytes hex_of varint);
 use TaoTest;
 use Time::HiRes qw(time);
 
@@ -25,79 +26,15 @@ my $socket = $host->dir . '/run/tao.sock';
 my $raw = tool('rawclient');
 my $taod = decode_json($host->tao(qw(--json status))->{out})->{pid};
 my $san = config('TAO_ASAN');
+raw_use($host);
 
 # --- talking to it
 
-sub lines { return split /\n/, $_[0]{out} }
-
-# Commands of rawclient, outside `tao run`, inside it, or inside as another user.
-sub outside { return lines(run($raw, $socket, { stdin => join("\n", @_) . "\n", timeout => 120 })) }
-
-sub run_as {
-	my ($program, $uid, @commands) = @_;
-	my @cmd = ($host->cmd('run', '--quiet', '--', $program), $socket);
-	unshift @cmd, 'setpriv', "--reuid=$uid", "--regid=$uid", '--clear-groups' if defined $uid;
-	my $r = run(@cmd, { stdin => join("\n", @commands) . "\n", timeout => 120 });
-	diag("rawclient: $r->{err}") if $r->{status} != 0;
-	return lines($r);
-}
-
-sub hosted { return run_as($raw, undef, @_) }
-
-# The last line is that error, or "ok".
-sub code { return !defined $_[0] ? 'nothing' : $_[0] =~ /^err \S+ (\d+) / ? $1 : $_[0] =~ /^ok/ ? OK : $_[0] }
-sub answers {
-	my ($want, $name, @lines) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	return is(code($lines[-1]), $want, $name) || diag(map { substr($_, 0, 300) . "\n" } @lines);
-}
-
-# --- protocol buffers
-
-sub varint {
-	my ($v) = @_;
-	my $s = '';
-	for (; $v >= 0x80; $v >>= 7) { $s .= chr($v & 0x7f | 0x80) }
-	return $s . chr $v;
-}
-sub field { return varint($_[0] << 3 | 2) . varint(length $_[1]) . $_[1] }
-sub number { return varint($_[0] << 3) . varint($_[1]) }
-sub hex_of { return length $_[0] ? unpack('H*', $_[0]) : '-' }
-sub call { return "call $_[0] " . hex_of(join '', @_[ 1 .. $#_ ]) }
-
-# Bytes fields by number, of an answer "ok OP HEX".
-sub parse {
-	my ($line) = @_;
-	my ($hex) = ($line // '') =~ /^ok \S+ ([0-9a-f]*)$/ or return {};
-	my $p = pack 'H*', $hex;
-	my %f;
-	my $read = sub {
-		my ($v, $shift) = (0, 0);
-		while (length $p) {
-			my $c = ord substr($p, 0, 1, '');
-			$v |= ($c & 0x7f) << $shift;
-			$shift += 7;
-			last if $c < 0x80;
-		}
-		return $v;
-	};
-	while (length $p) {
-		my $tag = $read->();
-		my $v = $read->();
-		$v = substr $p, 0, $v, '' if ($tag & 7) == 2;
-		push @{ $f{ $tag >> 3 } }, $v;
-	}
-	return { map { $_ => $f{$_}[0] } keys %f };
-}
-
-sub bytes { return run($raw, '-', { stdin => join("\n", @_) . "\n" })->{out} =~ s/\s+\z//r }
 # Ends a command with all that it started.
 sub finish {
 	kill 'KILL', -$_[0]->pid;
 	$_[0]->stop('KILL');
 }
-sub encoded { return pack 'H*', bytes("encode $_[0] $_[1]") }
-sub name_of { return bytes('decode ' . hex_of(parse($_[0])->{1} // '')) }
 
 # --- what it is made of
 
@@ -585,7 +522,7 @@ SKIP: {
 	is((run_as(@as, 'call Tao.ListKeys'))[-1], 'ok Tao.ListKeys ', 'nor listed');
 	answers(OK, 'but makes one of that name', run_as(@as, generate('own')));
 	my @outside = ('setpriv', "--reuid=$NOBODY", "--clear-groups", $raw, $socket);
-	sub outsider { return lines(run(@outside, { stdin => join("\n", 'connect', @_) . "\n" })) }
+	sub outsider { return split /\n/, run(@outside, { stdin => join("\n", 'connect', @_) . "\n" })->{out} }
 	answers(EPERM, "$_ is the owner's", outsider("call $_ 0a0141")) for qw(Host.Trust Host.AddFact Host.RemoveFact Host.Shutdown
 	    Host.Epoch Host.Counters);
 	answers(EPERM, 'so are keys for others', outsider(call('Host.NewKey', field(1, 'k'), number(7, 0))));

@@ -19,6 +19,7 @@ use warnings;
 use File::Copy qw(copy);
 use JSON::PP;
 use Test::More;
+use TaoRaw qw(call field);
 use TaoTest;
 
 use constant { ENOTRUN => 15, EWRONGPROG => 18, EDENIED => 9 };
@@ -235,8 +236,6 @@ ok(wait_for(sub { return !ps() }), 'it ends with its process');
 	$p->stop('KILL');
 	ok(wait_for(sub { return !ps() }), 'until it is killed');
 }
-sub field { return chr($_[0] << 3 | 2) . chr(length $_[1]) . $_[1] }
-sub call { return "call $_[0] " . unpack('H*', join '', @_[ 1 .. $#_ ]) }
 sub generates { my ($policy) = @_; return (beside(@whoami, call('Tao.GenerateKey', field(1, "k$policy"), field(5, $policy))))[-1] }
 like(generates('program'), qr/^err \S+ ${\EWRONGPROG} .*tao run/, 'it makes no key for its program');
 like(generates($_), qr/^ok/, "but one with policy $_") for qw(exact host);

@@ -3,10 +3,10 @@
 use strict;
 use warnings;
 
-use IO::Handle;
 use JSON::PP;
-use POSIX qw(mkfifo);
+use POSIX ();
 use Test::More;
+use TaoRaw qw(answers ask call converse encoded field finish parse);
 use TaoTest;
 use Time::HiRes qw(sleep);
 
@@ -53,56 +53,9 @@ sub temporaries { return grep { length } split /\n/, run('find', $host->dir, '-n
 
 # --- a program that is talked to while it runs
 
-my $programs = 0;
-sub program {
-	my (@options) = @_;
-	my $fifo = "$dir/fifo" . $programs++;
-	mkfifo($fifo, 0600) or die "$fifo: $!\n";
-	my $p = spawn($host->cmd('run', '--quiet', @options, '--', $raw), $socket, { stdin => $fifo });
-	open my $in, '>', $fifo or die "$fifo: $!\n";
-	$in->autoflush;
-	return { process => $p, in => $in, asked => 0 };
-}
-
-# The lines that these commands print.
-sub ask {
-	my ($p, @commands) = @_;
-	my $before = length $p->{process}->log;
-	my $mark = 'mark' . $p->{asked}++;
-	print { $p->{in} } map { "$_\n" } @commands, "echo $mark";
-	wait_for(sub { return $p->{process}->log =~ /^$mark$/m }, 60); # the first process may have ended
-	return grep { $_ ne $mark } split /\n/, substr $p->{process}->log, $before;
-}
-sub finish {
-	my ($p) = @_;
-	close $p->{in};
-	$p->{process}->wait(20);
-}
-sub answers {
-	my ($want, $name, @lines) = @_;
-	local $Test::Builder::Level = $Test::Builder::Level + 1;
-	my $line = $lines[-1] // 'nothing';
-	my $code = $line =~ /^err \S+ (\d+) / ? $1 : $line =~ /^ok/ ? OK : $line;
-	return is($code, $want, $name) || diag(map { substr($_, 0, 400) . "\n" } @lines);
-}
-
-sub varint {
-	my ($v) = @_;
-	my $s = '';
-	for (; $v >= 0x80; $v >>= 7) { $s .= chr($v & 0x7f | 0x80) }
-	return $s . chr $v;
-}
-sub field { return varint($_[0] << 3 | 2) . varint(length $_[1]) . $_[1] }
-sub call { my ($op, @fields) = @_; return "call $op " . (@fields ? unpack 'H*', join '', @fields : '-') }
-sub answer { return pack 'H*', ($_[0] // '') =~ /^ok \S+ ([0-9a-f]*)$/ ? $1 : '' }
+sub program { return converse($host->cmd('run', '--quiet', @_, '--', $raw), $socket) }
 # The first field of an answer, which is of bytes.
-sub first_field {
-	my $p = answer($_[0]);
-	my ($n, $shift, $at) = (0, 0, 1);
-	do { $n |= (ord(substr $p, $at, 1) & 0x7f) << $shift; $shift += 7 } while ord(substr $p, $at++, 1) & 0x80;
-	return substr $p, $at, $n;
-}
-sub encoded { return pack 'H*', run($raw, '-', { stdin => "encode $_[0] $_[1]\n" })->{out} =~ s/\s+\z//r }
+sub first_field { return parse($_[0])->{1} // '' }
 my $extend = call('Tao.ExtendTaoName', field(1, encoded('subprin', '.Mode(1)')));
 my $get_name = call('Tao.GetTaoName');
 sub seal { return call('Tao.Seal', field(1, $_[0]), field(3, 'self')) }

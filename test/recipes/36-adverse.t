@@ -3,10 +3,9 @@
 use strict;
 use warnings;
 
-use IO::Handle;
 use JSON::PP;
-use POSIX qw(mkfifo);
 use Test::More;
+use TaoRaw qw(ask call converse encoded field finish);
 use TaoTest;
 
 need_programs('openssl');
@@ -32,34 +31,10 @@ sub kill_host {
 	return ended($pid);
 }
 
-sub program {
-	my $fifo = "$dir/fifo";
-	unlink $fifo;
-	mkfifo($fifo, 0600) or die "$fifo: $!\n";
-	my $p = spawn(cmd('run', '--quiet', '--', $raw), "$state/run/tao.sock", { stdin => $fifo });
-	open my $in, '>', $fifo or die "$fifo: $!\n";
-	$in->autoflush;
-	return { process => $p, in => $in, asked => 0 };
-}
-sub ask {
-	my ($p, @commands) = @_;
-	my $before = length $p->{process}->log;
-	my $mark = 'mark' . $p->{asked}++;
-	print { $p->{in} } map { "$_\n" } @commands, "echo $mark";
-	wait_for(sub { return $p->{process}->log =~ /^$mark$/m }, 60);
-	return grep { $_ ne $mark } split /\n/, substr $p->{process}->log, $before;
-}
-sub finish {
-	my ($p) = @_;
-	close $p->{in};
-	$p->{process}->wait(20);
-}
+sub program { return converse(cmd('run', '--quiet', '--', $raw), "$state/run/tao.sock") }
 sub text { my ($code, $like, $name, @l) = @_; return like($l[-1] // '', qr/^err \S+ $code .*$like/, $name) }
 sub fine { my ($name, @l) = @_; return like($l[-1] // '', qr/^ok/, $name) }
 
-sub field { return chr($_[0] << 3 | 2) . chr(length $_[1]) . $_[1] }
-sub call { my ($op, @fields) = @_; return "call $op " . (@fields ? unpack 'H*', join '', @fields : '-') }
-sub encoded { return pack 'H*', run($raw, '-', { stdin => "encode $_[0] $_[1]\n" })->{out} =~ s/\s+\z//r }
 sub generate { return call('Tao.GenerateKey', field(1, $_[0])) }
 my $extend = call('Tao.ExtendTaoName', field(1, encoded('subprin', '.Mode(1)')));
 my $get_name = call('Tao.GetTaoName');

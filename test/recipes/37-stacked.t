@@ -6,6 +6,7 @@ use warnings;
 use File::Copy qw(copy);
 use JSON::PP;
 use Test::More;
+use TaoRaw qw(field);
 use TaoTest;
 
 need_programs('openssl');
@@ -44,15 +45,9 @@ sub fields {
 	}
 	return \%f;
 }
-sub varint {
-	my ($v) = @_;
-	my $s = '';
-	for (; $v >= 0x80; $v >>= 7) { $s .= chr($v & 0x7f | 0x80) }
-	return $s . chr $v;
-}
 sub attestation {
 	my ($f) = @_;
-	return join '', map { varint($_ << 3 | 2) . varint(length $f->{$_}) . $f->{$_} } sort { $a <=> $b } keys %$f;
+	return join '', map { field($_, $f->{$_}) } sort { $a <=> $b } keys %$f;
 }
 
 # --- made without a passphrase, and without keys

@@ -7,6 +7,7 @@ use File::Copy qw(copy);
 use JSON::PP;
 use MIME::Base64;
 use Test::More;
+use TaoRaw qw(call code field number parse);
 use TaoTest;
 
 # Numbers of enum tao_err.
@@ -18,44 +19,6 @@ my $host = start_host();
 my $socket = $host->dir . '/run/tao.sock';
 my $raw = tool('rawclient');
 my $uid = $>;
-
-# --- protocol buffers
-
-sub varint {
-	my ($v) = @_;
-	my $s = '';
-	for (; $v >= 0x80; $v >>= 7) { $s .= chr($v & 0x7f | 0x80) }
-	return $s . chr $v;
-}
-sub field { return varint($_[0] << 3 | 2) . varint(length $_[1]) . $_[1] }
-sub number { return varint($_[0] << 3) . varint($_[1]) }
-sub call { return "call $_[0] " . (unpack('H*', join '', @_[ 1 .. $#_ ]) || '-') }
-
-# Bytes fields by number, of an answer "ok OP HEX".
-sub parse {
-	my ($line) = @_;
-	my ($hex) = ($line // '') =~ /^ok \S+ ([0-9a-f]*)$/ or return {};
-	my $p = pack 'H*', $hex;
-	my %f;
-	my $int = sub {
-		my ($v, $shift) = (0, 0);
-		while (length $p) {
-			my $c = ord substr($p, 0, 1, '');
-			$v |= ($c & 0x7f) << $shift;
-			$shift += 7;
-			last if $c < 0x80;
-		}
-		return $v;
-	};
-	while (length $p) {
-		my $tag = $int->();
-		my $v = $int->();
-		$v = substr $p, 0, $v, '' if ($tag & 7) == 2;
-		$f{ $tag >> 3 } //= $v;
-	}
-	return \%f;
-}
-sub code { return !defined $_[0] ? 'nothing' : $_[0] =~ /^err \S+ (\d+) / ? $1 : $_[0] =~ /^ok/ ? OK : $_[0] }
 
 # --- programs
 

@@ -3,6 +3,7 @@
 use strict;
 use warnings;
 use Test::More;
+use TaoNginx;
 use TaoTest;
 
 need_programs(qw(openssl nginx));
@@ -71,23 +72,12 @@ for my $version (qw(1_3 1_2)) {
 
 my ($nginx) = grep { -x } qw(/usr/sbin/nginx /usr/bin/nginx);
 my $port = free_port();
-my $logs = "$dir/nginx";
-mkdir $logs;
 ok_run([$host->cmd(qw(key new site --for), $nginx)], 'a key for nginx');
 ok_run([$host->cmd('trust', $nginx, '--serves', 'one.test')], 'which serves one.test');
 my $stub = $host->dir . "/keys/$>/site.pem";
 my $cert = $host->dir . "/certs/$>/site.pem";
-my $user = $> == 0 ? 'user www-data;' : '';
-spew("$dir/nginx.conf", <<"END");
-daemon off; $user worker_processes 2; pid $logs/pid; error_log stderr info;
-events { worker_connections 256; }
-http {
-	access_log off; client_body_temp_path $logs/b; proxy_temp_path $logs/p; fastcgi_temp_path $logs/f;
-	uwsgi_temp_path $logs/u; scgi_temp_path $logs/s;
-	server { listen 127.0.0.1:$port ssl; ssl_certificate $cert; ssl_certificate_key $stub; return 200 "hello\n"; }
-}
-END
-my $server = spawn($host->cmd('run', '--openssl-conf', $quick, '--', $nginx, '-c', "$dir/nginx.conf"));
+my $nginx_conf = nginx_conf("$dir/nginx", $port, $cert, $stub, { main => 'daemon off;', log => 'stderr' });
+my $server = spawn($host->cmd('run', '--openssl-conf', $quick, '--', $nginx, '-c', $nginx_conf));
 wait_for(sub { shown($port)->{serial} }, 30) or diag($server->log);
 
 # Two clients, each handshake a new process, which verifies.

@@ -7,6 +7,7 @@ use warnings;
 use JSON::PP ();
 use POSIX ();
 use Test::More;
+use TaoNginx;
 use TaoTest;
 
 need_programs(qw(openssl nginx curl));
@@ -35,23 +36,6 @@ while True:
     plain.close()
 PY
 
-sub nginx_conf {
-	my ($port, $cert, $key, $version) = @_;
-	my $d = "$dir/nginx$port";
-	mkdir $d;
-	my $user = $> == 0 ? 'user www-data;' : '';
-	return spew("$d/nginx.conf", <<"CONF");
-daemon off; master_process on; $user worker_processes 1; pid $d/pid; error_log stderr info;
-events { worker_connections 64; }
-http {
-	access_log off; client_body_temp_path $d/b; proxy_temp_path $d/p; fastcgi_temp_path $d/f;
-	uwsgi_temp_path $d/u; scgi_temp_path $d/s;
-	server { listen 127.0.0.1:$port ssl; ssl_certificate $cert; ssl_certificate_key $key;
-		ssl_protocols TLSv1.2 TLSv1.3; return 200 "hello\\n"; }
-}
-CONF
-}
-
 # What is printed of a failure: all of the error queue, or (Python) only its last entry, which is libssl's.
 my %servers = (
 	s_server => { program => $openssl, all => 1, args => sub {
@@ -59,7 +43,9 @@ my %servers = (
 		return ($openssl, qw(s_server -www -accept), "127.0.0.1:$port", '-cert', $cert, '-key', $key);
 	} },
 	nginx => { program => $nginx, all => 1, args => sub {
-		return ($nginx, '-c', nginx_conf(@_), '-e', 'stderr');
+		my ($port, $cert, $key) = @_;
+		my $conf = nginx_conf("$dir/nginx$port", $port, $cert, $key, { main => 'daemon off;', log => 'stderr', workers => 1 });
+		return ($nginx, '-c', $conf, '-e', 'stderr');
 	} },
 	-x $python ? (python => { program => $python, all => 0, script => 1, args => sub {
 		my ($port, $cert, $key) = @_;

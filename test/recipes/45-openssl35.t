@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 use Test::More;
+use TaoNginx;
 use TaoTest;
 
 need_programs('openssl');
@@ -96,28 +97,10 @@ SKIP: {
 	skip 'nginx clears the environment of its workers, and with it the sanitizers\' runtime', 1 if config('TAO_ASAN');
 	ok_run([$host->cmd(qw(key new web --type ml-dsa-65 --for), $nginx)], 'a key for nginx');
 	ok_run([$host->cmd('trust', $nginx, qw(--serves localhost))], 'trusted');
-	mkdir "$dir/nginx";
-	my ($port, $user) = (free_port(), $< == 0 ? 'user www-data;' : '');
-	spew("$dir/nginx.conf", <<CONF);
-$user
-pid $dir/nginx/pid;
-error_log $dir/nginx/error.log;
-events { }
-http {
-    access_log off;
-    client_body_temp_path $dir/nginx/t1; proxy_temp_path $dir/nginx/t2; fastcgi_temp_path $dir/nginx/t3;
-    uwsgi_temp_path $dir/nginx/t4; scgi_temp_path $dir/nginx/t5;
-    server {
-        listen 127.0.0.1:$port ssl;
-        ssl_protocols TLSv1.3;
-        ssl_certificate     ${\ $host->dir}/certs/$>/web.pem;
-        ssl_certificate_key ${\ $host->dir}/keys/$>/web.pem;
-        default_type text/plain;
-        return 200 "told\n";
-    }
-}
-CONF
-	my $server = spawn($host->cmd('run', '--quiet', '--', $nginx, '-c', "$dir/nginx.conf", '-e', "$dir/nginx/error.log", '-g', 'daemon off;'));
+	my $port = free_port();
+	my $conf = nginx_conf("$dir/nginx", $port, $host->dir . "/certs/$>/web.pem", $host->dir . "/keys/$>/web.pem",
+		{ main => 'daemon off;', says => "told\n" });
+	my $server = spawn($host->cmd('run', '--quiet', '--', $nginx, '-c', $conf, '-e', "$dir/nginx/error.log"));
 	ok(wait_for(sub { -s "$dir/nginx/pid" || !$server->alive }, 20), 'nginx starts') or diag $server->log;
 	my $said = talk("GET / HTTP/1.0\r\n\r\n", qr/^(?:told|closed)/m, $openssl, qw(s_client -tls1_3 -connect), "127.0.0.1:$port",
 		qw(-verify_return_error -verify_hostname localhost -ign_eof -CAfile), $policy);

@@ -6,6 +6,7 @@ use warnings;
 use POSIX qw(strftime);
 use Test::More;
 use TaoCa;
+use TaoNginx;
 use TaoTest;
 
 need_programs(qw(openssl nginx curl));
@@ -135,20 +136,11 @@ unlike(told($_), qr/imported for key web/, "$_: nothing is wrong") for qw(status
 my $conf = "$dir/quick.cnf";
 spew($conf, slurp("$state/openssl.cnf") =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 1/mr);
 my $port = free_port();
-my $user = $> == 0 ? 'user www-data;' : '';
-my $temp = join ' ', map { "${_}_temp_path $dir/t$_;" } qw(client_body proxy fastcgi uwsgi scgi);
-spew("$dir/nginx.conf", <<"END");
-daemon off; $user worker_processes 2; pid $dir/pid; error_log stderr info;
-events { worker_connections 256; }
-http {
-	access_log off; $temp
-	server { listen 127.0.0.1:$port ssl; ssl_protocols TLSv1.2 TLSv1.3; ssl_certificate $file; ssl_certificate_key $state/keys/$>/web.pem;
-		return 200 "heard \$arg_say\\n"; }
-}
-END
-my $nginx_log = ok_run(tao('run', '--prepare', '--', $nginx, '-c', "$dir/nginx.conf"), 'nothing is wrong before the start');
+my $nginx_conf = nginx_conf("$dir/nginx", $port, $file, "$state/keys/$>/web.pem",
+	{ main => 'daemon off;', log => 'stderr', says => "heard \$arg_say\n" });
+my $nginx_log = ok_run(tao('run', '--prepare', '--', $nginx, '-c', $nginx_conf), 'nothing is wrong before the start');
 is($nginx_log->{err}, '', 'nobody misses a certificate of the domain');
-my $server = spawn(@{ tao('run', '--openssl-conf', $conf, '--', $nginx, '-c', "$dir/nginx.conf") });
+my $server = spawn(@{ tao('run', '--openssl-conf', $conf, '--', $nginx, '-c', $nginx_conf) });
 my @curl = (qw(curl -sS --max-time 20 --cacert), $root->{cert}, '--resolve', "www.example.test:$port:127.0.0.1");
 wait_for(sub { run(@curl, "https://www.example.test:$port/?say=up")->{out} eq "heard up\n" }, 30) or diag($server->log);
 for my $version (qw(1.2 1.3)) {
@@ -182,7 +174,7 @@ comes("$dir/leaf2.pem", 'nginx shows the renewed one, without reload');
 my $is = slurp($file);
 ok_run(tao('trust', $nginx, qw(--serves www.example.test)), 'the domain trusts nginx, too');
 comes("$dir/leaf2.pem", 'nginx goes on with the CA\'s');
-ok_run(tao('run', '--prepare', '--', $nginx, '-c', "$dir/nginx.conf"), 'nginx starts once more');
+ok_run(tao('run', '--prepare', '--', $nginx, '-c', $nginx_conf), 'nginx starts once more');
 is(slurp($file), $is, 'the file is as it was');
 
 # --- rotation
@@ -193,7 +185,7 @@ like(ok_run(tao(qw(key show web)), 'tao key show')->{out}, qr/imported, but for 
 like(run(@{ tao(qw(--json key show web)) })->{out}, qr/"cert_fits":\s*false/, 'as JSON, too');
 like(run(@{ tao('status') })->{out}, qr/^error\s+the certificate that was imported for key web is for another generation of it: .*'tao cert request web'/m, 'and tao status');
 fails_with(tao(qw(cert show web)), qr/does not fit generation 2/, 'so does tao cert show');
-like(run(@{ tao('run', '--prepare', '--', $nginx, '-c', "$dir/nginx.conf") })->{err}, qr/no certificate for key web.*generation 2/, 'and tao run');
+like(run(@{ tao('run', '--prepare', '--', $nginx, '-c', $nginx_conf) })->{err}, qr/no certificate for key web.*generation 2/, 'and tao run');
 comes("$dir/leaf2.pem", 'running programs go on with the generation before');
 fails_with(tao(qw(cert import web), "$dir/leaf2.pem", $middle->{cert}), qr/none of the certificates is for key web as it is now/, 'the old one is not imported again');
 ok_run(tao(qw(cert request web --dns www.example.test --dns example.test --out), "$dir/web2.csr"), 'a request of the new generation');
@@ -212,7 +204,7 @@ is(scalar(() = $server->log =~ /reconfiguring/g), 0, 'nginx was never reloaded')
 ok_run(tao(qw(cert remove web)), 'tao cert remove');
 like(ok_run(tao(qw(key show web)), 'tao key show')->{out} , qr/none yet|until/, 'knows of no imported one');
 $server->stop('QUIT');
-ok_run(tao('run', '--prepare', '--', $nginx, '-c', "$dir/nginx.conf"), 'the next start');
+ok_run(tao('run', '--prepare', '--', $nginx, '-c', $nginx_conf), 'the next start');
 like(ok_run(tao(qw(cert show web)), 'shows')->{out}, qr/^origin\s+the domain$/m, 'the domain\'s certificate');
 fails_with(tao(qw(cert import web), "$file", "$state/policy.pem"), qr/certificate of the domain/, 'which is not to be imported');
 

@@ -6,6 +6,7 @@ use strict;
 use warnings;
 use Test::More;
 use TaoDaemon qw(:DEFAULT holds_no_key holds_key family);
+use TaoDovecot;
 use TaoTest;
 
 plan skip_all => 'Postfix and Dovecot start as root only' if $< != 0;
@@ -178,74 +179,26 @@ postfix('sealed', files('root', 'smtp'), "$state/policy.pem", [ files('root', 'r
 
 # --- Dovecot
 
-# What version 2.4 says in other words than the ones before.
-sub dovecot_version_conf {
-	my ($at, $cert, $key) = @_;
-	my ($version) = run(qw(/usr/sbin/dovecot --version))->{out} =~ /^(\d+\.\d+)/;
-	return <<CONF if $version < 2.4;
-ssl_cert = <$cert
-ssl_key = <$key
-import_environment = TZ NOTIFY_SOCKET LISTEN_PID LISTEN_FDS OPENSSL_CONF TAO_DOOR
-mail_location = maildir:$at/mail
-passdb {
-  driver = static
-  args = password=secret
-}
-userdb {
-  driver = static
-  args = uid=nobody gid=nogroup home=$at/mail
-}
-CONF
-	return <<CONF;
-dovecot_config_version = 2.4.0
-dovecot_storage_version = 2.4.0
-ssl_server_cert_file = $cert
-ssl_server_key_file = $key
-import_environment {
-  OPENSSL_CONF = %{env:OPENSSL_CONF}
-  TAO_DOOR = %{env:TAO_DOOR}
-}
-mail_driver = maildir
-mail_path = $at/mail
-passdb static {
-  password = secret
-}
-userdb static {
-  fields {
-    uid = nobody
-    gid = nogroup
-    home = $at/mail
-  }
-}
-CONF
-}
-
 sub dovecot_conf {
 	my ($at, $cert, $key, $port) = @_;
-	mkdir $_ for $at, map { "$at/$_" } qw(run state mail);
-	chown scalar getpwnam('nobody'), -1, "$at/mail";
-	my $conf = dovecot_version_conf($at, $cert, $key);
-	my $count = $conf =~ /^dovecot_config/ ? 'restart_request_count = unlimited' : 'service_count = 0';
-	return spew("$at/conf", $conf . <<CONF);
-base_dir = $at/run
-state_dir = $at/state
-log_path = $at/log
-protocols = imap
-listen = 127.0.0.1
-ssl = required
-ssl_min_protocol = TLSv1.2
-first_valid_uid = 1
-service imap-login {
-  $count
-  inet_listener imap {
+	my $text = dovecot_common($at, 'required', <<CONF) . dovecot_mail("maildir:$at/mail") . dovecot_users("$at/mail");
+inet_listener imap {
     port = 0
   }
   inet_listener imaps {
     port = $port
     ssl = yes
   }
-}
 CONF
+	mkdir "$at/mail";
+	chown scalar getpwnam('nobody'), -1, "$at/mail";
+	return spew("$at/conf", $text . (dovecot_24() ? <<NEW : <<OLD) . "ssl_min_protocol = TLSv1.2\n");
+ssl_server_cert_file = $cert
+ssl_server_key_file = $key
+NEW
+ssl_cert = <$cert
+ssl_key = <$key
+OLD
 }
 
 # Those in their chroot.

@@ -7,6 +7,7 @@ use File::Copy qw(copy move);
 use Test::More;
 use Time::HiRes qw(stat time);
 use TaoDaemon;
+use TaoNginx;
 use TaoTest;
 
 need_programs(qw(nginx curl openssl));
@@ -22,37 +23,10 @@ chmod 0755, $nginx;
 ok_run([ $host->cmd(qw(key new web --for), $nginx) ], 'a key');
 ok_run([ $host->cmd('trust', $nginx, qw(--serves localhost)) ], 'trust');
 
-my $user = $< == 0 ? 'user www-data;' : '';
 sub configure {
 	my ($name, $cert, $key, $port) = @_;
-	mkdir "$dir/$name";
-	return spew("$dir/$name.conf", <<CONF);
-$user
-env OPENSSL_CONF;
-worker_processes 2;
-pid $dir/$name/pid;
-error_log $dir/$name/error.log info;
-events { }
-http {
-    access_log off;
-    client_body_temp_path $dir/$name/t1; proxy_temp_path $dir/$name/t2; fastcgi_temp_path $dir/$name/t3;
-    uwsgi_temp_path $dir/$name/t4; scgi_temp_path $dir/$name/t5;
-    server {
-        listen 127.0.0.1:$port ssl;
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_certificate     $cert;
-        ssl_certificate_key $key;
-        default_type text/plain;
-        return 200 "worker \$pid saw \$uri\\n";
-    }
+	return nginx_conf("$dir/$name", $port, $cert, $key, { main => 'env OPENSSL_CONF;', says => "worker \$pid saw \$uri\n" });
 }
-CONF
-}
-
-sub pid_in { my ($file) = @_; return -s $file ? slurp($file) =~ s/\D//gr : 0 }
-sub parent { return slurp("/proc/$_[0]/stat") =~ /\) \w (\d+)/ ? $1 : 0 }
-sub lives { return -e "/proc/$_[0]/exe" && defined readlink "/proc/$_[0]/exe" }
-sub workers { my ($master) = @_; return grep { eval { parent($_) == $master } } map { m{(\d+)$} } glob '/proc/[0-9]*' }
 
 # Both versions, from a worker of that master.
 sub serves {

@@ -9,6 +9,7 @@ use warnings;
 use Cwd qw(abs_path);
 use Test::More;
 use TaoDaemon qw(controls holds_no_key holds_key family);
+use TaoDovecot;
 use TaoTest;
 
 need_programs(qw(openssl python3));
@@ -173,9 +174,6 @@ sub passes {
 
 my $n = 0; # no text is said twice
 
-# What version 2.4 says in other words than the ones before.
-my $dovecot_24 = -x '/usr/sbin/dovecot' && (run(qw(/usr/sbin/dovecot --version))->{out} =~ /^(\d+\.\d+)/)[0] >= 2.4;
-
 my ($postgres_bin) = ((reverse sort glob '/usr/lib/postgresql/*/bin'), '/usr/lib/postgresql/15/bin');
 sub psql {
 	my ($s, $port, $sql) = @_;
@@ -316,7 +314,7 @@ CONF
 		needs => ['/usr/sbin/dovecot'], back => \&imap_server, both => \&imap_speaks, run => sub {
 			my ($s) = @_;
 			my %to = (host => 'localhost', hostip => '127.0.0.1', port => $s->{front}, ssl => 'yes', proxy => 'y');
-			return dovecot($s, 'port', $dovecot_24 ? <<"NEW" : <<"OLD");
+			return dovecot($s, 'port', dovecot_24() ? <<"NEW" : <<"OLD");
 			passdb static {
 			  password = secret
 			  fields {
@@ -335,7 +333,7 @@ OLD
 		name => 'imapc', heavy => 'one more program of Dovecot', program => '/usr/lib/dovecot/imap', account => 'nobody', master => 'root', each => 1, hold => \&imap_login,
 		needs => ['/usr/sbin/dovecot'], back => \&imap_server, both => \&imap_speaks, run => sub {
 			my ($s) = @_;
-			return dovecot($s, 'port', dovecot_users($s) . ($dovecot_24 ? "mail_driver = imapc\nmail_path = $s->{dir}/local\n" : "mail_location = imapc:$s->{dir}/local\n") . <<"CONF");
+			return dovecot($s, 'port', dovecot_users("$s->{dir}/home") . dovecot_mail("imapc:$s->{dir}/local") . <<"CONF");
 			imapc_host = localhost
 			imapc_port = $s->{front}
 			imapc_ssl = imaps
@@ -374,54 +372,22 @@ sub imap_speaks {
 	return imap($c, "0 create $name", '1 list "" *', '2 logout') =~ /^\* LIST .*$name/m;
 }
 
-sub dovecot_users {
-	my ($s) = @_;
-	return <<"NEW" if $dovecot_24;
-	passdb static {
-	  password = secret
-	}
-	userdb static {
-	  fields {
-	    uid = nobody
-	    gid = nogroup
-	    home = $s->{dir}/home
-	  }
-	}
-NEW
-	return <<"OLD";
-	passdb {
-	  driver = static
-	  args = password=secret
-	}
-	userdb {
-	  driver = static
-	  args = uid=nobody gid=nogroup home=$s->{dir}/home
-	}
-OLD
-}
-
 sub imap_server {
 	my ($s) = @_;
-	return dovecot($s, 'back', dovecot_users($s) . ($dovecot_24 ? "mail_driver = maildir\nmail_path = $s->{dir}/mail\n" : "mail_location = maildir:$s->{dir}/mail\n"));
+	return dovecot($s, 'back', dovecot_users("$s->{dir}/home") . dovecot_mail("maildir:$s->{dir}/mail"));
 }
 
 # One that listens there, and shows a certificate where it is a client.
 sub dovecot {
 	my ($s, $port, $more) = @_;
-	my $at = "$s->{dir}/$port";
-	mkdir $_ for $at, "$at/run", "$at/state", map { "$s->{dir}/$_" } qw(mail home local);
+	mkdir "$s->{dir}/$_" for qw(mail home local);
 	chown uid('nobody'), -1, map { "$s->{dir}/$_" } qw(mail home local);
-	return (qw(/usr/sbin/dovecot -F -c), conf($s, "$port.conf", ($dovecot_24 ? <<"NEW" : <<"OLD") . $more . <<"CONF"));
-	dovecot_config_version = 2.4.0
-	dovecot_storage_version = 2.4.0
+	my $common = dovecot_common("$s->{dir}/$port", 'no', "inet_listener imap {\n    port = $s->{$port}\n  }");
+	return (qw(/usr/sbin/dovecot -F -c), conf($s, "$port.conf", $common . (dovecot_24() ? <<"NEW" : <<"OLD") . $more));
 	ssl_client_ca_file = $s->{ca}
 	ssl_client_cert_file = $s->{cert}
 	ssl_client_key_file = $s->{key}
 	auth_allow_cleartext = yes
-	import_environment {
-	  OPENSSL_CONF = %{env:OPENSSL_CONF}
-	  TAO_DOOR = %{env:TAO_DOOR}
-	}
 NEW
 	ssl_ca = <$s->{ca}
 	ssl_require_crl = no
@@ -429,22 +395,7 @@ NEW
 	ssl_client_cert = <$s->{cert}
 	ssl_client_key = <$s->{key}
 	disable_plaintext_auth = no
-	import_environment = TZ NOTIFY_SOCKET LISTEN_PID LISTEN_FDS OPENSSL_CONF TAO_DOOR
 OLD
-	base_dir = $at/run
-	state_dir = $at/state
-	log_path = $at/log
-	protocols = imap
-	listen = 127.0.0.1
-	ssl = no
-	first_valid_uid = 1
-	service imap-login {
-	  @{[ $dovecot_24 ? 'restart_request_count = unlimited' : 'service_count = 0' ]}
-	  inet_listener imap {
-	    port = $s->{$port}
-	  }
-	}
-CONF
 }
 
 sub mariadbd {

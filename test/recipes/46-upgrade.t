@@ -7,6 +7,7 @@ use JSON::PP qw(decode_json);
 use Test::More;
 use Time::HiRes qw(stat time);
 use TaoDaemon;
+use TaoNginx;
 use TaoTest;
 
 need_programs(qw(nginx curl openssl));
@@ -30,36 +31,10 @@ fails_with(tao('trust', $nginx, qw(--remove --both-for 1h)), qr/--remove/, 'opti
 
 sub configure {
 	my ($name, $port) = @_;
-	my $user = $< == 0 ? 'user www-data;' : '';
-	mkdir "$dir/$name";
-	return spew("$dir/$name.conf", <<CONF);
-$user
-env OPENSSL_CONF;
-worker_processes 2;
-pid $dir/$name/pid;
-error_log $dir/$name/error.log info;
-events { }
-http {
-    access_log off;
-    client_body_temp_path $dir/$name/t1; proxy_temp_path $dir/$name/t2; fastcgi_temp_path $dir/$name/t3;
-    uwsgi_temp_path $dir/$name/t4; scgi_temp_path $dir/$name/t5;
-    server {
-        listen 127.0.0.1:$port ssl;
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_session_cache off; ssl_session_tickets off;
-        ssl_certificate $state/certs/$>/web.pem;
-        ssl_certificate_key $state/keys/$>/web.pem;
-        default_type text/plain;
-        return 200 "\$uri\\n";
-    }
-}
-CONF
+	return nginx_conf("$dir/$name", $port, "$state/certs/$>/web.pem", "$state/keys/$>/web.pem",
+		{ main => 'env OPENSSL_CONF;', server => 'ssl_session_cache off; ssl_session_tickets off;', says => "\$uri\n" });
 }
 
-sub pid_in { my ($file) = @_; return -s $file ? slurp($file) =~ s/\D//gr : 0 }
-sub lives { return defined readlink "/proc/$_[0]/exe" }
-sub parent { return slurp("/proc/$_[0]/stat") =~ /\) \w (\d+)/ ? $1 : 0 }
-sub workers { my ($master) = @_; return grep { eval { parent($_) == $master } } map { m{(\d+)$} } glob '/proc/[0-9]*' }
 sub hash_of { return run(qw(openssl dgst -sha256 -r), $_[0])->{out} =~ /^(\w+)/ ? $1 : '' }
 sub errors { return join '', grep { /\[(?:emerg|alert|crit|error)\]/ } slurp("$dir/$_[0]/error.log") =~ /.*\n/g }
 

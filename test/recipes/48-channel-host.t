@@ -5,9 +5,8 @@ use warnings;
 use Digest::SHA qw(hmac_sha256 sha256);
 use File::Copy qw(copy);
 use JSON::PP;
-use POSIX qw(mkfifo);
 use Test::More;
-use TaoRaw;
+use TaoRaw qw(:DEFAULT ask converse finish);
 use TaoTest;
 use Time::HiRes qw(sleep time);
 
@@ -35,31 +34,12 @@ sub program { # executables differ in a byte at their end
 	return $path;
 }
 
-my $started = 0;
 sub start {
 	my ($host, $path, @as) = @_;
-	my $fifo = "$dir/fifo" . $started++;
-	mkfifo($fifo, 0600) or die "$fifo: $!\n";
-	my $p = spawn(@as, $host->cmd('run', '--quiet', '--', $path), $host->dir . '/run/tao.sock', { stdin => $fifo });
-	open my $in, '+<', $fifo or die "$fifo: $!\n"; # does not wait for who may never come
-	$in->autoflush;
-	my $self = { process => $p, in => $in, asked => 0 };
+	my $self = converse(@as, $host->cmd('run', '--quiet', '--', $path), $host->dir . '/run/tao.sock');
 	my @l = ask($self, 'connect', 'identify');
 	$self->{name} = parse($l[1])->{1};
 	return $self;
-}
-sub ask {
-	my ($p, @commands) = @_;
-	my $before = length $p->{process}->log;
-	my $mark = 'mark' . $p->{asked}++;
-	print { $p->{in} } map { "$_\n" } @commands, "echo $mark";
-	wait_for(sub { return !$p->{process}->alive || $p->{process}->log =~ /^$mark$/m }, 60);
-	return grep { $_ ne $mark } split /\n/, substr $p->{process}->log, $before;
-}
-sub finish {
-	my ($p) = @_;
-	$p->{process}->stop;
-	close $p->{in};
 }
 sub again { ask($_[0], 'connect', 'identify') }
 

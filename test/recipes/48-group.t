@@ -7,6 +7,7 @@ use warnings;
 use File::Copy qw(copy);
 use POSIX qw(mkfifo);
 use Test::More;
+use TaoNginx;
 use TaoTest;
 
 need_programs(qw(openssl nginx curl));
@@ -213,28 +214,8 @@ close $append;
 SKIP: {
 	skip 'curl hangs with the sanitizers\' runtime alone', 10 if config('TAO_ASAN');
 	my $port = free_port();
-	mkdir "$dir/nginx";
-	spew("$dir/nginx.conf", <<CONF);
-@{[ $< == 0 ? 'user www-data;' : '' ]}
-daemon off;
-pid $dir/nginx/pid;
-error_log $dir/nginx/error.log info;
-events { }
-http {
-    access_log off;
-    client_body_temp_path $dir/nginx/t1; proxy_temp_path $dir/nginx/t2; fastcgi_temp_path $dir/nginx/t3;
-    uwsgi_temp_path $dir/nginx/t4; scgi_temp_path $dir/nginx/t5;
-    server {
-        listen 127.0.0.1:$port ssl;
-        ssl_protocols TLSv1.2 TLSv1.3;
-        ssl_certificate     $cert;
-        ssl_certificate_key $key;
-        default_type text/plain;
-        return 200 "curve \$ssl_curve\\n";
-    }
-}
-CONF
-	my $nginx = spawn(hosted('server', '/usr/sbin/nginx', '-c', "$dir/nginx.conf", '-e', "$dir/nginx/error.log"));
+	my $conf = nginx_conf("$dir/nginx", $port, $cert, $key, { main => 'daemon off;', says => "curve \$ssl_curve\n" });
+	my $nginx = spawn(hosted('server', '/usr/sbin/nginx', '-c', $conf, '-e', "$dir/nginx/error.log"));
 	my @curl = ('/usr/bin/curl', qw(-sS --cacert), $cert, "https://localhost:$port/");
 	ok(wait_for(sub { run('/usr/bin/curl', '-sk', "https://localhost:$port/", $plain)->{status} == 0 }, 30), 'nginx serves')
 	    or diag($nginx->log, slurp("$dir/nginx/error.log"));
