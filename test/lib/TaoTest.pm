@@ -19,7 +19,9 @@ package TaoTest;
 #   spawn(CMD..., {opt})     starts a command: an object with pid, alive, log (both its outputs),
 #                            wait_for_line(QR, SECONDS), wait(SECONDS), stop(SIGNAL). Options:
 #                            stdin (a file), log (a file), env, dir
-#   wait_for(SUB, SECONDS)   polls until SUB returns true, and returns that
+#   wait_for(SUB, SECONDS)   polls until SUB returns true, and returns that; or the last, when the time has
+#                            passed. All seconds here are those of a machine of one's own: while twice as
+#                            many want its processors as it has, they take twice as long
 #   ended(PID, SECONDS)      waits until no thread of the process is left; a zombie counts as none
 #   vectors(NAME)            that directory of the external vectors, or skips the recipe
 #   $ECDSA_TYPE              how the openssl command calls a signature by P-256: 3.0 "ECDSA", later
@@ -53,7 +55,7 @@ our $ECDSA_TYPE = qr/(?:ECDSA|ecdsa_secp256r1_sha256)/;
 
 my $main_pid = $$;
 my $FIRST_PORT = 10000;
-my ($tmpdir, %config, @port_marks, @processes, @hosts);
+my ($tmpdir, %config, @port_marks, @processes, @hosts, $processors);
 my $files = 0;
 
 # A signal ends the recipe by way of END; so does the end of prove, who reads what it prints.
@@ -119,14 +121,23 @@ sub free_port {
 	die "no free port\n";
 }
 
+# How many want each processor at this moment, one at least.
+sub crowd {
+	my ($runnable) = (eval { slurp('/proc/loadavg') } // '') =~ m{(\d+)/} or return 1;
+	$processors ||= () = slurp('/proc/stat') =~ /^cpu\d/mg;
+	return $runnable > $processors ? $runnable / $processors : 1;
+}
+
 sub wait_for {
 	my ($sub, $seconds) = @_;
-	my $end = time + ($seconds // 10);
+	my ($left, $last) = ($seconds // 10, time);
 	while (1) {
 		my $got = $sub->();
-		return $got if $got;
-		return $got if time >= $end;
+		return $got if $got || $left <= 0;
 		sleep 0.02;
+		my $now = time;
+		$left -= ($now - $last) / crowd();
+		$last = $now;
 	}
 }
 

@@ -6,6 +6,7 @@ use warnings;
 use IO::Socket::INET;
 use Test::More;
 use TaoTest;
+use Time::HiRes qw(time);
 
 my $r = run('sh', '-c', 'cat; echo oops >&2; exit 7', { stdin => "in\n" });
 is_deeply([ @$r{qw(status out err)} ], [ 7, "in\n", "oops\n" ], 'status and streams');
@@ -23,6 +24,15 @@ ok(!$p->alive && !kill(0, $p->pid), 'then it is gone');
 $p = spawn('sh', '-c', 'exit 3');
 is($p->wait_for_line(qr/never/, 10), undef, 'no line from one that ended');
 is($p->wait(10), 3, 'its status');
+
+# Seconds are longer while others want the processors.
+my $processors = () = slurp('/proc/stat') =~ /^cpu\d/mg;
+my @busy = map { spawn($^X, '-e', '$| = 1; print "busy\n"; 1 while 1') } 1 .. 4 * $processors;
+$_->wait_for_line(qr/busy/, 20) for @busy;
+my $from = time;
+ok(!wait_for(sub { 0 }, 0.5), 'what does not come is not waited for for ever');
+cmp_ok(time - $from, '>', 1, 'but longer while others want the processors');
+$_->stop('KILL') for @busy;
 
 # A recipe that dies, or that nobody listens to any more, leaves neither process nor directory.
 for my $end ([ 'die "on purpose\n"', '' ], [ 'print "more\n" while 1', '| head -n 1' ]) {
