@@ -10,7 +10,7 @@ use TaoTest;
 
 my $dir = tmpdir();
 my $life = tool('life');
-my $host = start_host();
+my $host = start_host(conf => "timeout = 60000\n"); # how long a busy machine takes is not asked here
 my $conf = $host->dir . '/openssl.cnf';
 my $empty = "$dir/empty";
 my $modules = module_dir();
