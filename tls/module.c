@@ -1,3 +1,4 @@
+#include <dlfcn.h>
 #include <link.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -31,6 +32,7 @@ static void hook_ctx(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long 
 struct place {
 	const void *address;
 	uintptr_t file; /* tells the file that it belongs to from others */
+	const char *name;
 };
 
 static int find_base(struct dl_phdr_info *file, size_t size, void *arg)
@@ -44,6 +46,7 @@ static int find_base(struct dl_phdr_info *file, size_t size, void *arg)
 		if (file->dlpi_phdr[i].p_type == PT_LOAD &&
 		    (uintptr_t)p->address - at < file->dlpi_phdr[i].p_memsz) {
 			p->file = (uintptr_t)file->dlpi_phdr;
+			p->name = file->dlpi_name;
 			return 1;
 		}
 	}
@@ -62,6 +65,16 @@ static int is_own_libcrypto(const void *caller)
 	       c.file == own.file;
 }
 
+/* Contexts that were hooked call into this file, also when OpenSSL has unloaded module and provider. A
+ * provider alone may leave the process. */
+static int stay_loaded(void)
+{
+	struct place own = { .address = &settings };
+
+	return dl_iterate_phdr(find_base, &own) == 1 &&
+	       dlopen(own.name, RTLD_NOLOAD | RTLD_NOW | RTLD_NODELETE) != NULL;
+}
+
 int module_init(CONF_IMODULE *md, const CONF *cnf)
 {
 	static atomic_flag hooked = ATOMIC_FLAG_INIT;
@@ -73,7 +86,7 @@ int module_init(CONF_IMODULE *md, const CONF *cnf)
 	if (atomic_flag_test_and_set(&hooked)) /* a second library context reads it again */
 		return 1;
 	good = tls_settings_read(cnf, section, &settings);
-	return tls_conn_setup(&settings) &&
+	return stay_loaded() && tls_conn_setup(&settings) &&
 	       CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, hook_ctx, NULL, NULL) >= 0 && good;
 }
 
