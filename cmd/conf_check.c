@@ -605,20 +605,41 @@ static void say_mode(struct check *c, const CONF_VALUE *v)
 	free(set.peers);
 }
 
+/* Where that file loads tao_tls.so; NULL: nowhere. */
+static const CONF_VALUE *load_tls(struct check *c, const char *path)
+{
+	int place;
+
+	if (!load(c, path))
+		return NULL;
+	c->init = value(c, "default", "openssl_conf");
+	return c->init != NULL ? find_tls(c, &place) : NULL;
+}
+
+char *cmd_tls_module(const char *path)
+{
+	struct cmd_findings none = { 0 };
+	struct check c = { .text = TAO_BUF_INIT, .f = &none };
+	const CONF_VALUE *v = path != NULL ? load_tls(&c, path) : NULL;
+	char *module = v != NULL ? strdup(value(&c, v->value, "path")) : NULL;
+
+	ERR_clear_error();
+	NCONF_free(c.conf);
+	tao_buf_free(&c.text);
+	cmd_findings_clear(&none);
+	return module;
+}
+
 void cmd_examine_mode(const char *path, struct cmd_findings *f)
 {
 	struct check c = { .text = TAO_BUF_INIT, .f = f };
 	const char *before = f->file;
 	const CONF_VALUE *v;
-	int place;
 
 	f->file = path;
-	if (load(&c, path)) {
-		c.init = value(&c, "default", "openssl_conf");
-		v = c.init != NULL ? find_tls(&c, &place) : NULL;
-		if (v != NULL)
-			say_mode(&c, v);
-	}
+	v = load_tls(&c, path);
+	if (v != NULL)
+		say_mode(&c, v);
 	ERR_clear_error();
 	NCONF_free(c.conf);
 	tao_buf_free(&c.text);

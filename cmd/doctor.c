@@ -273,19 +273,24 @@ static void check_library(const struct mapped *maps, struct cmd_findings *f)
 		          "its own library; use a build of the program for the system's OpenSSL 3");
 }
 
-static void check_module_mapped(const struct mapped *m, const struct host_conf *conf,
-                                struct cmd_findings *f)
+static int same_file(const char *one, const char *other)
 {
 	struct stat a, b;
 
+	return stat(one, &a) == 0 && stat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
+static void check_module_mapped(const struct mapped *m, const struct host_conf *conf,
+                                struct cmd_findings *f)
+{
 	if (m->path[0] == 0)
 		cmd_found(f, CMD_BAD, 0, "it has not loaded tao.so: start it with 'tao run', and see that "
 		          "it reads the openssl.cnf that OPENSSL_CONF names");
 	else if (m->deleted)
 		cmd_found(f, CMD_WARNING, 0, "it has loaded %s, which was replaced since: restart it",
 		          m->path);
-	else if (conf->module != NULL && stat(m->path, &a) == 0 && stat(conf->module, &b) == 0 &&
-	         (a.st_dev != b.st_dev || a.st_ino != b.st_ino))
+	else if (conf->module != NULL && access(conf->module, F_OK) == 0 && access(m->path, F_OK) == 0 &&
+	         !same_file(m->path, conf->module))
 		cmd_found(f, CMD_WARNING, 0, "it has loaded %s, but this host's module is %s: see that "
 		          "both are of one version", m->path, conf->module);
 	else
@@ -332,48 +337,72 @@ static int sets_callbacks(int pid, char *name, size_t room)
 	return 0;
 }
 
-/* The openssl.cnf that it was started with; the caller's. NULL: none. */
+/* The openssl.cnf that it was started with; the caller's. NULL: nobody can tell any more. */
 static char *conf_of(int pid)
 {
 	static const char name[] = "OPENSSL_CONF=";
 	struct tao_buf env = TAO_BUF_INIT;
 	char path[64], *found = NULL;
 	const char *p, *end;
+	int whole = 1; /* nginx and PostgreSQL write their titles over it */
 
 	snprintf(path, sizeof path, "/proc/%d/environ", pid);
 	if (tao_file_read(path, ENVIRON_MAX, &env) == TAO_OK) {
 		p = tao_buf_cstr(&env);
-		for (end = p + env.n; found == NULL && p < end; p += strlen(p) + 1)
+		for (end = p + env.n; found == NULL && p < end; p += strlen(p) + 1) {
+			whole = whole && strchr(p, '=') != NULL;
 			if (strncmp(p, name, sizeof name - 1) == 0)
 				found = strdup(p + sizeof name - 1);
+		}
+		if (found == NULL && whole && asprintf(&found, "%s/openssl.cnf", X509_get_default_cert_area()) < 0)
+			found = NULL;
 	}
 	tao_buf_free(&env);
 	return found;
 }
 
+/* The name by which it has loaded tao_tls.so; the caller's. NULL: it has not. The module is in tao.so, and
+ * in use if the configuration names it. */
+static char *tls_module_of(const struct mapped *maps, const char *conf)
+{
+	const struct mapped *tao = &maps[MAP_TAO];
+	char *path;
+
+	if (maps[MAP_TLS].path[0] != 0) /* a copy of its own */
+		return strdup(maps[MAP_TLS].path);
+	path = tao->path[0] != 0 ? cmd_tls_module(conf) : NULL;
+	if (path != NULL && !tao->deleted && !same_file(tao->path, path)) {
+		free(path);
+		path = NULL;
+	}
+	return path;
+}
+
 /* What is enforced on its connections, and what cannot be. */
-static void check_channels(int pid, const struct mapped *maps, struct cmd_findings *f)
+static void check_channels(int pid, const struct mapped *maps, const struct host_conf *host,
+                           struct cmd_findings *f)
 {
 	char *conf = conf_of(pid), name[256];
+	char *module = tls_module_of(maps, conf != NULL ? conf : host->openssl_conf);
 
 	if (is_secure(pid))
 		cmd_found(f, CMD_BAD, 0, "it runs with raised privileges: OpenSSL ignores OPENSSL_CONF there, "
 		          "and no Tao channel is enforced");
-	if (maps[MAP_TLS].path[0] != 0 && maps[MAP_TLS].deleted)
-		cmd_found(f, CMD_WARNING, 0, "it has loaded %s, which was replaced since: restart it",
-		          maps[MAP_TLS].path);
-	else if (maps[MAP_TLS].path[0] != 0)
-		cmd_found(f, CMD_GOOD, 0, "it has loaded %s", maps[MAP_TLS].path);
+	if (module != NULL && maps[MAP_TLS].deleted)
+		cmd_found(f, CMD_WARNING, 0, "it has loaded %s, which was replaced since: restart it", module);
+	else if (module != NULL)
+		cmd_found(f, CMD_GOOD, 0, "it has loaded %s", module);
 	else if (maps[MAP_SSL3].path[0] != 0)
 		cmd_found(f, CMD_WARNING, 0, "it uses libssl without tao_tls.so: no Tao channels, no policy on its "
 		          "peers, no renewed certificates without a reload; see tao_tls(5)");
-	if (maps[MAP_TLS].path[0] != 0 && sets_callbacks(pid, name, sizeof name))
+	if (module != NULL && sets_callbacks(pid, name, sizeof name))
 		cmd_found(f, CMD_WARNING, 0, "%s sets an info callback for each connection: there are no "
 		          "records of its handshakes, as client it may resume sessions, and as server it uses "
 		          "the group only where mode is require", name);
-	if (maps[MAP_TLS].path[0] != 0 && conf != NULL)
+	if (module != NULL && conf != NULL)
 		cmd_examine_mode(conf, f);
 	free(conf);
+	free(module);
 }
 
 /* Inodes of the process's sockets: its door is among them, also when the
@@ -455,7 +484,7 @@ static void examine_process(struct cmd_env *env, int pid, struct cmd_findings *f
 		cmd_found(f, CMD_BAD, 0, "%s", tao_why());
 	if (seen == TAO_OK) {
 		check_module_mapped(&maps[MAP_TAO], &conf, f);
-		check_channels(pid, maps, f);
+		check_channels(pid, maps, &conf, f);
 	}
 	tao_conn_close(&conn);
 	host_conf_clear(&conf);

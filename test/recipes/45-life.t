@@ -270,6 +270,15 @@ for my $key (qw(host program)) {
 		{ env => { %{ preload_env() }, OPENSSL_CONF => '/dev/null' } });
 	my @mapped = $r->{out} =~ /^mapped (\d)$/mg;
 	is("$r->{status}: @mapped", '0: 0 0 0 0', 'with its context the module leaves the process') or diag($r->{out}, $r->{err});
+	# With the TLS module, which is in the same file, it stays: contexts may have been hooked.
+	my $alone = spew("$dir/alone.cnf", slurp($conf) =~ s/^tao_tls = .*\n//mr);
+	for ([ $alone, '1 0' ], [ $conf, '1 1' ]) {
+		my ($with, $expect) = @$_;
+		$r = run($life, $stub{host}, qw(init mapped modules cleanup mapped), { env => { %{ preload_env() }, OPENSSL_CONF => $with } });
+		@mapped = $r->{out} =~ /^mapped (\d)$/mg;
+		is("$r->{status}: @mapped", "0: $expect", 'at the end of OpenSSL, ' . ($with eq $conf ? 'with' : 'without') . ' the TLS module')
+		    or diag($r->{out}, $r->{err});
+	}
 }
 
 # --- who does not use it does not pay
