@@ -32,12 +32,12 @@ sub unchanged {
 	spew($cert, slurp(certificate($host)));
 	my $s = server(@cmd);
 	push @{ $s->{pids} }, keeper($host);
-	return { %$s, cert => $cert };
+	return { %$s, cert => $cert, host => $host };
 }
 
 my @servers = (unchanged('with', sub { $_[0] }), unchanged('without', sub { $_[0] =~ s/^(?=tao_tls = )/#/mr }),
 	unchanged('off', sub { $_[0] =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 0/mr }));
-my @loaded = map { slurp("/proc/$_->{pids}[0]/maps") =~ /tao_tls\.so/ ? 1 : 0 } @servers;
+my @loaded = map { $_->{host}->tao('doctor', $_->{pids}[0])->{out} =~ m{loaded /.*/tao_tls\.so$}m ? 1 : 0 } @servers;
 die "tao_tls.so: @loaded\n" if "@loaded" ne '1 0 1';
 
 my @rates = interleave(21, map { my $s = $_; sub { handshakes($s, 0.3, 4) } } @servers);

@@ -2,6 +2,8 @@
  * tao_tls.so: a configuration module for OpenSSL that reaches every TLS
  * connection of a program, without the program knowing.
  *
+ * The file is the provider's, tao.so, by another name: a program maps it and binds its symbols once.
+ *
  * openssl.cnf names it (man/tao_tls.5). OpenSSL then calls OPENSSL_init() here
  * before the program's first SSL_CTX exists; from there on each new SSL_CTX and SSL
  * passes hook.c, which adds to it what is this module's and takes nothing
@@ -27,8 +29,8 @@
  * The module never pulls libssl into a program: libssl's functions are found
  * in the copy that the program has loaded, when its first SSL_CTX is made. It
  * does nothing in a program whose libcrypto is not the one that it is linked
- * to. It stays in memory once loaded (CONF_modules_unload() would leave dangling
- * callbacks), starts no thread, installs no handler, reads no environment.
+ * to. From then on the file stays in memory (CONF_modules_unload() would leave dangling
+ * callbacks). It starts no thread, installs no handler, reads no environment.
  *
  * Renewal never fails a handshake: on any error the connection goes on with
  * the certificate that the program configured. Policy does, and says why: in the

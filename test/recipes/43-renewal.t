@@ -79,6 +79,9 @@ my $cert = $host->dir . "/certs/$>/site.pem";
 my $nginx_conf = nginx_conf("$dir/nginx", $port, $cert, $stub, { main => 'daemon off;', log => 'stderr' });
 my $server = spawn($host->cmd('run', '--openssl-conf', $quick, '--', $nginx, '-c', $nginx_conf));
 wait_for(sub { shown($port)->{serial} }, 30) or diag($server->log);
+# Its title stands where its environment did.
+my $examined = $host->tao('doctor', $server->pid)->{out};
+like($examined, qr{^ok .*loaded /.*/tao_tls\.so$}m, 'tao doctor PID: the module is loaded') or diag($examined);
 
 # Two clients, each handshake a new process, which verifies.
 my $client = "while test ! -e $dir/stop; do $openssl s_client -connect 127.0.0.1:$port -CAfile $policy -verify_return_error"
