@@ -29,7 +29,7 @@ struct msg {
 static void open_msg(struct msg *m, const ProtobufCMessageDescriptor *d, const void *p, size_t n)
 {
 	tao_pb_alloc_init(&m->pa, UNPACK_MEMORY);
-	tao_pb_unpack_strict(&m->pa, d, p, n, d->short_name, &m->pb);
+	tao_pb_unpack_strict(&m->pa, d, p, n, "message", &m->pb);
 }
 
 static void close_msg(struct msg *m)

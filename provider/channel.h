@@ -1,11 +1,12 @@
 /*
  * What tao_tls.so asks the host for: Tao channels (man/tao-channel.7).
  *
- * tao_tls.so is a module of its own, if in the same file (or, copied, in another), but a process has one way to its host,
- * and that is the provider's: its connections, its door, its settings. The
- * module gets a table of functions from the loaded provider, as the provider's
- * parameter CHANNEL_PARAM (an octet pointer to struct channel). Both are
- * built together; version tells a mix of two builds.
+ * tao_tls.so is a module of its own, in one file with the provider, but a
+ * process has one way to its host, and that is the provider's: its
+ * connections, its door, its settings. The module gets a table of functions
+ * from the loaded provider, as the provider's parameter CHANNEL_PARAM (an
+ * octet pointer to struct channel). Both are built together; version tells a
+ * mix of two builds, where files were copied.
  *
  * Functions follow the idiom of tao/err.h (why() is the sentence), put nothing
  * on the error queue, and may be called by any thread, also after fork. An
