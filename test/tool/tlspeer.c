@@ -25,11 +25,10 @@
  *   -s FILE   client: offers the session in it
  *   -S FILE   client: keeps the last session that it got
  *   -f        server: a process for each connection
+ *   -q        says nothing of a handshake that failed
  *   -v NAME,FILE  server: a virtual host, which demands certificates of these authorities
  *   -h HOW    client: a pre-shared key by hand, without tao_tls.so: good; noext, without the extension
  *             0xFF54; binder, with a wrong secret
- *   -b COUNT  client: so many handshakes that come to nothing, each with an identity of its own making;
- *             prints "sent N"
  *   -j COUNT  client: so many connections at once, each in a thread
  *   -e        client: ends when its standard input does
  *   -w        client: when the ClientHello was sent, prints "sent" and waits for a line
@@ -44,26 +43,23 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/provider.h>
-#include <openssl/rand.h>
 #include <openssl/ssl.h>
 
 #include "provider/channel.h"
 
 #define EXTENSION 0xFF54
-#define EPOCH_SECONDS 86400
 #define THREADS_MAX 64
 
 struct options {
 	const char *name, *authorities, *show, *version, *groups, *suites, *suites12;
 	const char *offer, *keep, *vhost, *by_hand;
-	int info_ctx, info_ssl, yes, yes_cert, psk, cert_cb, cache, context, wait, stay, forks;
-	long bogus, threads;
+	int info_ctx, info_ssl, yes, yes_cert, psk, cert_cb, cache, context, wait, stay, forks, quiet;
+	long threads;
 	SSL_CTX *virtual;                /* of vhost */
 	struct channel_answer *answer;   /* by hand */
 	unsigned char identity[CHANNEL_IDENTITY_LEN];
@@ -199,28 +195,16 @@ static void ask(struct options *o)
 	memcpy(o->identity, o->answer->identity, sizeof o->identity);
 }
 
-/* All fields are as they should be, but who could know these ids? */
-static void invent(struct options *o)
-{
-	uint32_t now = (uint32_t)time(NULL), fields[] = { htonl(now / EPOCH_SECONDS), htonl(now) };
-
-	RAND_bytes(o->identity, sizeof o->identity);
-	o->identity[0] = 1;
-	memcpy(o->identity + 1, fields, sizeof fields);
-	memcpy(o->identity + 9, "\1\3\4", 3);
-}
-
 static int use(SSL *s, const EVP_MD *md, const unsigned char **id, size_t *n, SSL_SESSION **out)
 {
 	static const unsigned char aes128[] = { 0x13, 0x01 };
 	struct options *o = SSL_get_app_data(s);
 	unsigned char psk[CHANNEL_SECRET_MAX] = { 0 };
-	size_t psk_n = o->answer != NULL ? o->answer->psk_n : 32;
+	size_t psk_n = o->answer->psk_n;
 
 	(void)md;
-	if (o->answer != NULL)
-		memcpy(psk, o->answer->psk, psk_n);
-	if (o->by_hand != NULL && strcmp(o->by_hand, "binder") == 0)
+	memcpy(psk, o->answer->psk, psk_n);
+	if (strcmp(o->by_hand, "binder") == 0)
 		psk[0] ^= 1;
 	*out = SSL_SESSION_new();
 	*id = o->identity;
@@ -233,9 +217,8 @@ static int use(SSL *s, const EVP_MD *md, const unsigned char **id, size_t *n, SS
 static void by_hand(SSL_CTX *ctx, struct options *o)
 {
 	SSL_CTX_set_psk_use_session_callback(ctx, use);
-	if (o->by_hand != NULL)
-		ask(o);
-	if (o->by_hand == NULL || strcmp(o->by_hand, "noext") != 0)
+	ask(o);
+	if (strcmp(o->by_hand, "noext") != 0)
 		SSL_CTX_add_custom_ext(ctx, EXTENSION,
 		                       SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS,
 		                       NULL, NULL, NULL, NULL, NULL);
@@ -326,6 +309,7 @@ static void print_peer(SSL *s)
 
 static int finish(SSL *s, int server)
 {
+	const struct options *o = SSL_get_app_data(s);
 	char byte = 'x';
 	int good = SSL_do_handshake(s) == 1;
 
@@ -335,7 +319,7 @@ static int finish(SSL *s, int server)
 		good = SSL_read(s, &byte, 1) == 1 && SSL_write(s, &byte, 1) == 1;
 	if (good)
 		print_peer(s);
-	else
+	else if (!o->quiet)
 		print_errors();
 	ERR_clear_error();
 	if (good)
@@ -447,30 +431,6 @@ static SSL *make_client(SSL_CTX *ctx, struct options *o, int fd)
 	return s;
 }
 
-static int bogus(SSL_CTX *ctx, struct options *o, const char *port)
-{
-	long sent = 0;
-
-	/* Of the identity's hash. The server has no key for that: it looks at the identity before. */
-	if (!SSL_CTX_set_ciphersuites(ctx, "TLS_AES_128_GCM_SHA256") ||
-	    !SSL_CTX_set1_sigalgs_list(ctx, "RSA-PSS+SHA512"))
-		die();
-	by_hand(ctx, o);
-	for (; sent < o->bogus; sent++) {
-		int fd = connect_to(port);
-		SSL *s = make_client(ctx, o, fd);
-
-		invent(o);
-		if (SSL_do_handshake(s) == 1)
-			return 1; /* then it was none */
-		ERR_clear_error();
-		SSL_free(s);
-		close(fd);
-	}
-	printf("sent %ld\n", sent);
-	return 0;
-}
-
 struct job {
 	SSL_CTX *ctx;
 	struct options *o;
@@ -548,7 +508,7 @@ static int client(struct options *o, const char *port)
 	if (o->threads > 0 && o->threads <= THREADS_MAX)
 		r = at_once(ctx, o, port);
 	else
-		r = o->bogus > 0 ? bogus(ctx, o, port) : one_client(ctx, o, port);
+		r = one_client(ctx, o, port);
 	SSL_CTX_free(ctx);
 	return r;
 }
@@ -568,15 +528,13 @@ static int parse(struct options *o, int argc, char **argv)
 		{ 'p', NULL, &o->psk },       { 'r', NULL, &o->cert_cb },     { 'o', NULL, &o->cache },
 		{ 'k', NULL, &o->context },   { 'w', NULL, &o->wait },
 		{ 'e', NULL, &o->stay },
-		{ 'f', NULL, &o->forks },
+		{ 'f', NULL, &o->forks },     { 'q', NULL, &o->quiet },
 	};
 	int c;
 
-	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:b:j:iIyYprokwef")) != -1) {
+	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:j:iIyYprokwefq")) != -1) {
 		if (c == '?')
 			return 0;
-		if (c == 'b')
-			o->bogus = strtol(optarg, NULL, 10);
 		if (c == 'j')
 			o->threads = strtol(optarg, NULL, 10);
 		for (size_t i = 0; i < sizeof all / sizeof all[0]; i++) {
