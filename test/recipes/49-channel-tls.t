@@ -2,6 +2,10 @@
 # mode, each switch; who is refused, and how that looks.
 use strict;
 use warnings;
+use IO::Handle;
+use IO::Select;
+use IO::Socket::INET;
+use POSIX ();
 use Test::More;
 use TaoTest;
 
@@ -283,6 +287,48 @@ SKIP: {
 	is(scalar(grep { /role=server/ } @records), 1, 'at both ends');
 }
 
+# Hands datagrams on, both ways, and looks at them: whether the largest is as small as it should be, and whether the
+# client (c) or the server (s) sent a part of a handshake message.
+sub relay {
+	my ($to) = @_;
+	my $in = IO::Socket::INET->new(Proto => 'udp', LocalAddr => '127.0.0.1') or die;
+	my $out = IO::Socket::INET->new(Proto => 'udp', PeerAddr => "127.0.0.1:$to") or die;
+	my %relay = (port => $in->sockport, record => "$dir/datagrams");
+	spew($relay{record}, '');
+	$relay{pid} = fork // die;
+	return \%relay if $relay{pid};
+	my ($select, $client) = IO::Select->new($in, $out);
+	open my $record, '>', $relay{record} or POSIX::_exit(1);
+	$record->autoflush;
+	while (1) {
+		for my $from ($select->can_read) {
+			my $peer = $from->recv(my $bytes, 65536) // next;
+			$client = $peer if $from == $in;
+			print $record $from == $in ? 'c' : 's', ' ', unpack('H*', $bytes), "\n";
+			$from == $in ? $out->send($bytes) : $in->send($bytes, 0, $client);
+		}
+	}
+}
+sub end_relay {
+	my ($relay) = @_;
+	kill 'KILL', $relay->{pid};
+	waitpid $relay->{pid}, 0;
+	my $largest = 0;
+	@$relay{qw(c s)} = (0, 0);
+	for (split /\n/, slurp($relay->{record})) {
+		my ($who, $bytes) = /^([cs]) ([0-9a-f]+)$/ or next;
+		$bytes = pack 'H*', $bytes;
+		$largest = length $bytes if length $bytes > $largest;
+		while (length $bytes > 13) { # records: type, version, epoch, number, length
+			my ($type, $epoch, $n) = unpack 'C x2 n x6 n', $bytes;
+			my ($whole, $at, $part) = map { hex unpack 'H*', $_ } unpack 'x14 a3 x2 a3 a3', $bytes . "\0" x 12;
+			$relay->{$who} = 1 if $type == 22 && $epoch == 0 && $part > 0 && $part < $whole;
+			substr($bytes, 0, 13 + $n) = '';
+		}
+	}
+	$relay->{largest} = $largest > 0 && $largest <= 256 ? 1 : $largest;
+}
+
 # Each mode and refusal with DTLS 1.2. The server ends with its input, after its first client.
 {
 	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
@@ -297,10 +343,15 @@ SKIP: {
 		my @key = $at_server eq 'foreign' ? ('-cert', "$dir/f.crt", '-key', "$dir/f.key") : qw(-cert tao:web -key tao:web);
 		my @s = $at_server eq 'foreign' ? $openssl : @{ hosted($at_server) };
 		my @listen = grep { $_ eq '-listen' } @more;
-		$server = spawn(@s, qw(s_server -dtls1_2 -accept), "127.0.0.1:$port", @key, @listen, { stdin => spew("$dir/reply", "from-the-server\n") });
+		my @small = grep { $_ eq '-small' } @more;
+		my @mtu = @small ? qw(-mtu 256) : ();
+		$server = spawn(@s, qw(s_server -dtls1_2 -accept), "127.0.0.1:$port", @key, @listen, @mtu, { stdin => spew("$dir/reply", "from-the-server\n") });
 		$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
-		my $r = run(@$run, qw(s_client -dtls1_2 -quiet -connect), "127.0.0.1:$port", (grep { $_ ne '-listen' } @more), { stdin => "forward\n", timeout => 10 });
-		my %t = (client => $r->{out} . $r->{err}, server => $server->log, data => $r->{out} =~ /from-the-server/ ? 1 : 0);
+		my $relay = @small ? relay($port) : undef;
+		my $r = run(@$run, qw(s_client -dtls1_2 -quiet -connect), '127.0.0.1:' . ($relay ? $relay->{port} : $port), @mtu,
+			(grep { !/^-(?:listen|small)$/ } @more), { stdin => "forward\n", timeout => 10 });
+		end_relay($relay) if $relay;
+		my %t = (client => $r->{out} . $r->{err}, server => $server->log, %{ $relay // {} }, data => $r->{out} =~ /from-the-server/ ? 1 : 0);
 		my @all = $records->();
 		my @new = @all[scalar(@before) .. $#all];
 		for my $role (qw(client server)) {
@@ -311,9 +362,9 @@ SKIP: {
 	};
 	is_talk($talk->($twelve, hosted($twelve), @a), { data => 1, clients => 'psk', servers => 'psk' }, 'DTLS 1.2, prefer: a PSK');
 	is_talk($talk->($twelve, hosted($twelve), @a, '-listen'), { data => 1, clients => 'psk', servers => 'psk' }, 'after a cookie exchange');
-	is_talk($talk->($twelve, hosted($twelve), @a, '-mtu', 256), { data => 1, clients => 'psk' }, 'in small datagrams');
+	is_talk($talk->($twelve, hosted($twelve), @a, '-small'), { data => 1, clients => 'psk', largest => 1, c => 1 }, 'in small datagrams, with a first message in fragments');
 	is_talk($talk->($default, hosted($twelve), @a), { data => 1, clients => 'certificate' }, 'a server that has it off: certificates');
-	is_talk($talk->($default, hosted($default), @a, '-mtu', 256), { data => 1, clients => 'certificate' }, 'these in fragments');
+	is_talk($talk->($default, hosted($default), @a, '-small'), { data => 1, clients => 'certificate', largest => 1, c => 1, s => 1 }, 'these in fragments, from both sides');
 	is_talk($talk->($twelve, hosted($certificate), @a), { data => 1, clients => 'certificate' }, 'mode = certificate');
 	is_talk($talk->($twelve, [ $openssl ], '-CAfile', "$state/policy.pem", @a), { data => 1, servers => 'none' }, 'prefer: a client without the Tao');
 	is_talk($talk->('foreign', hosted($twelve), '-CAfile', "$dir/f.crt", @a), { data => 0, clients => 'refused' }, 'a stranger under a name of the domain');
