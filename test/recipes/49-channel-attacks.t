@@ -253,6 +253,17 @@ attacked([ hosted($nogroup) ], $to_12, 'group = no: from TLS 1.3 to 1.2');
 attacked([ hosted($nogroup) ], $without, 'group = no: without the pre-shared key');
 talks(say_to([ hosted($default) ], @a), \%psk, 'the honest are served');
 
+# Nor does it settle for less with a server of the domain that can do no more.
+serve($nogroup);
+refused(say_to([ hosted($_) ], @a), 'a server without the group: ' . ($_ eq $require ? 'require' : 'prefer'),
+	qr/no suitable|handshake failure|has to be a Tao channel/) for $default, $require;
+talks(say_to([ hosted($nogroup) ], @a), { %psk, group => 'x25519' }, 'group = no: content without');
+serve($default, '-m', 12);
+refused(say_to([ hosted($_) ], @a), 'a server without TLS 1.3: ' . ($_ eq $require ? 'require' : 'prefer'),
+	qr/protocol version|has to be a Tao channel/) for $default, $require;
+talks(say_to([ hosted($nogroup) ], @a), { version => 'TLSv1.2', reused => 0 }, 'group = no: by certificates');
+serve($default);
+
 # --- a client with a stack of its own
 
 {
@@ -286,6 +297,22 @@ talks(say_to([ hosted($default) ], @a), \%psk, 'the honest are served');
 	talks(say_to([ hosted($default) ], qw(-n v.test)), { %psk }, 'one that demands the domain\'s');
 	serve($default, '-a', $other_ca);
 	refused(say_to([ hosted($default) ], @a), 'a server that verifies by other authorities');
+	serve($default);
+}
+
+# --- a certificate of one principal, and the group of another
+
+{
+	run($host->cmd(qw(key new cli --for), $C));
+	run($host->cmd(qw(run --prepare), $C));
+	my ($cert, $key) = map { s/web/cli/r } @web;
+	my @show = ('-c', join ',', spew("$dir/first.pem", slurp($cert)), $key); # for a start without arguments
+	my @stale = ('renew = 0', 'psk = no');
+	serve($default, @policy);
+	talks(say_to([ hosted(conf('stale', @stale, 'group = no')) ], @a, @show), { reused => 0 }, 'the certificate of another start, with its key');
+	refused(say_to([ hosted(conf('stalegroup', @stale)) ], @a, @show), 'but not with the group, which is keyed for this one',
+		qr/another program's than the one that the group was keyed for/);
+	talks(say_to([ hosted(conf('own', 'psk = no')) ], @a, @show), { reused => 0, group => 'tao_x25519' }, 'it is with this one\'s');
 	serve($default);
 }
 
