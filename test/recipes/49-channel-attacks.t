@@ -483,7 +483,7 @@ talks(say_to([ hosted($default) ], @a), \%psk, 'until it is not');
 {
 	my $seconds = $ENV{TAO_TEST_ALL} ? 20 : 3;
 	my ($keeper) = $host->tao('status', '--json')->{out} =~ /"pid": ?(\d+)/;
-	serve($default, '-q');
+	serve($default, qw(-q -j 4));
 	my @pids = ($keeper, $server->pid);
 	my $kb = sub { slurp("/proc/$_[0]/status") =~ /^VmRSS:\s+(\d+)/m ? $1 : 0 };
 	my $lines = sub { scalar(() = $host->tao('log')->{out} =~ /$_[0]/g) };

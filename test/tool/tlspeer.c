@@ -29,7 +29,7 @@
  *   -v NAME,FILE  server: a virtual host, which demands certificates of these authorities
  *   -h HOW    client: a pre-shared key by hand, without tao_tls.so: good; noext, without the extension
  *             0xFF54; binder, with a wrong secret
- *   -j COUNT  client: so many connections at once, each in a thread
+ *   -j COUNT  so many connections at once, each in a thread
  *   -e        client: ends when its standard input does
  *   -w        client: when the ClientHello was sent, prints "sent" and waits for a line
  */
@@ -341,11 +341,35 @@ static SSL *make_ssl(SSL_CTX *ctx, struct options *o, int fd)
 	return s;
 }
 
-static int server(struct options *o, const char *cert, const char *key)
+struct listener {
+	struct options *o;
+	SSL_CTX *ctx;
+	int fd;
+};
+
+static void *serve(void *arg)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET };
-	socklen_t n = sizeof at;
-	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	const struct listener *l = arg;
+
+	for (;;) {
+		int peer = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC);
+		SSL *s = peer >= 0 ? make_ssl(l->ctx, l->o, peer) : NULL;
+
+		if (s == NULL)
+			continue;
+		SSL_set_accept_state(s);
+		if (!l->o->forks)
+			finish(s, 1);
+		else if (fork() == 0)
+			_exit(!finish(s, 1));
+		SSL_free(s);
+		close(peer);
+	}
+	return NULL;
+}
+
+static SSL_CTX *server_ctx(struct options *o, const char *cert, const char *key)
+{
 	SSL_CTX *ctx = make_ctx(TLS_server_method(), o);
 
 	set_cert(ctx, cert, key);
@@ -356,26 +380,28 @@ static int server(struct options *o, const char *cert, const char *key)
 		SSL_CTX_set_tlsext_servername_callback(ctx, on_name);
 		SSL_CTX_set_tlsext_servername_arg(ctx, o);
 	}
+	return ctx;
+}
+
+static int server(struct options *o, const char *cert, const char *key)
+{
+	struct sockaddr_in at = { .sin_family = AF_INET };
+	socklen_t n = sizeof at;
+	struct listener l = { .o = o, .ctx = server_ctx(o, cert, key) };
+	pthread_t thread;
+
+	l.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, 64) != 0 ||
-	    getsockname(fd, (struct sockaddr *)&at, &n) != 0)
+	if (bind(l.fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(l.fd, 64) != 0 ||
+	    getsockname(l.fd, (struct sockaddr *)&at, &n) != 0)
 		return 1;
 	printf("port %d\n", ntohs(at.sin_port));
 	fflush(stdout);
-	for (;;) {
-		int peer = accept4(fd, NULL, NULL, SOCK_CLOEXEC);
-		SSL *s = peer >= 0 ? make_ssl(ctx, o, peer) : NULL;
-
-		if (s == NULL)
-			continue;
-		SSL_set_accept_state(s);
-		if (!o->forks)
-			finish(s, 1);
-		else if (fork() == 0)
-			_exit(!finish(s, 1));
-		SSL_free(s);
-		close(peer);
-	}
+	for (long i = 1; i < o->threads; i++)
+		if (pthread_create(&thread, NULL, serve, &l) != 0)
+			return 1;
+	serve(&l);
+	return 1;
 }
 
 static int connect_to(const char *port)
