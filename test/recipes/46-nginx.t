@@ -1,6 +1,7 @@
 # Debian's nginx as a daemon, with a sealed key: reloads and lost workers, and
 # the upgrade of the running binary (USR2), to itself and to another executable that
-# policy names its successor; under load. The same with a key in a file.
+# policy names its successor; under load. The same with a key in a file, and with the URI of the
+# sealed one where nginx takes URIs.
 use strict;
 use warnings;
 use File::Copy qw(copy move);
@@ -129,10 +130,16 @@ sub succeed {
 	return "Measured([$new],";
 }
 
-END { kill 'KILL', grep { $_ } map { pid_in("$dir/$_/pid") } qw(file sealed stranger) if defined $dir }
+END { kill 'KILL', grep { $_ } map { pid_in("$dir/$_/pid") } qw(file sealed store stranger) if defined $dir }
 
 controls(sub { whole('file', @{ file_key('file') }) });
 whole('sealed', "$state/certs/$</web.pem", "$state/keys/$</web.pem", "$state/policy.pem", $host->cmd(qw(run --name web)));
+SKIP: {
+	my $said = run($nginx, '-v')->{err};
+	my ($version) = $said =~ m{nginx/1\.(\d+)};
+	skip "store: is for nginx 1.29 and later; $said", 1 if ($version // 0) < 29;
+	whole('store', "$state/certs/$</web.pem", 'store:tao:web', "$state/policy.pem", $host->cmd(qw(run --name web)));
+}
 
 # --- an executable that nobody named: the old one goes on, the new one's log says why it does not serve
 

@@ -212,7 +212,7 @@ static void encrypt(const EVP_CIPHER *cipher, const uint8_t *key, const uint8_t 
 
 static void pbe_scrypt(void)
 {
-	static const uint8_t iv[16] = "sixteen bytes iv", salt[32] = "thirty-two bytes of salt";
+	static const uint8_t iv[16] = "fifteen byte iv", salt[32] = "thirty-two bytes of salt";
 	struct tao_buf front = TAO_BUF_INIT, b = TAO_BUF_INIT;
 	uint8_t key[64], text[5 + 32];
 

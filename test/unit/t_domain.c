@@ -713,7 +713,7 @@ static void test_signature_padded(void)
 	struct tao_keyset ks = { 0 };
 	struct tao_buf b = TAO_BUF_INIT;
 	unsigned char raw[512], text[700];
-	char *line;
+	const char *line;
 	int n;
 
 	tao_keyset_load(in("a", "policy.key"), PASS, &ks);
@@ -745,7 +745,7 @@ static void test_signed_rules(void)
 	refused(load_bytes(ks.signer, b.p, b.n), TAO_EVERSION, "upgrade",
 	        "format 3 is a newer one's");
 	memcpy(b.p, "tao rules 1", 11);
-	p = strstr(tao_buf_cstr(&b), "version ");
+	p = (char *)strstr(tao_buf_cstr(&b), "version ");
 	p[8]++;
 	refused(load_bytes(ks.signer, b.p, b.n), TAO_ESIGNATURE, "altered", "a version set higher");
 	p[8]--;

@@ -26,7 +26,7 @@
 #define PEER "key([0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20]).Program([aa])"
 
 static const uint8_t program_id[GROUP_ID + 1] = "the program's id";
-static const uint8_t pair_key[32] = "the key of two programs, 32 byte";
+static const uint8_t pair_key[32] = "the key of two programs: 32 ...";
 
 /* ---- the host ---- */
 
