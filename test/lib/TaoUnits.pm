@@ -45,7 +45,7 @@ sub here { return $_[0] =~ s{/usr/bin/tao\b}{$tao}gr =~ s{/var/lib/tao\b}{$state
 
 sub drop_in {
 	my ($s) = @_;
-	my $text = beginning() . text($s->{name}, $s->{drop_in} // '^ExecStart=$');
+	my $text = beginning() . text($s->{heading} // $s->{name}, $s->{drop_in} // '^ExecStart=$');
 	return $s->{adapt} ? $s->{adapt}->($text) : $text;
 }
 
@@ -163,6 +163,43 @@ sub dovecot {
 		here(text('Dovecot', $new ? '^ssl_server_cert_file' : '^ssl_cert')) =~ s{/UID/}{/$uid/}gr);
 }
 
+my $dns = 'BIND and Unbound: DNS over TLS';
+
+sub bind {
+	key_and_name(qw(BIND dns /usr/sbin/named));
+	fresh(qw(/etc/bind /var/cache/bind));
+	chown uid('bind'), -1, '/var/cache/bind';
+	my $conf = here(text($dns, '^tls dot')) =~ s/listen-on port 853/directory "\/var\/cache\/bind"; recursion no; listen-on port 853/r;
+	spew('/etc/bind/named.conf', $conf . "controls { };\n");
+	run(qw(rndc-confgen -a -u bind));
+	spew('/etc/bind/named.conf', $conf);
+}
+
+sub unbound {
+	key_and_name(qw(Unbound resolver /usr/sbin/unbound));
+	fresh('/etc/unbound');
+	spew('/etc/unbound/unbound.conf', here(text($dns, '^server:')) =~ s{/dns\.pem}{/resolver.pem}gr .
+	    "    chroot: \"\"\n    use-syslog: no\n    access-control: 127.0.0.0/8 allow\n");
+}
+
+sub mariadb {
+	my $uid = uid('mysql');
+	key_and_name(qw(MariaDB db /usr/sbin/mariadbd --user mysql));
+	fresh(qw(/etc/mysql /var/lib/mysql));
+	chown $uid, -1, '/var/lib/mysql';
+	ok_run([ qw(mariadb-install-db --no-defaults --user=mysql --auth-root-authentication-method=socket --skip-test-db) ], 'MariaDB: its tables', { timeout => 300 });
+	mkdir '/run/mysqld';
+	chown $uid, -1, '/run/mysqld';
+	spew('/etc/mysql/my.cnf', here(text('MariaDB', '^\\[mariadbd\\]')) =~ s{/108/}{/$uid/}gr . "socket = /run/mysqld/mysqld.sock\n");
+	spew('/etc/mysql/debian-start', "#!/bin/sh\n");
+	chmod 0755, '/etc/mysql/debian-start';
+}
+
+sub rsyslog {
+	key_and_name(qw(rsyslog log /usr/sbin/rsyslogd));
+	spew('/etc/rsyslog.conf', here(text('rsyslog', '^global')) =~ s{x509/certvalid}{anon}r . "*.* /run/tao-test-syslog\n");
+}
+
 # --- the table
 
 # The first instance of Postfix is a unit of its own from Debian 13 on.
@@ -179,8 +216,10 @@ my @services = (
 	{ name => 'lighttpd', unit => 'lighttpd.service', needs => '/usr/lib/lighttpd/mod_openssl.so', configure => \&lighttpd, port => 443 },
 	{ name => 'Redis', unit => 'redis-server.service', configure => \&redis, port => 6379 },
 	{ name => 'Dovecot', unit => 'dovecot.service', configure => \&dovecot, port => 993, server => 'mail.example.org' },
-	{ name => 'MariaDB', unit => 'mariadb.service' },
-	{ name => 'rsyslog', unit => 'rsyslog.service' },
+	{ name => 'MariaDB', unit => 'mariadb.service', configure => \&mariadb, port => 3306, args => [qw(-starttls mysql)] },
+	{ name => 'BIND', heading => $dns, drop_in => '^ExecStart=.*named', unit => 'named.service', configure => \&bind, port => 853 },
+	{ name => 'Unbound', heading => $dns, drop_in => '^ExecStart=.*unbound', unit => 'unbound.service', configure => \&unbound, port => 853 },
+	{ name => 'rsyslog', unit => 'rsyslog.service', needs => (glob '/usr/lib/*/rsyslog/lmnsd_ossl.so')[0] // '/usr/lib/rsyslog/lmnsd_ossl.so', configure => \&rsyslog, port => 6514 },
 	{ name => 'OpenVPN', unit => 'openvpn-server@.service', instance => 'x' },
 	{ name => 'FreeRADIUS and wpa_supplicant: EAP-TLS', unit => 'freeradius.service' },
 );

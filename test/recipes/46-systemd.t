@@ -194,6 +194,14 @@ SKIP: {
 	my $reason = configure($nginx, $dir);
 	skip $reason, 1 if defined $reason;
 	nginx($nginx);
+	my ($version) = run('/usr/sbin/nginx', '-v')->{err} =~ m{nginx/1\.(\d+)};
+	skip 'nginx takes no URI: it is older than 1.29', 1 if ($version // 0) < 29;
+	my %store = (%$nginx, name => 'nginx, store', heading => 'nginx', drop_in => '^ExecStartPre=$');
+	my $conf = slurp('/etc/nginx/nginx.conf');
+	like($conf, qr/^ssl_certificate_key /m, 'nginx: the key can be named');
+	spew('/etc/nginx/nginx.conf', $conf =~ s{^(ssl_certificate_key) .*;$}{$1 store:tao:web;}mr);
+	put_drop_in(\%store);
+	service(\%store);
 }
 for my $s (@others) {
 	SKIP: {
