@@ -6,6 +6,11 @@
  * on stderr, "tao NAME: SENTENCE"), 2 usage. `tao run` exits with 127 (no such program) and 126
  * (not executable, refused, no host) as a shell does.
  *
+ * The program is front.c, which does `tao run` itself: a program's start waits for
+ * nothing that it does not need, libcrypto first of all. All else, and all that is
+ * out of the ordinary, is in commands.so: lib/tao/ beside the program's bin/, else
+ * where it was installed.
+ *
  * Data goes to stdout, sentences to stderr. Text that comes from a host, a
  * file or a certificate is escaped before it reaches a terminal.
  */
@@ -102,11 +107,15 @@ int cmd_compat_import(struct cmd_env *env, int argc, char **argv);
 
 /* ---- main.c: usage ---- */
 
+/* commands.so's entry: the whole of tao(1). */
+int tao_commands(int argc, char **argv);
+
 /* Prints how it is used; returns 2. */
 int cmd_usage(const struct cmd_env *env, const char *why_fmt, ...)
 	__attribute__((format(printf, 2, 3)));
-/* --help: on stdout; returns 0. */
+/* --help and --version: on stdout; return 0. */
 int cmd_help(const struct cmd_env *env);
+int cmd_version(const struct cmd_env *env);
 
 /* ---- option.c ---- */
 
@@ -135,6 +144,9 @@ enum tao_err cmd_conf(const struct cmd_env *env, struct host_conf *conf);
 /* The same, and connects; explains when the host is not running. Both are the caller's to
  * clear and close, also after a failure. */
 enum tao_err cmd_connect(struct cmd_env *env, struct host_conf *conf, struct tao_conn *c);
+
+/* Only connects (open.c). */
+enum tao_err cmd_open(struct cmd_env *env, struct tao_conn *c);
 
 #define CMD_RUN_TIMEOUT_MS 120000 /* calls that may have to hash large files for the first time */
 

@@ -1,12 +1,12 @@
 #include "cmd.h"
 
-#include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include <openssl/crypto.h>
+
+#include "config.h"
 
 #define CMD_NAME_MAX 32 /* bytes of "key new" and the like */
 
@@ -289,6 +289,13 @@ int cmd_help(const struct cmd_env *env)
 	return 0;
 }
 
+int cmd_version(const struct cmd_env *env)
+{
+	(void)env;
+	printf("tao %s (%s)\n", TAO_VERSION, OpenSSL_version(OPENSSL_VERSION));
+	return 0;
+}
+
 int cmd_usage(const struct cmd_env *env, const char *why_fmt, ...)
 {
 	struct tao_buf why = TAO_BUF_INIT;
@@ -355,23 +362,12 @@ static int dispatch(struct cmd_env *env, int argc, char **argv, char name[CMD_NA
 	return 2;
 }
 
-/* A closed standard descriptor would be reused for a socket, and then written
- * to. Opened the wrong way round, it still fails; close-on-exec: what tao run
- * becomes finds it closed as it was. */
-static void fill_standard_descriptors(void)
-{
-	for (int fd = 0; fd <= 2; fd++)
-		if (fcntl(fd, F_GETFD) < 0)
-			(void)!open("/dev/null", (fd == 0 ? O_WRONLY : O_RDONLY) | O_CLOEXEC);
-}
-
-int main(int argc, char **argv)
+__attribute__((visibility("default"))) int tao_commands(int argc, char **argv)
 {
 	struct cmd_env env = { .self = argv[0], .name = "", .in_order = 1 };
 	char name[CMD_NAME_MAX];
 	int status;
 
-	fill_standard_descriptors();
 	/* The user's openssl.cnf may load this very project's provider. */
 	OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL);
 	if (cmd_option(&env, argc, argv, NULL) == CMD_STOP) {

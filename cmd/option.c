@@ -6,10 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
-
-#include "config.h"
-
 /* Above every character, so that no subcommand's own value is the same. */
 enum { OPT_JSON = 0x1000, OPT_VERSION };
 
@@ -64,8 +60,7 @@ int cmd_option(struct cmd_env *env, int argc, char **argv, const struct option *
 		case 'h':
 			return stop(env, cmd_help(env));
 		case OPT_VERSION:
-			printf("tao %s (%s)\n", TAO_VERSION, OpenSSL_version(OPENSSL_VERSION));
-			return stop(env, 0);
+			return stop(env, cmd_version(env));
 		case '?':
 		case ':':
 			return wrong(env, c, argv);

@@ -304,7 +304,6 @@ static enum tao_err ask_host(struct cmd_env *env, struct run *r, Tao__RunRespons
                              int fds[TAO_CALL_MAX_FDS], size_t *n_fds)
 {
 	Tao__RunRequest rq = TAO__RUN_REQUEST__INIT;
-	struct host_conf conf;
 	enum tao_err e;
 
 	rq.path = r->path;
@@ -315,7 +314,7 @@ static enum tao_err ask_host(struct cmd_env *env, struct run *r, Tao__RunRespons
 	rq.label = (char *)r->label;
 	rq.channel = (char *)r->channel;
 	rq.openssl_conf = r->openssl_conf;
-	e = cmd_connect(env, &conf, &r->conn);
+	e = cmd_open(env, &r->conn);
 	if (e == TAO_OK && (rq.args == NULL || rq.env == NULL || rq.config == NULL))
 		e = tao_fail_nomem();
 	if (e == TAO_OK)
@@ -324,7 +323,6 @@ static enum tao_err ask_host(struct cmd_env *env, struct run *r, Tao__RunRespons
 	if (e == TAO_OK && *n_fds != ((*rs)->has_copy && (*rs)->copy ? 2 : 1))
 		e = tao_fail(TAO_EPROTO, "the host sent %zu descriptors with its answer: "
 		             "check that tao and taod are of one version", *n_fds);
-	host_conf_clear(&conf);
 	free(rq.args);
 	free(rq.env);
 	free(rq.config);

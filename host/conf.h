@@ -74,7 +74,7 @@ struct host_conf {
 	uint32_t max_slow_per_user; /* at once */
 };
 
-/* -d DIR, else TAO_DIR, else /var/lib/tao (root) or ~/.local/state/tao: absolute. */
+/* -d DIR, else TAO_DIR, else /var/lib/tao (root) or ~/.local/state/tao: absolute (dir.c). */
 enum tao_err host_dir_find(const char *given, struct tao_buf *dir);
 /* The same for who wants to reach a host: a user who has none of his own, and names none,
  * reaches the machine's in /var/lib/tao, if there is one. */
