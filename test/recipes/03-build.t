@@ -51,7 +51,10 @@ my @exports = map { (split)[2] } grep { !/ (?:__asan|__ubsan|__odr_asan)/ } spli
 is("@exports", 'OPENSSL_finish OPENSSL_init OSSL_provider_init', 'tao.so exports its entries and nothing else');
 is(readlink(module_dir() . '/tao_tls.so'), 'tao.so', 'and is the TLS module as well');
 unlike(run('readelf', '-d', module_dir() . '/tao.so')->{out}, qr/NEEDED.*libssl/, 'it does not load libssl');
-for my $file (glob(bldtop() . '/bin/*'), glob(module_dir() . '/*.so')) {
+$r = run('nm', '-D', '--defined-only', bldtop() . '/lib/tao/commands.so');
+is(join(' ', map { (split)[2] } grep { !/ (?:__asan|__ubsan|__odr_asan)/ } split /\n/, $r->{out}), 'tao_commands',
+	'so does what tao(1) loads');
+for my $file (glob(bldtop() . '/bin/*'), bldtop() . '/lib/tao/commands.so', glob(module_dir() . '/*.so')) {
 	my $elf = run('readelf', '-W', '-l', '-d', '-h', $file)->{out};
 	my @lacks;
 	push @lacks, 'position independent' if $elf !~ /Type:\s+DYN/;

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use File::Basename qw(basename);
+use File::Copy qw(copy);
 use JSON::PP;
 use POSIX ();
 use Test::More;
@@ -192,5 +193,32 @@ SKIP: {
 	like($r->{out}, qr/^  default\n.*^  tao\n/ms, 'openssl loads what conf check accepts');
 }
 exits([ 'conf', 'check', "$dir/nowhere.cnf" ], 1, qr/^/, 'no such file');
+
+# --- what it is made of
+
+SKIP: {
+	skip 'sanitizers need libcrypto from the start', 1 if config('TAO_ASAN');
+	unlike(run('readelf', '-d', bin('tao'))->{out}, qr/NEEDED.*libcrypto/, 'tao run starts programs without libcrypto');
+}
+mkdir "$dir/$_" or die for qw(there there/bin there/lib there/lib/tao);
+my ($copy, $so) = ("$dir/there/bin/tao", "$dir/there/lib/tao/commands.so");
+copy(bin('tao'), $copy) && copy(bldtop() . '/lib/tao/commands.so', $so) or die "$dir/there: $!\n";
+chmod 0755, $copy;
+chmod 0644, $so;
+ok_run([ $copy, '--version' ], 'a copy finds its commands beside it');
+SKIP: {
+	skip 'one is installed', 3 if -e config('TAO_PREFIX') . '/lib/tao/commands.so';
+	my $lost = qr/^tao: its commands cannot be loaded: install it again \(/;
+	chmod 0666, $so;
+	fails_with([ $copy, '--version' ], $lost, 'not those that anybody may write');
+	chmod 0644, $so;
+	SKIP: {
+		skip 'another user can only be had by root', 1 if $> != 0;
+		chown 65534, 65534, $so;
+		fails_with([ $copy, '--version' ], $lost, 'nor another user\'s');
+	}
+	unlink $so;
+	fails_with([ $copy, 'status' ], $lost, 'without them it says what to do');
+}
 
 done_testing();

@@ -4,6 +4,7 @@ use strict;
 use warnings;
 
 use File::Copy qw(copy);
+use IO::Socket::UNIX;
 use JSON::PP;
 use Test::More;
 use TaoTest;
@@ -235,5 +236,26 @@ my $taod = spawn($host->cmd('up', '--foreground', '--passphrase-file', $host->pa
 ok(wait_for(sub { return $host->tao('status')->{status} == 0 }, 10), 'tao up --foreground');
 is(json('status')->{pid}, $taod->pid, 'is the host itself');
 is($taod->stop('TERM'), 0, 'and ends well') or diag($taod->log);
+
+# --- where its socket is: what listens where it would be by default is another host's
+
+my $moved = "$dir/moved";
+my $conf = slurp($host->dir . '/taod.conf');
+spew("$dir/included.cnf", "socket = $moved\n");
+mkdir $host->dir . '/run';
+for my $way ([ 'said', "socket = $moved\n" ], [ 'said after a comment', "# here\n  socket=\"$moved\"\n" ],
+	[ 'said with a variable', "where = $moved\nsocket = \$where\n" ], [ 'included', ".include $dir/included.cnf\n" ],
+	[ 'said with an escape', "so\\cket = $moved\n" ]) {
+	my ($how, $text) = @$way;
+	spew($host->dir . '/taod.conf', "$conf\n$text");
+	my $up = $host->tao('up', '--passphrase-file', $host->passfile);
+	next if $up->{status} != 0; # what config(5) of this OpenSSL does not know is refused
+	my $wrong = IO::Socket::UNIX->new(Type => SOCK_STREAM, Local => $host->dir . '/run/tao.sock', Listen => 1);
+	is(tao_run(qw(echo moved))->{out}, "moved\n", "a socket elsewhere, $how");
+	close $wrong if $wrong;
+	unlink $host->dir . '/run/tao.sock';
+	ok_run([ $host->cmd('down') ], 'tao down');
+}
+spew($host->dir . '/taod.conf', $conf);
 
 done_testing();
