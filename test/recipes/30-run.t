@@ -244,12 +244,10 @@ my $conf = slurp($host->dir . '/taod.conf');
 spew("$dir/included.cnf", "socket = $moved\n");
 mkdir $host->dir . '/run';
 for my $way ([ 'said', "socket = $moved\n" ], [ 'said after a comment', "# here\n  socket=\"$moved\"\n" ],
-	[ 'said with a variable', "where = $moved\nsocket = \$where\n" ], [ 'included', ".include $dir/included.cnf\n" ],
-	[ 'said with an escape', "so\\cket = $moved\n" ]) {
+	[ 'included', ".include $dir/included.cnf\n" ]) {
 	my ($how, $text) = @$way;
 	spew($host->dir . '/taod.conf', "$conf\n$text");
-	my $up = $host->tao('up', '--passphrase-file', $host->passfile);
-	next if $up->{status} != 0; # what config(5) of this OpenSSL does not know is refused
+	ok_run([ $host->cmd('up', '--passphrase-file', $host->passfile) ], 'tao up');
 	my $wrong = IO::Socket::UNIX->new(Type => SOCK_STREAM, Local => $host->dir . '/run/tao.sock', Listen => 1);
 	is(tao_run(qw(echo moved))->{out}, "moved\n", "a socket elsewhere, $how");
 	close $wrong if $wrong;
