@@ -152,7 +152,7 @@ static int is_plain(struct tao_buf *dir)
 enum tao_err cmd_open(struct cmd_env *env, struct tao_conn *c)
 {
 	struct tao_buf path = TAO_BUF_INIT;
-	enum tao_err e = host_dir_find(env->dir, &path);
+	enum tao_err e = host_dir_reach(env->dir, &path);
 
 	tao_conn_init(c);
 	if (e == TAO_OK && !is_plain(&path))
