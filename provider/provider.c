@@ -275,10 +275,11 @@ static void guard(struct prov *p)
 {
 	int me;
 
-	if (!p->undumpable || !tao_client_has_door(p->client))
+	if (!p->undumpable)
 		return;
 	me = getpid();
-	if (atomic_load(&p->guarded) != me && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
+	if (atomic_load(&p->guarded) != me && tao_client_has_door(p->client) &&
+	    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0)
 		atomic_store(&p->guarded, me);
 }
 
