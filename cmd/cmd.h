@@ -272,8 +272,8 @@ int cmd_findings_print(const struct cmd_env *env, struct cmd_findings *f);
 
 /* conf_check.c: everything an administrator gets wrong in an openssl.cnf. */
 void cmd_examine_conf(const char *path, struct cmd_findings *f);
-/* What the module tao_tls of that file enforces on connections. */
-void cmd_examine_mode(const char *path, struct cmd_findings *f);
+/* What the module tao_tls of that file enforces on connections of a program, by its executable's path. */
+void cmd_examine_mode(const char *path, const char *program, struct cmd_findings *f);
 /* The path by which that file loads the module; the caller's. NULL: it does not. */
 char *cmd_tls_module(const char *path);
 /* doctor_peer.c: connects to "HOST:PORT" and says what came of it. 0 if it is not of that form. */

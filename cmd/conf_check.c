@@ -453,6 +453,22 @@ static int place_of(const struct check *c, const char *name)
 	return -1;
 }
 
+/* The settings, and those of each program that has some: 0 with an error on the queue. */
+static int read_all_settings(struct check *c, const char *section, struct tls_settings *set)
+{
+	const char *programs = value(c, section, "programs");
+	STACK_OF(CONF_VALUE) *all = programs != NULL ? NCONF_get_section(c->conf, programs) : NULL;
+	int good = tls_settings_read(c->conf, section, "", set);
+
+	for (int i = 0; good && all != NULL && i < sk_CONF_VALUE_num(all); i++) {
+		struct tls_settings its;
+
+		good = tls_settings_read(c->conf, section, sk_CONF_VALUE_value(all, i)->name, &its);
+		free(its.peers);
+	}
+	return good;
+}
+
 /* Without the TLS module all works, but a renewed certificate needs a reload. */
 static void check_tls(struct check *c)
 {
@@ -465,7 +481,7 @@ static void check_tls(struct check *c)
 	if (v == NULL)
 		return;
 	path = value(c, v->value, "path");
-	good = tls_settings_read(c->conf, v->value, &set);
+	good = read_all_settings(c, v->value, &set);
 	if (!good)
 		ERR_peek_last_error_all(NULL, NULL, NULL, &why, &flags);
 	if (access(path, R_OK) != 0)
@@ -583,19 +599,18 @@ static const char *const mode_texts[] = {
 	[TLS_REQUIRE] = "no connection but Tao channels",
 };
 
-static void say_mode(struct check *c, const CONF_VALUE *v)
+static void say_mode(struct check *c, const CONF_VALUE *v, const char *program)
 {
 	struct tls_settings set;
-	const char *more = value(c, v->value, "programs") != NULL
-	                   ? "; settings of single programs come on top" : "";
 
-	if (!tls_settings_read(c->conf, v->value, &set)) {
+	if (!tls_settings_read(c->conf, v->value, program, &set)) {
 		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name), "the settings of tao_tls are wrong: "
 		          "nothing connects; see 'tao conf check'");
 		return;
 	}
 	cmd_found(c->f, CMD_GOOD, line_of(c, v->value, "mode"), "mode = %s: %s%s",
-	          tls_mode_word(set.mode), mode_texts[set.mode], more);
+	          tls_mode_word(set.mode), mode_texts[set.mode],
+	          set.n_peers > 0 ? "; other modes for the names in peers" : "");
 	if (set.demand && set.mode != TLS_OFF)
 		cmd_found(c->f, CMD_GOOD, line_of(c, v->value, "demand"), "demand = yes: as server it asks "
 		          "every client for its program certificate");
@@ -630,7 +645,7 @@ char *cmd_tls_module(const char *path)
 	return module;
 }
 
-void cmd_examine_mode(const char *path, struct cmd_findings *f)
+void cmd_examine_mode(const char *path, const char *program, struct cmd_findings *f)
 {
 	struct check c = { .text = TAO_BUF_INIT, .f = f };
 	const char *before = f->file;
@@ -639,7 +654,7 @@ void cmd_examine_mode(const char *path, struct cmd_findings *f)
 	f->file = path;
 	v = load_tls(&c, path);
 	if (v != NULL)
-		say_mode(&c, v);
+		say_mode(&c, v, program);
 	ERR_clear_error();
 	NCONF_free(c.conf);
 	tao_buf_free(&c.text);

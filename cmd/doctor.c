@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <spawn.h>
@@ -319,25 +320,27 @@ static int is_secure(int pid)
 }
 
 /* Those that set an info callback for each connection, in the place of the module's (tao_tls(5)). */
-static int sets_callbacks(int pid, char *name, size_t room)
+static int sets_callbacks(const char *base)
 {
 	static const char *const known[] = { "node", "nodejs", "tor" };
-	char link[64], path[512];
-	const char *base;
-	ssize_t n;
 
-	snprintf(link, sizeof link, "/proc/%d/exe", pid);
-	n = readlink(link, path, sizeof path - 1);
-	path[n > 0 ? n : 0] = 0;
-	base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
-	snprintf(name, room, "%.*s", (int)room - 1, base);
 	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
 		if (strcmp(base, known[i]) == 0)
 			return 1;
 	return 0;
 }
 
-/* The openssl.cnf that it was started with; the caller's. NULL: nobody can tell any more. */
+static void find_executable(int pid, char path[PATH_MAX])
+{
+	char link[64];
+	ssize_t n;
+
+	snprintf(link, sizeof link, "/proc/%d/exe", pid);
+	n = readlink(link, path, PATH_MAX - 1);
+	path[n > 0 ? n : 0] = 0;
+}
+
+/* The openssl.cnf that it was started with; the caller's. NULL: it does not tell. */
 static char *conf_of(int pid)
 {
 	static const char name[] = "OPENSSL_CONF=";
@@ -379,12 +382,16 @@ static char *tls_module_of(const struct mapped *maps, const char *conf)
 }
 
 /* What is enforced on its connections, and what cannot be. */
-static void check_channels(int pid, const struct mapped *maps, const struct host_conf *host,
-                           struct cmd_findings *f)
+static void check_channels(int pid, const struct mapped *maps, const char *given,
+                           const struct host_conf *host, struct cmd_findings *f)
 {
-	char *conf = conf_of(pid), name[256];
+	char *own = conf_of(pid), path[PATH_MAX];
+	/* nginx and PostgreSQL write their titles where their environment was. */
+	const char *conf = own != NULL ? own : given, *base;
 	char *module = tls_module_of(maps, conf != NULL ? conf : host->openssl_conf);
 
+	find_executable(pid, path);
+	base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
 	if (is_secure(pid))
 		cmd_found(f, CMD_BAD, 0, "it runs with raised privileges: OpenSSL ignores OPENSSL_CONF there, "
 		          "and no Tao channel is enforced");
@@ -395,13 +402,16 @@ static void check_channels(int pid, const struct mapped *maps, const struct host
 	else if (maps[MAP_SSL3].path[0] != 0)
 		cmd_found(f, CMD_WARNING, 0, "it uses libssl without tao_tls.so: no Tao channels, no policy on its "
 		          "peers, no renewed certificates without a reload; see tao_tls(5)");
-	if (module != NULL && sets_callbacks(pid, name, sizeof name))
+	if (module != NULL && sets_callbacks(base))
 		cmd_found(f, CMD_WARNING, 0, "%s sets an info callback for each connection: there are no "
 		          "records of its handshakes, as client it may resume sessions, and as server it uses "
-		          "the group only where mode is require", name);
+		          "the group only where mode is require", base);
 	if (module != NULL && conf != NULL)
-		cmd_examine_mode(conf, f);
-	free(conf);
+		cmd_examine_mode(conf, path, f);
+	else if (module != NULL)
+		cmd_found(f, CMD_WARNING, 0, "which openssl.cnf it has read, and so what it enforces, cannot be "
+		          "told any more: its environment is overwritten");
+	free(own);
 	free(module);
 }
 
@@ -429,7 +439,8 @@ static size_t list_sockets(int pid, uint64_t *inodes, size_t max)
 	return n;
 }
 
-static void check_instance(struct tao_conn *conn, int pid, struct cmd_findings *f)
+/* *conf: the openssl.cnf that it was given, NULL if the host does not know. */
+static void check_instance(struct tao_conn *conn, int pid, char **conf, struct cmd_findings *f)
 {
 	Tao__DoctorRequest rq = TAO__DOCTOR_REQUEST__INIT;
 	Tao__DoctorResponse *rs = NULL;
@@ -448,6 +459,7 @@ static void check_instance(struct tao_conn *conn, int pid, struct cmd_findings *
 		          : "the host does not know it: start it with 'tao run'");
 	else
 		cmd_found(f, CMD_GOOD, 0, "the host knows it as %s", rs->name != NULL ? rs->name : "?");
+	*conf = rs->openssl_conf != NULL ? strdup(rs->openssl_conf) : NULL;
 	if (rs->instance && rs->operations == 0)
 		cmd_found(f, CMD_WARNING, 0, "it has not asked the host for anything yet: see that its "
 		          "configuration names a Tao key, as tao:NAME or a TAO PRIVATE KEY file");
@@ -470,6 +482,7 @@ static void examine_process(struct cmd_env *env, int pid, struct cmd_findings *f
 	};
 	struct host_conf conf;
 	struct tao_conn conn;
+	char *given = NULL;
 	enum tao_err seen = read_maps(pid, maps);
 
 	if (seen != TAO_OK)
@@ -479,13 +492,14 @@ static void examine_process(struct cmd_env *env, int pid, struct cmd_findings *f
 	if (seen == TAO_OK)
 		check_library(maps, f);
 	if (cmd_connect(env, &conf, &conn) == TAO_OK)
-		check_instance(&conn, pid, f);
+		check_instance(&conn, pid, &given, f);
 	else
 		cmd_found(f, CMD_BAD, 0, "%s", tao_why());
 	if (seen == TAO_OK) {
 		check_module_mapped(&maps[MAP_TAO], &conf, f);
-		check_channels(pid, maps, &conf, f);
+		check_channels(pid, maps, given, &conf, f);
 	}
+	free(given);
 	tao_conn_close(&conn);
 	host_conf_clear(&conf);
 }

@@ -185,7 +185,8 @@ static void load_conf(struct cmd_findings *f)
 	const char *conf = getenv("OPENSSL_CONF");
 
 	if (conf == NULL) {
-		cmd_found(f, CMD_WARNING, 0, "tao was not started by 'tao run': it offers nothing of the Tao here");
+		cmd_found(f, CMD_WARNING, 0, "tao was not started by 'tao run', and offers nothing of the Tao here: "
+		          "'tao run -- tao doctor HOST:PORT' connects as a program of the host");
 		return;
 	}
 	OPENSSL_load_builtin_modules();

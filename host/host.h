@@ -165,6 +165,7 @@ struct instance {
 	uint8_t exe[TAO_HASH_LEN];
 	struct file_id file;
 	char *program, *label;    /* for people; label may be NULL */
+	char *openssl_conf;       /* that tao run gave it; NULL: not known */
 	int64_t since;
 	_Atomic(struct name_version *) name;
 	atomic_ullong operations;
@@ -221,6 +222,7 @@ struct registration {
 	pid_t pid;
 	uint64_t start, exec, before; /* exec, before: 0 if there is none */
 	const char *program, *label; /* label may be NULL */
+	const char *openssl_conf;    /* may be NULL */
 	const char *unit;            /* NULL: in none */
 	const char *args;            /* as in struct instance; its end is kept */
 	size_t args_n;

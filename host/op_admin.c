@@ -230,6 +230,7 @@ enum tao_err op_doctor(struct request *r)
 		rp.instance = 1;
 		name = tao_node_text(instance_name(i));
 		rp.name = name;
+		rp.openssl_conf = i->openssl_conf;
 		rp.has_connections = rp.has_operations = 1;
 		rp.connections = atomic_load(&i->conns);
 		rp.operations = atomic_load(&i->operations);

@@ -222,7 +222,7 @@ static enum tao_err add_instance(struct run *run)
 	struct registration g = {
 		.m = &run->m, .kind = INSTANCE_RUN, .uid = r->c->uid, .pid = r->c->pid,
 		.start = run->start, .before = run->before, .program = run->rq->path, .label = run->rq->label,
-		.unit = run->unit,
+		.openssl_conf = run->openssl_conf, .unit = run->unit,
 	};
 	struct tao_buf args = TAO_BUF_INIT;
 	struct tao_node *name;

@@ -73,6 +73,7 @@ static void fill(Tao__InstanceRecord *m, struct instance *i)
 	m->exe.len = sizeof i->exe;
 	m->program = i->program;
 	m->label = i->label;
+	m->openssl_conf = i->openssl_conf;
 	m->since = i->since;
 	m->interpreter = i->interpreter;
 	m->operations = atomic_load(&i->operations);
@@ -140,6 +141,7 @@ static enum tao_err check(const Tao__InstanceRecord *m, const char *boot)
 	    m->file.len != FILE_ID_LEN || m->name.len > INSTANCE_MAX_NAME ||
 	    m->extends > INSTANCE_MAX_EXTENDS || strlen(m->program) > PATH_LEN_MAX ||
 	    (m->label != NULL && strlen(m->label) > INSTANCE_MAX_LABEL) ||
+	    (m->openssl_conf != NULL && strlen(m->openssl_conf) > PATH_LEN_MAX) ||
 	    m->kind > INSTANCE_PROCESS || m->args.len > INSTANCE_MAX_ARGS ||
 	    (m->unit != NULL && strlen(m->unit) > UNIT_MAX) ||
 	    m->n_member_pids > RECALL_MEMBERS || m->n_member_pids != m->n_member_starts)
@@ -165,13 +167,14 @@ static int copy_texts(const Tao__InstanceRecord *m, struct instance *i)
 {
 	i->program = strdup(m->program);
 	i->label = m->label != NULL ? strdup(m->label) : NULL;
+	i->openssl_conf = m->openssl_conf != NULL ? strdup(m->openssl_conf) : NULL;
 	i->unit = strdup(m->unit != NULL ? m->unit : "");
 	i->args = m->args.len > 0 ? malloc(m->args.len) : NULL;
 	if (i->args != NULL)
 		memcpy(i->args, m->args.data, m->args.len);
 	i->args_n = m->args.len;
 	return i->program != NULL && (m->label == NULL || i->label != NULL) && i->unit != NULL &&
-	       (m->args.len == 0 || i->args != NULL);
+	       (m->openssl_conf == NULL || i->openssl_conf != NULL) && (m->args.len == 0 || i->args != NULL);
 }
 
 static enum tao_err make(const Tao__InstanceRecord *m, struct instance **out)

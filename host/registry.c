@@ -59,6 +59,7 @@ static void instance_free(struct instance *i)
 	peers_instance_free(i);
 	free(i->program);
 	free(i->label);
+	free(i->openssl_conf);
 	free(i->unit);
 	free(i->args);
 	if (i->progsock > 0)
@@ -105,9 +106,10 @@ static int copy_texts(struct instance *i, const struct registration *g)
 {
 	i->program = strdup(g->program);
 	i->label = g->label != NULL ? strdup(g->label) : NULL;
+	i->openssl_conf = g->openssl_conf != NULL ? strdup(g->openssl_conf) : NULL;
 	i->unit = strdup(g->unit != NULL ? g->unit : "");
 	return i->program != NULL && (g->label == NULL || i->label != NULL) && i->unit != NULL &&
-	       keep_end(i, g->args, g->args_n);
+	       (g->openssl_conf == NULL || i->openssl_conf != NULL) && keep_end(i, g->args, g->args_n);
 }
 
 static struct instance *instance_new(const struct registration *g, struct tao_node *name)

@@ -232,7 +232,7 @@ void tls_raise(const char *why)
 {
 	static ERR_STRING_DATA texts[] = {
 		{ 0, "tao" },
-		{ 0, "the Tao's policy refuses this connection" },
+		{ 0, "the Tao's policy refuses this connection ('tao log' says why)" },
 		{ 0, NULL },
 	};
 	static atomic_int library;

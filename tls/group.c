@@ -32,18 +32,40 @@ static void close_earlier(const struct tls_libssl *f, SSL *s)
 	ERR_pop_to_mark();
 }
 
+/* nginx switches it off by the option, and leaves the highest version as it is. */
+static int may_be_13(const struct tls_libssl *f, const SSL *s)
+{
+	long max = f->SSL_ctrl((SSL *)s, SSL_CTRL_GET_MAX_PROTO_VERSION, 0, NULL);
+
+	return (max == 0 || max == TLS1_3_VERSION) && (f->SSL_get_options(s) & SSL_OP_NO_TLSv1_3) == 0;
+}
+
+/* Why it cannot be a Tao channel; NULL: it can. */
+static const char *pin(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
+{
+	if (c->set->broken)
+		return "the settings of tao_tls are wrong: see 'tao conf check'";
+	if (f->SSL_is_dtls(s))
+		return "it has to be a Tao channel, which DTLS cannot be: see mode in tao_tls(5)";
+	if (!may_be_13(f, s))
+		return "it has to be a Tao channel, and this program's configuration does not allow TLS 1.3";
+	return set_tao(f, s) ? NULL : "the group " TLS_GROUP " is not there: is tao.so loaded?";
+}
+
 /* First one that TLS 1.3 has not: should the provider be missing, nothing is negotiated. */
 void tls_group_pin(SSL *s, struct tls_conn *c)
 {
 	const struct tls_libssl *f = tls_libssl();
+	const char *why;
 
 	c->pinned = 1;
 	close_earlier(f, s);
 	set_groups(f, s, TLS_GROUP_CLOSED);
-	if (c->set->broken)
-		tls_conn_why(c, "the settings of tao_tls are wrong: see 'tao conf check'");
-	else if (!set_tao(f, s))
-		tls_conn_why(c, "the group " TLS_GROUP " is not there: is tao.so loaded?");
+	why = pin(f, s, c);
+	if (why == NULL)
+		return;
+	tls_conn_why(c, "%s", why);
+	tls_raise(why);
 }
 
 /* ---- servers: as soon as the client is seen to offer it ---- */
@@ -57,13 +79,6 @@ static int offers(const unsigned char *list, int n)
 			return 1;
 	}
 	return 0;
-}
-
-static int may_be_13(const struct tls_libssl *f, SSL *s)
-{
-	long max = f->SSL_ctrl(s, SSL_CTRL_GET_MAX_PROTO_VERSION, 0, NULL);
-
-	return max == 0 || max == TLS1_3_VERSION;
 }
 
 /* Called for each extension before libssl looks at any. Thus what the application set stands for

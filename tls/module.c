@@ -85,7 +85,7 @@ int module_init(CONF_IMODULE *md, const CONF *cnf)
 		return 1;
 	if (atomic_flag_test_and_set(&hooked)) /* a second library context reads it again */
 		return 1;
-	good = tls_settings_read(cnf, section, &settings);
+	good = tls_settings_read(cnf, section, NULL, &settings);
 	return stay_loaded() && tls_conn_setup(&settings) &&
 	       CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, hook_ctx, NULL, NULL) >= 0 && good;
 }

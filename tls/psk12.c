@@ -87,7 +87,7 @@ void tls_psk12_suites(SSL *s, const struct tls_conn *conn)
 
 static int is_for_12(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
 {
-	return c != NULL && c->begun && c->set->psk && c->mode >= TLS_PREFER && !c->psk_asked &&
+	return c != NULL && c->begun && c->set->psk && c->mode >= TLS_PREFER && !c->psk12_asked &&
 	       f->SSL_version(s) != TLS1_3_VERSION && f->SSL_get_state(s) != TLS_ST_CW_CLNT_HELLO &&
 	       is_good(f, s, c);
 }
@@ -117,7 +117,9 @@ unsigned tls_psk12_client(SSL *s, const char *hint, char *identity, unsigned roo
 	if (!is_for_12(f, s, c) || c->server || c->name[0] == 0 || c->two_names || ch == NULL ||
 	    room <= TEXT_LEN)
 		return 0;
-	c->psk_asked = 1;
+	c->psk12_asked = 1;
+	tls_conn_drop_psk(c); /* the one that it offered for TLS 1.3 */
+	c->psk_used = 0;
 	ERR_set_mark();
 	if (ch->psk_client(ch->arg, c->name, (uint32_t)f->SSL_version(s), CHANNEL_SHA256,
 	                   &c->psk) != TAO_OK)
@@ -141,7 +143,7 @@ unsigned tls_psk12_server(SSL *s, const char *identity, unsigned char *psk, unsi
 	if (!is_for_12(f, s, c) || !c->server || ch == NULL || identity == NULL ||
 	    !from_text(identity, c->psk_id))
 		return 0;
-	c->psk_asked = 1;
+	c->psk12_asked = 1;
 	ERR_set_mark();
 	if (ch->psk_server(ch->arg, c->psk_id, CHANNEL_IDENTITY_LEN, (uint32_t)f->SSL_version(s),
 	                   c->psk_id[HASH_AT], &c->psk) != TAO_OK)

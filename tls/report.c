@@ -114,20 +114,41 @@ void tls_report(const SSL *s, struct tls_conn *c, int completed)
 	ERR_pop_to_mark();
 }
 
+/* What the alert of a server mostly means, where the client wants a Tao channel. */
+static const char *hint(int alert)
+{
+	static const struct {
+		int alert;
+		const char *text;
+	} hints[] = {
+		{ SSL_AD_PROTOCOL_VERSION, "; its configuration has to allow TLS 1.3" },
+		{ SSL_AD_HANDSHAKE_FAILURE, "; is it started by 'tao run'?" },
+		{ SSL_AD_ILLEGAL_PARAMETER, "; the log of its host says why" },
+	};
+
+	for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
+		if (hints[i].alert == alert)
+			return hints[i].text;
+	return "";
+}
+
 /* The first error since this call of the application's: libssl begins each with an empty queue. */
 void tls_report_failure(const SSL *s, struct tls_conn *c, int where, int value)
 {
-	const char *data = NULL, *reason;
+	const char *alert = tls_libssl()->SSL_alert_desc_string_long(value), *data = NULL, *reason;
 	int flags = 0;
 	unsigned long e = ERR_peek_error_all(NULL, NULL, NULL, &data, &flags);
 
 	reason = e != 0 && !ERR_SYSTEM_ERROR(e) ? ERR_reason_error_string(e) : NULL;
 	if ((where & SSL_CB_READ) && c->required && !c->server)
-		tls_conn_why(c, "it has to be a Tao channel, and the server ended it: alert %d", ALERT(value));
+		tls_conn_why(c, "it has to be a Tao channel, and the server ended it: alert %d (%s)%s",
+		             ALERT(value), alert, hint(ALERT(value)));
 	else if (where & SSL_CB_READ)
-		tls_conn_why(c, "the handshake failed: the peer ended it: alert %d", ALERT(value));
+		tls_conn_why(c, "the handshake failed: the peer ended it: alert %d (%s)", ALERT(value), alert);
 	else if (e != 0 && ERR_GET_LIB(e) != ERR_LIB_SSL && (flags & ERR_TXT_STRING) && data[0] != 0)
 		tls_conn_why(c, "the handshake failed: %s", data);
+	else if (reason != NULL && c->pinned && c->server)
+		tls_conn_why(c, "it has to be a Tao channel: %s", reason);
 	else if (reason != NULL)
 		tls_conn_why(c, "the handshake failed: %s", reason);
 	/* An alert alone would not tell the application why. */

@@ -37,6 +37,7 @@ static int bad(const char *section, const CONF_VALUE *line, const char *what)
 struct reading {
 	const CONF *cnf;
 	const char *section;
+	const char *program;
 	struct tls_settings *s;
 	int depth;
 };
@@ -118,17 +119,11 @@ static int read_peers(struct reading *r, const CONF_VALUE *line, void *to)
 
 static int read_section(struct reading *r);
 
-/* The last part of this process's executable, and the whole path. */
-static int is_this_program(const char *name)
+/* The whole path, or the last part of it. */
+static int is_program(const char *name, const char *path)
 {
-	char path[PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", path, sizeof path - 1);
-	const char *base;
+	const char *base = strrchr(path, '/');
 
-	if (n <= 0)
-		return 0;
-	path[n] = 0;
-	base = strrchr(path, '/');
 	return strcmp(name, path) == 0 || (base != NULL && strcmp(name, base + 1) == 0);
 }
 
@@ -145,7 +140,7 @@ static int read_programs(struct reading *r, const CONF_VALUE *line, void *to)
 
 		inner.section = v->value;
 		inner.depth++;
-		if (is_this_program(v->name) && !read_section(&inner))
+		if (is_program(v->name, r->program) && !read_section(&inner))
 			return 0;
 	}
 	return 1;
@@ -189,12 +184,15 @@ static int read_section(struct reading *r)
 	return lines != NULL;
 }
 
-int tls_settings_read(const CONF *cnf, const char *section, struct tls_settings *s)
+int tls_settings_read(const CONF *cnf, const char *section, const char *program, struct tls_settings *s)
 {
-	struct reading r = { cnf, section, s, 0 };
+	char own[PATH_MAX];
+	ssize_t n = program == NULL ? readlink("/proc/self/exe", own, sizeof own - 1) : 0;
+	struct reading r = { cnf, section, program != NULL ? program : own, s, 0 };
 
 	*s = (struct tls_settings){ .renew = TLS_RENEW_DEFAULT, .mode = TLS_PREFER, .psk = 1,
 		                    .group = 1, .identity = 1, .trust = 1 };
+	own[n > 0 ? n : 0] = 0;
 	if (read_section(&r))
 		return 1;
 	s->mode = TLS_REQUIRE;

@@ -93,7 +93,8 @@
 	F(SSL_certs_clear) F(SSL_client_hello_get0_ext) F(SSL_ctrl) F(SSL_dane_tlsa_add) \
 	F(SSL_get0_param) F(SSL_get1_peer_certificate) F(SSL_get_SSL_CTX) F(SSL_get_certificate) \
 	F(SSL_get_ciphers) F(SSL_get_client_random) F(SSL_get_current_cipher) F(SSL_get_ex_data) \
-	F(SSL_get_ex_data_X509_STORE_CTX_idx) F(SSL_get_info_callback) F(SSL_get_pending_cipher) \
+	F(SSL_get_ex_data_X509_STORE_CTX_idx) F(SSL_get_info_callback) F(SSL_get_options) \
+	F(SSL_get_pending_cipher) F(SSL_alert_desc_string_long) \
 	F(SSL_get_privatekey) F(SSL_get_security_level) F(SSL_get_servername) F(SSL_get_session) F(SSL_get_state) \
 	F(SSL_get_verify_callback) F(SSL_get_verify_mode) F(SSL_group_to_name) F(SSL_is_server) \
 	F(SSL_session_reused) F(SSL_set_cipher_list) F(SSL_set_ex_data) F(SSL_set_info_callback) \
@@ -133,9 +134,10 @@ struct tls_settings {
 	struct tls_peer_mode *peers;
 };
 
-/* Reads the section and, if it names one for this process's executable, that on top. 0 with an error on the
- * queue if something in it is wrong: then it is broken, and mode TLS_REQUIRE. */
-int tls_settings_read(const CONF *cnf, const char *section, struct tls_settings *s);
+/* Reads the section and, if it names one for the program, that on top; program is the path of its executable,
+ * NULL: of this process's. 0 with an error on the queue if something in it is wrong: then it is broken, and
+ * mode TLS_REQUIRE. */
+int tls_settings_read(const CONF *cnf, const char *section, const char *program, struct tls_settings *s);
 /* The mode for a connection to that name; name may be "". */
 enum tls_mode tls_settings_mode(const struct tls_settings *s, const char *name);
 const char *tls_mode_word(enum tls_mode m);
@@ -159,7 +161,8 @@ int tls_ask_name(const char *name, struct tls_verdict *v);
 int tls_ask_cert(X509 *leaf, int server, const char *name, struct tls_verdict *v);
 /* The key name of this program's own certificate; 0 if there is none. */
 int tls_ask_identity(char name[TLS_NAME_MAX]);
-/* On the error queue, for applications that print it. */
+/* On the error queue, for applications that print it. Some print its fixed part only, which tells where
+ * the sentence is found. */
 void tls_raise(const char *why);
 
 /* ---- what one process keeps (process.c) ---- */
@@ -231,6 +234,7 @@ struct tls_conn {
 	int psk_hash;              /* CHANNEL_SHA... of it */
 	uint8_t psk_id[CHANNEL_IDENTITY_LEN]; /* server: the client's */
 	int psk_asked, psk_used;
+	int psk12_asked;           /* likewise, once the version is known */
 	int peer_ok;               /* a program that policy allows, by its certificate or the PSK */
 	size_t peer_n;             /* the peer's principal, once it is known */
 	uint8_t *peer;

@@ -13,6 +13,7 @@ package TaoWeb;
 #   cert, key      files; bundle: both in one
 #   ca             whom it trusts; user: '' unless root
 #   asks, open     servers: a port where clients have to show a certificate, and one where they are not asked
+#   twelve         servers: they allow TLS 1.2 at most
 #   other          a virtual host of the latter, which wants certificates of the authority `else` alone
 #   trusting       relays: they verify nothing
 #   to             relays: a list of { host, port, local, check }: a name, a port of 127.0.0.1, and the port without TLS;
@@ -53,7 +54,7 @@ CONF
 sub nginx_server {
 	my ($s) = @_;
 	my $common = <<"CONF";
-	ssl_protocols TLSv1.2 TLSv1.3;
+	ssl_protocols TLSv1.2@{[ $s->{twelve} ? '' : ' TLSv1.3' ]};
 	ssl_certificate $s->{cert};
 	ssl_certificate_key $s->{key};
 	location / {
@@ -131,11 +132,12 @@ CONF
 
 sub haproxy_server {
 	my ($s) = @_;
+	my $most = $s->{twelve} ? 'ssl-max-ver TLSv1.2' : '';
 	my $list = conf($s, 'list', "$s->{bundle} [verify none] !$s->{other}\n$s->{bundle} [ca-file $s->{else} verify required] $s->{other}\n");
 	return haproxy($s, <<"CONF");
 frontend https
-    bind 127.0.0.1:$s->{asks} ssl crt $s->{bundle} ca-file $s->{ca} verify required
-    bind 127.0.0.1:$s->{open} ssl crt-list $list
+    bind 127.0.0.1:$s->{asks} ssl crt $s->{bundle} ca-file $s->{ca} verify required $most
+    bind 127.0.0.1:$s->{open} ssl crt-list $list $most
     http-request return status 200 content-type text/plain lf-string "dn=%[ssl_c_s_dn]\\nreused=%[ssl_fc_is_resumed]\\nverify=%[ssl_c_verify]\\n"
 CONF
 }
@@ -177,7 +179,7 @@ sub apache_server {
 	my ($s) = @_;
 	my $common = <<"CONF";
 	SSLEngine on
-	SSLProtocol -all +TLSv1.2 +TLSv1.3
+	SSLProtocol -all +TLSv1.2@{[ $s->{twelve} ? '' : ' +TLSv1.3' ]}
 	SSLCertificateFile $s->{cert}
 	SSLCertificateKeyFile $s->{key}
 	Header always set X-Dn "dn=%{SSL_CLIENT_S_DN}s"
@@ -254,7 +256,7 @@ SH
 sub stunnel_server {
 	my ($s) = @_;
 	chmod 0755, spew("$s->{dir}/page", $page);
-	my $common = "cert = $s->{cert}\n\tkey = $s->{key}\n\texec = $s->{dir}/page\n";
+	my $common = "cert = $s->{cert}\n\tkey = $s->{key}\n\texec = $s->{dir}/page\n" . ($s->{twelve} ? "\tsslVersionMax = TLSv1.2\n" : '');
 	return stunnel($s, <<"CONF");
 	[asks]
 	accept = 127.0.0.1:$s->{asks}

@@ -26,7 +26,7 @@ static CONF *conf_of(const char *text)
 static int reads(const char *text, struct tls_settings *s)
 {
 	CONF *cnf = conf_of(text);
-	int good = tls_settings_read(cnf, "t", s);
+	int good = tls_settings_read(cnf, "t", NULL, s);
 
 	NCONF_free(cnf);
 	return good;
