@@ -32,6 +32,9 @@ my %conf = (
 	vpn => settings('vpn', 'programs = tao_programs', '[tao_programs]', 'openvpn = tao_vpn', 'copy-openvpn = tao_vpn', '[tao_vpn]', 'mode = require'),
 	twelve => settings('twelve', 'tls12_psk = yes', 'group = no'),
 );
+# Not every program has a setting for the highest version.
+spew($conf{twelve}, slurp($conf{twelve}) =~ s/^\[openssl_init\]\n/[openssl_init]\nssl_conf = tao_ssl\n/mr .
+    "\n[tao_ssl]\nsystem_default = tao_system\n[tao_system]\nMaxProtocol = TLSv1.2\n");
 
 sub as {
 	my ($account) = @_;
@@ -176,6 +179,7 @@ sub program_policy {
 	my $copy = copy($app->{name}, $client->{program});
 	my @user = ('--server-user', uid($end->{account}));
 	refused(asks($app, $s, 'prefer', program => $copy), 'client', qr/no rule lets/, "$app->{name}: a program that no rule names");
+	refused(asks($app, $s, 'group', program => $copy), 'server', qr/no rule lets/, "$app->{name}: nor by the group");
 	refused(asks($app, $s, 'certificate', program => $copy, records => ['server']), 'server', qr/the peer ended it: alert 40/, "$app->{name}: nor with certificates");
 	quietly($host->cmd('connect', $copy, $end->{program}, @user));
 	trust_client($client, $copy);
@@ -187,9 +191,10 @@ sub program_policy {
 		is_channel($app, $s, $t, 'psk', "$app->{name}: one that a rule names", hash => hash_of($copy));
 	}
 	quietly($host->cmd('revoke', $copy));
-	refused(asks($app, $s, $_, program => $copy), 'client', qr/has revoked the program/, "$app->{name}: revoked, $_") for qw(prefer group);
+	refused(asks($app, $s, $_, program => $copy), 'client', qr/has revoked the program/, "$app->{name}: revoked, $_") for qw(prefer group certificate);
 	quietly($host->cmd('revoke', $end->{program}));
-	refused(asks($app, $s, 'prefer'), 'client', qr/has revoked the program/, "$app->{name}: a server that is revoked");
+	my %who = (prefer => 'client', group => $client->{program} eq $end->{program} ? 'client' : 'server', certificate => 'client');
+	refused(asks($app, $s, $_), $who{$_}, qr/has revoked the program/, "$app->{name}: a server that is revoked, $_") for sort keys %who;
 	quietly($host->cmd('revoke', $end->{program}, '--undo'));
 }
 
@@ -228,12 +233,22 @@ sub runs {
 
 sub twelve {
 	my ($app, $s) = @_;
-	return note("$app->{name}: no PSK with TLS 1.2: $app->{twelve}") if $app->{twelve};
 	serve($app, $s, 'twelve', 0);
 	my $t = asks($app, $s, 'twelve', version => '1.2');
-	my $good = ok($t->{served}, "$app->{name}: TLS 1.2");
+	my $good = is($t->{served}, $app->{twelve} ? 0 : 1, "$app->{name}: TLS 1.2");
+	$good &= like($t->{out}, $app->{twelve}, "$app->{name}: its client wants to see a certificate") if $app->{twelve};
 	$good &= like($t->{$_}, qr/did=completed mode=psk .*PSK/, "$app->{name}: with a PSK, says the $_") for qw(client server);
 	$good or say_all($t);
+	return if $app->{twelve};
+	is_plain(asks($app, $s, '', version => '1.2'), "$app->{name}: TLS 1.2: a client without the Tao", qr/tls=771/);
+	my $copy = copy("$app->{name}-twelve", $app->{client}{program});
+	trust_client($app->{client}, $copy);
+	ok(!asks($app, $s, 'twelve', version => '1.2', program => $copy)->{served}, "$app->{name}: TLS 1.2: a program that no rule names");
+	quietly($host->cmd('connect', $copy, $app->{server}{program}, '--server-user', uid($app->{server}{account})));
+	$t = asks($app, $s, 'twelve', version => '1.2', program => $copy);
+	ok($t->{served} && $t->{server} =~ /mode=psk .*Measured\(\[@{[ hash_of($copy) ]}\]/, "$app->{name}: TLS 1.2: one that a rule names") or say_all($t);
+	quietly($host->cmd('revoke', $copy));
+	ok(!asks($app, $s, 'twelve', version => '1.2', program => $copy)->{served}, "$app->{name}: TLS 1.2: revoked");
 }
 
 # --- OpenVPN: both ends verify the certificate themselves, and tell TLS no name. So there are no PSKs, and the group only where

@@ -142,7 +142,7 @@ serve($default);
 	$t = say_to(hosted(conf('byprogram', 'mode = off', 'programs = q', '[q]', 'openssl = own', '[own]', 'mode = prefer')), @a);
 	is_talk($t, { data => 1, psk => 1 }, 'settings of one program');
 	$t = say_to(hosted(conf('wrong', 'mode = maybe')), '-CAfile', "$state/policy.pem", @a);
-	ok(!$t->{data}, 'a wrong setting: no connection at all') or short($t);
+	refused($t, qr/settings of tao_tls are wrong: see 'tao conf check'/, 'a wrong setting: no connection at all');
 }
 
 # --- require
@@ -174,12 +174,15 @@ serve($default);
 	ok((grep { /Tao\.Handshake role=client did=refused .*name=a\.test/ } split /\n/, $host->tao('log')->{out}), 'its record') or diag($host->tao('log')->{out});
 	$t = say_to(hosted(conf('certificate', 'mode = certificate'), $other), @a);
 	refused($t, qr/policy refuses.*[Cc]onnect/s, 'nor with certificates');
+	refused(say_to(hosted("$dir/$_.cnf", $other), @a), qr/policy refuses.*[Cc]onnect/s, "nor with $_") for qw(nopsk nogroup);
 	$t = say_to(hosted(conf('certificate', 'mode = certificate'), $other), qw(-servername a.test));
 	refused($t, qr/application verification/, 'nor if it does not verify');
 	ok_run([ $host->cmd('connect', $other, $openssl) ], 'a rule for it');
 	is_talk(say_to(hosted($default, $other), @a), { data => 1, psk => 1 }, 'then it may');
 	ok_run([ $host->cmd('revoke', $other) ], 'revoked');
-	refused(say_to(hosted($default, $other), @a), qr/./, 'it may no longer');
+	for my $kind (qw(default nopsk nogroup certificate)) {
+		refused(say_to(hosted("$dir/$kind.cnf", $other), @a), qr/./, "it may no longer: $kind");
+	}
 	ok_run([ $host->cmd('revoke', $other, '--undo') ], 'until that is undone');
 	is_talk(say_to(hosted($default, $other), @a), { data => 1, psk => 1 }, 'then it may again');
 }
@@ -269,6 +272,23 @@ SKIP: {
 	$t = say_to(hosted(conf('nogroup', 'group = no')), '-tls1_2', @a);
 	like($t->{client}, qr/Cipher is ECDHE-ECDSA/, 'which is not offered unless configured');
 	is($t->{data}, 1, 'certificates decide then');
+}
+
+# --- ends that switched TLS 1.3 off
+
+{
+	my $off = conf('off', 'mode = off');
+	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	serve($default);
+	refused(say_to(hosted($default), @a, '-no_tls1_3'), qr/configuration does not allow TLS 1\.3/, 'a client without TLS 1.3');
+	serve($default, '-no_tls1_3');
+	refused(say_to(hosted($default), @a), qr/alert 70 \(protocol version\); its configuration has to allow TLS 1\.3/, 'a server without TLS 1.3');
+	is_talk(say_to(hosted($off), '-CAfile', "$state/policy.pem", qw(-groups X25519:tao_x25519:P-256), @a), { data => 1, version => 'TLSv1.2' },
+		'but a client that offers the group among others finds one for TLS 1.2');
+	serve($twelve, '-no_tls1_3');
+	my $t = say_to(hosted($twelve), @a);
+	is_talk($t, { data => 1, version => 'TLSv1.2' }, 'a client that offered a PSK for TLS 1.3');
+	like($t->{client}, qr/Cipher is (?:ECDHE-PSK-CHACHA20|DHE-PSK-AES)/, 'gets one for TLS 1.2');
 }
 
 # --- DTLS 1.2
