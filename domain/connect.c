@@ -96,7 +96,7 @@ static int may_connect(struct domain *d, const struct fact_program *c,
 static enum tao_err deny(void)
 {
 	return tao_fail(TAO_EDENIED, "no rule lets this client talk to this server: the domain's owner can "
-	                "add one with 'tao connect CLIENT SERVER'");
+	                "add one with 'tao connect CLIENT SERVER', for the users that run them");
 }
 
 enum tao_err domain_may_connect(struct domain *d, const struct tao_node *client,
