@@ -34,6 +34,16 @@ static enum tao_err print(struct cmd_env *env, uint32_t epoch, const uint8_t *ke
 	return TAO_OK;
 }
 
+static enum tao_err member_of(const char *name, struct tao_node **out)
+{
+	enum tao_err e = tao_prin_parse(name, strlen(name), out);
+
+	if (e == TAO_OK || e == TAO_ENOMEM)
+		return e;
+	return tao_fail(e, "'%.60s' is no principal, as 'tao ps --long' has it of programs: %s", name,
+	                tao_why());
+}
+
 /* The members that are named, and this program itself, which may be among them. */
 static enum tao_err group_key(struct cmd_env *env, char **names, size_t n, uint32_t *epoch, int raw)
 {
@@ -46,7 +56,7 @@ static enum tao_err group_key(struct cmd_env *env, char **names, size_t n, uint3
 	if (e == TAO_OK)
 		e = tao_parent_name(p, &member[n_members++]);
 	for (size_t i = 0; e == TAO_OK && i < n; i++) {
-		e = tao_prin_parse(names[i], strlen(names[i]), &member[n_members]);
+		e = member_of(names[i], &member[n_members]);
 		if (e == TAO_OK && tao_node_equal(member[n_members], member[0]))
 			tao_node_free(member[n_members]);
 		else if (e == TAO_OK)

@@ -250,6 +250,7 @@ my $text = bytes_of($t->{name});
 sub bytes_of { return run(tool('rawclient'), '-', { stdin => 'decode ' . unpack('H*', $_[0]) . "\n" })->{out} =~ s/\s+\z//r }
 $r = $host->tao('run', '--quiet', '--', bin('tao'), '-d', $host->dir, '--json', 'group', 'key', $text);
 like($r->{out}, qr/^\{"epoch":\d+,"key":"[0-9a-f]{64}"\}$/, 'tao group key') or diag($r->{err});
+fails_with([ $host->cmd(qw(run --quiet --), bin('tao'), '-d', $host->dir, qw(group key nginx)) ], qr/'nginx' is no principal, as 'tao ps --long'/, 'of what is no principal');
 
 # --- certificates that peers show
 

@@ -307,6 +307,7 @@ sub openvpn {
 	is_channel($app, $s, vpn($end{require}, $wrong), 'group', 'openvpn: one that a rule names', hash => hash_of($copy));
 	quietly($host->cmd('revoke', $copy));
 	refused(vpn($end{require}, $wrong), 'client', qr/has revoked the program/, 'openvpn: revoked');
+	refused(vpn($end{prefer}, { %$wrong, kind => 'prefer' }), 'client', qr/has revoked the program/, 'openvpn: nor with certificates');
 }
 
 # --- all of them
