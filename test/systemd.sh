@@ -90,12 +90,12 @@ make_settings() {
 if [ "${TAO_SYSTEMD_INSIDE:-}" != '' ]; then
 	make_root "$TAO_SYSTEMD_INSIDE" "$@" && make_settings "$TAO_SYSTEMD_INSIDE/root" &&
 		ip link set lo up && cd "$TAO_SYSTEMD_INSIDE/root" || exit 1
-	# Not by chroot: in a chroot, units with namespaces of users do not start. Nor do units
-	# with credentials where mounts are private.
-	mkdir run/old && pivot_root . run/old && umount -l run/old && rmdir run/old &&
-		mount --make-rshared / || exit 1
-	exec chroot . /usr/bin/env -i container=tao PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+	# It takes the place of the root: in a mere chroot, units with namespaces of users do not
+	# start, nor do units with credentials where mounts are private.
+	mount --move . / && exec chroot . /bin/sh -c 'mount --make-rshared / && exec "$@"' sh \
+		/usr/bin/env -i container=tao PATH=/usr/sbin:/usr/bin:/sbin:/bin \
 		"$init" --unit=multi-user.target --log-target=journal --show-status=no
+	exit 1
 fi
 
 # ---- outside: may we, a control group, process 1, the command ----
@@ -112,7 +112,7 @@ done
 
 [ "$(id -u)" -eq 0 ] || skip 'only root can boot a system'
 [ -x "$init" ] && command -v systemctl >/dev/null || skip 'systemd is not installed'
-for program in unshare nsenter ip pivot_root; do
+for program in unshare nsenter ip; do
 	command -v $program >/dev/null || skip "$program is not installed"
 done
 for dir in /usr /etc /var; do
