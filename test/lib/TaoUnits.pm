@@ -141,7 +141,7 @@ sub stunnel {
 sub lighttpd {
 	key_and_name(qw(lighttpd light /usr/sbin/lighttpd));
 	fresh('/etc/lighttpd');
-	spew('/etc/lighttpd/lighttpd.conf', qq(server.modules = ( "mod_openssl" )\nserver.document-root = "/var/www"\nserver.port = 443\nssl.engine = "enable"\n) .
+	spew('/etc/lighttpd/lighttpd.conf', qq(server.modules = ( "mod_openssl" )\nserver.document-root = "/var/www"\nserver.port = 443\nssl.engine = "enable"\nssl.openssl.ssl-conf-cmd = ( "MinProtocol" => "TLSv1.2" )\n) .
 		here(text('lighttpd', '^ssl.pemfile')) =~ s{/web\.pem}{/light.pem}gr);
 }
 
