@@ -93,8 +93,9 @@ static void text(const char *dir, const struct request *q, const struct audit_ve
 	           (unsigned long long)v->first, (unsigned long long)v->last,
 	           (unsigned long long)v->files, v->files == 1 ? "" : "s");
 	if (v->checkpoints > 0)
-		cmd_fieldf("signed", "to record %llu, %llu times, by key([%s])",
-		           (unsigned long long)v->signed_to, (unsigned long long)v->checkpoints, key);
+		cmd_fieldf("signed", "to record %llu, %llu time%s, by key([%s])",
+		           (unsigned long long)v->signed_to, (unsigned long long)v->checkpoints,
+		           v->checkpoints == 1 ? "" : "s", key);
 	cmd_fieldf("host", q->from_host ? "the running one"
 	                   : q->has_key ? "as you said"
 	                                : "not checked: compare that key with the host's, or give --host");
@@ -102,7 +103,9 @@ static void text(const char *dir, const struct request *q, const struct audit_ve
 	if (v->first > 1)
 		cmd_fieldf("note", "it begins with record %llu: the files before were moved away",
 		           (unsigned long long)v->first);
-	if (v->signed_to < v->last)
+	if (v->checkpoints == 0)
+		cmd_field("note", "no checkpoint: nothing is signed");
+	else if (v->signed_to < v->last)
 		cmd_fieldf("note", "no checkpoint behind record %llu: the host runs, or was killed",
 		           (unsigned long long)v->signed_to);
 	else if (!v->ended)

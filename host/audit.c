@@ -620,7 +620,7 @@ static enum tao_err write_batch(struct audit *a)
 static void note_state(struct audit *a, enum tao_err e)
 {
 	struct audit_at at = { .number = 0 };
-	int before;
+	int before, altered;
 
 	if (a->file != NULL)
 		audit_file_at(a->file, &at);
@@ -629,6 +629,8 @@ static void note_state(struct audit *a, enum tao_err e)
 	a->state.head = at.head;
 	a->state.signed_to = at.signed_to;
 	a->state.bytes = at.bytes;
+	altered = at.altered > a->state.altered;
+	a->state.altered = at.altered;
 	a->state.failing = e != TAO_OK;
 	snprintf(a->state.why, sizeof a->state.why, "%s", e != TAO_OK ? tao_why() : "");
 	atomic_store(&a->refuse, e != TAO_OK || a->n > AUDIT_QUEUE / 2 ||
@@ -638,6 +640,8 @@ static void note_state(struct audit *a, enum tao_err e)
 		host_log("error", "the audit log cannot be written: %s", tao_why());
 	else if (e == TAO_OK && before)
 		host_log("info", "the audit log is written again");
+	if (altered)
+		host_log("warning", "the audit log was changed by somebody else: 'tao log verify' says where");
 }
 
 /* Waits for records, until that second; 1: there may be some, or it stops. */

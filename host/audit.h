@@ -106,7 +106,7 @@ const char *audit_word(enum tao_err e);
 
 struct audit_state {
 	struct audit_mark head;
-	uint64_t signed_to, bytes, lost;
+	uint64_t signed_to, bytes, lost, altered; /* altered: times that the file was changed by somebody else */
 	int failing;
 	char why[TAO_WHY_MAX]; /* when it fails */
 };

@@ -177,6 +177,7 @@ static enum tao_err commit(struct audit_file *f, struct batch *b, enum tao_err e
 		f->at.signed_to = b->signed_to;
 		f->unsigned_n = b->unsigned_n;
 		f->torn = 0;
+		f->at.altered += f->altered >= 0;
 		f->altered = -1;
 	}
 	tao_buf_free(&b->text);

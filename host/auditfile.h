@@ -43,6 +43,7 @@ struct audit_at {
 	uint64_t signed_to;      /* the last checkpoint of this process; 0: none yet */
 	uint64_t bytes;          /* of the current file */
 	uint32_t number;         /* its number */
+	uint32_t altered;        /* how often its size was found changed by somebody else */
 };
 void audit_file_at(const struct audit_file *f, struct audit_at *at);
 /* How the log was left when it was opened: "stop", "kill", or "nothing" (there was none). */

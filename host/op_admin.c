@@ -13,7 +13,7 @@
 #include "tao.pb-c.h"
 #include "upgrade.h"
 
-#define MAX_WARNINGS 8
+#define MAX_WARNINGS 9
 
 /* ---- status ---- */
 
@@ -26,7 +26,8 @@ static size_t warnings(struct host *h, const struct audit_state *audit,
 		out[n++] = audit->why;
 	if (audit->lost > 0)
 		out[n++] = "records of the audit log were lost: it could not be written for a while";
-
+	if (audit->altered > 0)
+		out[n++] = "the audit log was changed by somebody else: 'tao log verify' says where";
 	if (h->development)
 		out[n++] = "an ordinary user's host is for development: this user can read what it protects";
 	else if (h->owner == 0)

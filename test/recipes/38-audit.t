@@ -273,6 +273,9 @@ fails_with([ $host->cmd('log', 'verify') ], qr/was noted, and is not in the log/
 $host->tao('policy', 'add', fact('cc'));
 ok(wait_for(sub { return slurp("$log/current.log") =~ /"event":"altered"/ }, 10), 'which notices it too');
 fails_with([ $host->cmd('log', 'verify') ], qr/record \d+ is missing/, 'and does not hide it');
+ok(wait_for(sub { return $host->tao('status')->{out} =~ /^warning +the audit log was changed by somebody else: 'tao log verify' says where$/m }, 10),
+	'tao status warns of it');
+like(slurp($host->dir . '/taod.log'), qr/warning: the audit log was changed by somebody else/, 'so does taod.log');
 $host->tao('down');
 unlink glob "$log/*";
 
