@@ -179,7 +179,8 @@ enum tao_err tao_conn_open(struct tao_conn *c, const char *path, int timeout_ms)
 
 static enum tao_err gone(void)
 {
-	return tao_fail(TAO_ENOHOST, "the Tao host closed the connection: see 'tao status'");
+	return tao_fail(TAO_ENOHOST, "the Tao host closed the connection: it ended, or has as many of this "
+	                "user as it may (max_unnamed_per_user in taod.conf); its log says which");
 }
 
 static enum tao_err late(const char *op, int timeout_ms)

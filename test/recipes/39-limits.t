@@ -4,6 +4,7 @@
 use strict;
 use warnings;
 
+use IO::Socket::UNIX;
 use JSON::PP;
 use Test::More;
 use TaoRaw qw(field hex_of);
@@ -88,6 +89,10 @@ refused($l[-1], 'max_keys', 'max_keys = 2: no third one for the user');
 like((hosted($host, 'opendoor 20'))[-1], qr/^6 open$/, 'max_connections_per_program = 6: six stay');
 @l = split / /, (plain($host, 'open 20'))[-1];
 ok($l[0] <= 12 && $l[0] >= 9, 'max_unnamed_per_user = 12') or diag(@l);
+wait_for(sub { $host->tao('status')->{status} == 0 });
+my @idle = map { IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $host->dir . '/run/tao.sock') } 1 .. 12;
+fails_with([ $host->cmd('ps') ], qr/closed the connection: .*\(max_unnamed_per_user in taod\.conf\)/, 'the same user\'s tao is told what it may be');
+close $_ for grep { defined } @idle;
 wait_for(sub { $host->tao('status')->{status} == 0 });
 @l = hosted($host, 'door', 'identify', 'call Tao.GetRandomBytes ff*4096', 'call Tao.Seal ff*5000', 'call Tao.Seal ff*5001');
 unlike($l[-2], qr/max_request/, 'max_request = 5000: a request of that size is looked at');
