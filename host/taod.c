@@ -131,14 +131,13 @@ static enum tao_err lock_dir(struct host *h, int *fd)
 
 /* ---- foreground and background ---- */
 
-/* stderr becomes DIR/taod.log; what it was is *terminal, for a start that fails. */
-static enum tao_err log_to_file(struct host *h, int *terminal)
+/* stderr becomes DIR/taod.log. */
+static enum tao_err log_to_file(struct host *h)
 {
 	char *path = host_path(&h->conf, "taod.log");
 	int log = -1;
 	enum tao_err e = TAO_OK;
 
-	*terminal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (path != NULL)
 		log = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
 	if (log < 0 || dup2(log, STDERR_FILENO) < 0)
@@ -175,7 +174,18 @@ static enum tao_err go_background(int ready)
 	return e;
 }
 
-static int wait_signal(struct host *h, const sigset_t *set)
+/* For those who move the log away. */
+static void hang_up(struct host *h, int to_file)
+{
+	if (!to_file)
+		host_log("info", "nothing to reload: restart taod for a changed taod.conf");
+	else if (log_to_file(h) == TAO_OK)
+		host_log("info", "the log is open anew; restart taod for a changed taod.conf");
+	else
+		host_log("warning", "%s", tao_why());
+}
+
+static int wait_signal(struct host *h, const sigset_t *set, int to_file)
 {
 	int sig;
 
@@ -183,7 +193,7 @@ static int wait_signal(struct host *h, const sigset_t *set)
 	do {
 		sigwait(set, &sig);
 		if (sig == SIGHUP)
-			host_log("info", "nothing to reload: restart taod for a changed taod.conf");
+			hang_up(h, to_file);
 	} while (sig == SIGHUP);
 	host_log("info", "taod ends");
 	return atomic_load(&h->lost_measurer);
@@ -203,8 +213,11 @@ static int serve(struct host *h, struct tao_buf *pass, int ready)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	h->guards.memory = process_lock_memory();
+	/* For a start that fails. */
+	if (ready >= 0)
+		terminal = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
 	if (e == TAO_OK && ready >= 0)
-		e = log_to_file(h, &terminal);
+		e = log_to_file(h);
 	if (e == TAO_OK)
 		e = host_start(h, pass);
 	tao_buf_free(pass);
@@ -214,7 +227,7 @@ static int serve(struct host *h, struct tao_buf *pass, int ready)
 		log_to_terminal(terminal);
 	if (terminal >= 0)
 		close(terminal);
-	status = e == TAO_OK ? wait_signal(h, &set) : fail();
+	status = e == TAO_OK ? wait_signal(h, &set, ready >= 0) : fail();
 	if (lock >= 0 && e != TAO_EBUSY)
 		host_end(h);
 	else

@@ -69,6 +69,11 @@ is(property('taod', 'ActiveState'), 'active', 'taod is active');
 	$other->down;
 }
 
+# As logrotate does.
+rename "$state/taod.log", "$state/taod.log.1" or die;
+systemctl('reload', 'taod');
+ok(wait_for(sub { -e "$state/taod.log" && slurp("$state/taod.log") =~ /the log is open anew/ }, 20), 'a reload begins another log');
+
 # --- what clients see
 
 sub seen {
