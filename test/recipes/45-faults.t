@@ -178,9 +178,9 @@ diag('each answer and each TLS version with each program: runtests --all') if !$
 my $host = start_host();
 my @pass = ('--passphrase-file', $host->passfile);
 $host->tao('down');
-spew($host->dir . '/taod.conf', slurp($host->dir . '/taod.conf') . "\ntimeout = 1000\n"); # for its programs
+spew($host->dir . '/taod.conf', slurp($host->dir . '/taod.conf') . "\ntimeout = 4000\n"); # for its programs
 $host->tao('up', @pass);
-like(slurp($host->dir . '/openssl.cnf'), qr/^timeout = 1000$/m, 'a host whose programs wait for a second');
+like(slurp($host->dir . '/openssl.cnf'), qr/^timeout = 4000$/m, 'a host whose programs wait for some seconds');
 my $down = qr/the Tao host is not running: start it with 'tao up'/;
 
 sub taod { return slurp($host->dir . '/run/taod.pid') + 0 }
