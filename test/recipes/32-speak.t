@@ -19,7 +19,9 @@ is(ok_run(script('sh', '-c', "echo secret | $tao seal | $tao unseal"), 'a script
 
 fails_with(script('sh', '-c', "perl -e 'exit(system(q($tao), q(name)) >> 8)'"), qr/tao run.*another executable/,
 	'not for a program between the two');
-my $copy = ok_run(script('sh', '-c', "cp $tao @{[tmpdir()]}/tao; @{[tmpdir()]}/tao name"), 'a copy of it')->{out};
+my $there = tmpdir() . '/there';
+my $copy = ok_run(script('sh', '-c', "mkdir -p $there/bin $there/lib && cp $tao $there/bin && cp -r @{[bldtop()]}/lib/tao $there/lib && $there/bin/tao name"),
+	'a copy of it')->{out};
 isnt($copy, $name, 'speaks for itself');
 fails_with([ $host->cmd('name') ], qr/tao run/, 'nor outside tao run');
 
