@@ -125,11 +125,17 @@ serve($default);
 {
 	my $t = say_to(hosted(conf('nopsk', 'psk = no')), @a);
 	is_talk($t, { data => 1, psk => 0, group => 'tao_x25519' }, 'psk = no: the group with certificates');
+	like($t->{client}, qr/^subject=.*Measured\(/m, 'the client sees the server\'s program');
 	$t = say_to(hosted(conf('nogroup', 'group = no')), @a);
 	is_talk($t, { data => 1, psk => 1 }, 'group = no: the PSK');
 	unlike($t->{group}, qr/tao/, 'with an ordinary group');
 	$t = say_to(hosted(conf('certificate', 'mode = certificate')), @a);
 	is_talk($t, { data => 1, psk => 0 }, 'mode = certificate');
+	like($t->{client}, qr/^subject=.*Measured\(/m, 'with the server\'s program');
+	my @log = grep { /Tao\.Handshake role=client did=completed .*name=a\.test peer=key.*Measured/ } split /\n/, $host->tao('log')->{out};
+	for my $want ('mode=group .*group=tao_x25519', 'mode=psk .*group=x25519', 'mode=certificate .*group=x25519') {
+		ok((grep { /$want/i } @log), "a record: $want");
+	}
 	unlike($t->{group}, qr/tao/, 'with an ordinary group');
 	$t = say_to(hosted(conf('off', 'mode = off')), @a);
 	ok(!$t->{data}, 'mode = off: the policy certificate is not trusted') or short($t);

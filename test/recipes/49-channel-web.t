@@ -449,6 +449,8 @@ if ($has_curl) {
 	quietly($host->cmd('connect', $copy, $server{$_}{program})) for @names;
 	if ($all) {
 		for my $to (@asks) { ok(served_in_time($c, $to, 1), "$to->{host} accepts it when there is a rule") }
+		quietly($host->cmd('revoke', $copy));
+		for my $to (@asks) { ok(served_in_time($c, $to, 0), "$to->{host} refuses it when it is revoked, within a minute") }
 	}
 }
 
