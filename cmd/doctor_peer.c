@@ -125,9 +125,9 @@ static void say_failed(struct cmd_findings *f)
 static void say_peer(const struct libssl *l, SSL *s, struct cmd_findings *f)
 {
 	X509 *peer = l->SSL_get1_peer_certificate(s);
-	X509_NAME *subject = peer != NULL ? X509_get_subject_name(peer) : NULL;
+	const X509_NAME *subject = peer != NULL ? X509_get_subject_name(peer) : NULL;
 	int at = subject != NULL ? X509_NAME_get_index_by_NID(subject, NID_organizationalUnitName, -1) : -1;
-	ASN1_STRING *ou = at >= 0 ? X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)) : NULL;
+	const ASN1_STRING *ou = at >= 0 ? X509_NAME_ENTRY_get_data(X509_NAME_get_entry(subject, at)) : NULL;
 	char *whole = subject != NULL ? X509_NAME_oneline(subject, NULL, 0) : NULL;
 	long r = l->SSL_get_verify_result(s);
 

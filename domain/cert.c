@@ -229,7 +229,7 @@ enum tao_err cert_program(X509 *policy, EVP_PKEY *policy_key, const struct cert_
 
 enum tao_err cert_organisation(X509 *cert, char **out)
 {
-	X509_NAME *subject = X509_get_subject_name(cert);
+	const X509_NAME *subject = X509_get_subject_name(cert);
 	int at = X509_NAME_get_index_by_NID(subject, NID_organizationName, -1);
 	unsigned char *text = NULL;
 	int n = -1;

@@ -49,8 +49,11 @@ static void on_info(const SSL *s, int where, int value)
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 static const SSL_METHOD *method(char **how)
 {
-	return has(how, "dtls") ? DTLS_client_method()
-	       : has(how, "fixed") ? TLSv1_2_client_method() : TLS_client_method();
+#if OPENSSL_VERSION_MAJOR < 4 /* which has none that is for one version */
+	if (has(how, "fixed"))
+		return TLSv1_2_client_method();
+#endif
+	return has(how, "dtls") ? DTLS_client_method() : TLS_client_method();
 }
 #pragma GCC diagnostic pop
 
