@@ -313,6 +313,7 @@ static enum tao_err ask_host(struct cmd_env *env, struct run *r, Tao__RunRespons
 	rq.measure = (char *)r->measure;
 	rq.label = (char *)r->label;
 	rq.channel = (char *)r->channel;
+	rq.has_prepare = rq.prepare = r->prepare;
 	rq.openssl_conf = r->openssl_conf;
 	e = cmd_open(env, &r->conn);
 	if (e == TAO_OK && (rq.args == NULL || rq.env == NULL || rq.config == NULL))

@@ -181,6 +181,7 @@ struct instance {
 	atomic_ullong exec;       /* struct process_view's, of the registered start; 0: not learned.
 	                           * Who runs an interpreter, or is not uid, belongs here only by the same
 	                           * exec. */
+	atomic_int held;          /* its start may have been seen at the exec (hold.h) */
 	uint64_t before;          /* the exec of the registering process until it executes the program:
 	                           * who is still that is no part of it */
 	char *args;               /* end of an interpreter's arguments, each ended by NUL: what is

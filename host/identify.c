@@ -46,21 +46,45 @@ static enum tao_err nothing_behind(const struct conn *c)
 	return tao_fail(TAO_EPROTO, "a request came before Tao.Prove was answered");
 }
 
+static int is_start(const struct instance *i, const struct process_view *v)
+{
+	return v->start == i->start && v->uid == i->uid && v->exec != 0 && v->exec != i->before &&
+	       file_id_equal(&v->exe, &i->file);
+}
+
+static int learned(struct instance *i, const struct process_view *v)
+{
+	atomic_store(&i->exec, v->exec);
+	recall_changed(i);
+	return 1;
+}
+
+/* At the exec itself, so whatever the program did since. Two threads may ask at once. */
+static int learn_seen(struct host *h, struct instance *i)
+{
+	struct process_view v;
+	enum tao_err e;
+
+	if (!atomic_load(&i->held))
+		return 0;
+	e = measurer_seen(h->measurer, i->id, &v);
+	if (e == TAO_OK && is_start(i, &v))
+		learned(i, &v);
+	if (e != TAO_EBUSY)
+		atomic_store(&i->held, 0);
+	return atomic_load(&i->exec) != 0;
+}
+
 int instance_learn(struct host *h, struct instance *i)
 {
 	struct process_view v;
 	enum tao_err e;
 
-	if ((i->interpreter && i->args_n == 0) || atomic_load(&i->exec) != 0)
+	if ((i->interpreter && i->args_n == 0) || atomic_load(&i->exec) != 0 || learn_seen(h, i))
 		return 1;
 	e = i->interpreter ? measurer_started(h->measurer, i->pid, i->args, i->args_n, &v)
 	                   : measurer_process(h->measurer, i->pid, &v);
-	if (e != TAO_OK || v.start != i->start || v.uid != i->uid || v.exec == 0 ||
-	    v.exec == i->before || !file_id_equal(&v.exe, &i->file))
-		return 0;
-	atomic_store(&i->exec, v.exec);
-	recall_changed(i);
-	return 1;
+	return e == TAO_OK && is_start(i, &v) && learned(i, &v);
 }
 
 static int is_of(struct host *h, const struct instance *i, const struct process_view *v)

@@ -485,6 +485,36 @@ enum tao_err measurer_started(struct measurer *m, pid_t pid, const void *args, s
 	return ask_view(m, WIRE_STARTED, &q, v);
 }
 
+enum tao_err measurer_hold(struct measurer *m, const struct hold_request *rq)
+{
+	struct packet q = PACKET_INIT;
+	struct call c;
+	struct tao_rd r;
+	enum tao_err e;
+
+	tao_buf_u64(&q.body, rq->id);
+	tao_buf_u32(&q.body, (uint32_t)rq->pid);
+	tao_buf_u64(&q.body, rq->start);
+	if (rq->args_n > 0)
+		tao_buf_put(&q.body, rq->args, rq->args_n);
+	e = ask(m, WIRE_HOLD, &q, &c);
+	if (e == TAO_OK)
+		e = payload(&c, &r);
+	if (e == TAO_OK && !tao_rd_done(&r))
+		e = tao_fail(TAO_EPROTO, "the measurer said too much: restart the Tao host");
+	packet_clear(&q);
+	packet_clear(&c.reply);
+	return e;
+}
+
+enum tao_err measurer_seen(struct measurer *m, uint64_t id, struct process_view *v)
+{
+	struct packet q = PACKET_INIT;
+
+	tao_buf_u64(&q.body, id);
+	return ask_view(m, WIRE_SEEN, &q, v);
+}
+
 enum tao_err measurer_caller(struct measurer *m, pid_t pid, struct process_view *v,
                              char unit[UNIT_MAX + 1])
 {

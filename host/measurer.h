@@ -38,6 +38,7 @@
 #ifndef HOST_MEASURER_H
 #define HOST_MEASURER_H
 
+#include "hold.h"
 #include "measure.h"
 #include "running.h"
 #include "unit.h"
@@ -69,6 +70,10 @@ void measurer_unit(struct measurer *m, pid_t pid, char unit[UNIT_MAX + 1]);
 /* As measure_started(); n > 0. */
 enum tao_err measurer_started(struct measurer *m, pid_t pid, const void *args, size_t n,
                               struct process_view *v);
+
+/* As hold_start() and hold_seen(). A child that was started again knows of none: TAO_ENOTFOUND. */
+enum tao_err measurer_hold(struct measurer *m, const struct hold_request *rq);
+enum tao_err measurer_seen(struct measurer *m, uint64_t id, struct process_view *v);
 
 /* The supervisor now running, for tests and status; -1 if there is none. */
 pid_t measurer_pid(struct measurer *m);

@@ -14,6 +14,7 @@
 
 #include <linux/capability.h>
 
+#include "hold.h"
 #include "measure_with.h"
 #include "measurer_wire.h"
 #include "proc.h"
@@ -27,6 +28,7 @@
 struct child {
 	int sock;
 	struct measure_cache *cache;
+	struct holder *holder; /* NULL: none is traced here */
 	atomic_int threads;
 	atomic_int receiving; /* or about to */
 };
@@ -87,6 +89,41 @@ static enum tao_err answer_started(struct child *c, struct packet *in, struct pa
 	if (!tao_rd_done(&r) || n == 0)
 		return tao_fail(TAO_EPROTO, "the measurer got a malformed request");
 	e = measure_started(pid, args, n, &v);
+	if (e == TAO_OK) {
+		wire_put_result(&out->body, e);
+		wire_put_view(&out->body, &v);
+	}
+	return e;
+}
+
+static enum tao_err answer_hold(struct child *c, struct packet *in, struct packet *out)
+{
+	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
+	struct hold_request rq = { .id = tao_rd_u64(&r) };
+	enum tao_err e;
+
+	rq.pid = (pid_t)tao_rd_u32(&r);
+	rq.start = tao_rd_u64(&r);
+	rq.args_n = r.n;
+	rq.args = tao_rd_bytes(&r, rq.args_n);
+	if (!tao_rd_done(&r) || rq.pid <= 0)
+		return tao_fail(TAO_EPROTO, "the measurer got a malformed request");
+	e = hold_start(c->holder, &rq);
+	if (e == TAO_OK)
+		wire_put_result(&out->body, e);
+	return e;
+}
+
+static enum tao_err answer_seen(struct child *c, struct packet *in, struct packet *out)
+{
+	struct tao_rd r = tao_rd_of(in->body.p, in->body.n);
+	uint64_t id = tao_rd_u64(&r);
+	struct process_view v;
+	enum tao_err e;
+
+	if (!tao_rd_done(&r))
+		return tao_fail(TAO_EPROTO, "the measurer got a malformed request");
+	e = hold_seen(c->holder, id, &v);
 	if (e == TAO_OK) {
 		wire_put_result(&out->body, e);
 		wire_put_view(&out->body, &v);
@@ -165,6 +202,8 @@ static const struct {
 	[WIRE_RUNNING] = { answer_running, 0, 1 },
 	[WIRE_UNIT] = { answer_unit, 0, 0 },
 	[WIRE_CALLER] = { answer_caller, 0, 0 },
+	[WIRE_HOLD] = { answer_hold, 0, 0 },
+	[WIRE_SEEN] = { answer_seen, 0, 0 },
 	[WIRE_STARTED] = { answer_started, 0, 0 },
 };
 
@@ -298,6 +337,8 @@ static int serve_all(int fd)
 {
 	struct child c = { .sock = fd, .threads = 1, .receiving = 1 };
 
+	/* Where it cannot be done, the keeper looks from outside. */
+	hold_open(&c.holder);
 	/* A kernel without seccomp is told by the keeper. */
 	seccomp_measurer();
 	c.cache = measure_cache_new();

@@ -242,6 +242,19 @@ static enum tao_err add_instance(struct run *run)
 	return e;
 }
 
+/* Root's program can be another user's a moment after its start, too early for a look from outside.
+ * Where the start cannot be seen, that is how it is looked at, and an ordinary user's always. */
+static void hold_start_of(struct run *run)
+{
+	struct instance *i = run->inst;
+	struct hold_request rq = {
+		.id = i->id, .pid = i->pid, .start = i->start, .args = i->args, .args_n = i->args_n,
+	};
+
+	if (i->uid == 0 && !(run->rq->has_prepare && run->rq->prepare))
+		atomic_store(&i->held, measurer_hold(run->r->h->measurer, &rq) == TAO_OK);
+}
+
 static enum tao_err register_it(struct run *run)
 {
 	int pidfd = run->pidfd;
@@ -400,6 +413,8 @@ static enum tao_err do_run(struct run *run)
 		e = open_door(run);
 	if (e == TAO_OK)
 		keep_it(run);
+	if (e == TAO_OK) /* the last thing: it has not much time to execute */
+		hold_start_of(run);
 	return e == TAO_OK ? reply(run, copy) : e;
 }
 

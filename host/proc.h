@@ -20,6 +20,8 @@ enum tao_err proc_slurp(pid_t pid, const char *name, size_t max, struct tao_buf 
 
 /* The same of its environment: NAME=VALUE, each ended by NUL. */
 enum tao_err proc_environ(pid_t pid, size_t max, struct tao_buf *out);
+/* Its start time, of struct process_view, and nothing else. */
+enum tao_err proc_start(pid_t pid, uint64_t *start);
 /* Its system unit, "" if it is in none. */
 enum tao_err proc_unit(pid_t pid, char unit[UNIT_MAX + 1]);
 

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -96,11 +97,18 @@ static const struct rule keeper[] = {
 	{ NULL, NULL, { 0 }, 0 },
 };
 
-/* It may look at every file and change none, makes no socket, sends no signal. */
+/* It may look at every file and change none, makes no socket, sends no signal but those that reach
+ * a process that it traces. Tracing, it reads and writes neither memory nor registers. */
 static const struct rule measurer[] = {
 	{ "open", "programs, libraries, /proc", READ_ONLY(2), 0 },
 	{ "openat", "programs, libraries, /proc", READ_ONLY(3), 0 },
 	{ "process_vm_readv", "another user's environment, with CAP_SYS_PTRACE", { 0 }, 0 },
+	{ "ptrace", "a start, seen at its execve (hold.h)", ARG(1, ALL, PTRACE_SEIZE), 0 },
+	{ "ptrace", "ending that", ARG(1, ALL, PTRACE_INTERRUPT), 0 },
+	{ "ptrace", "ending that", ARG(1, ALL, PTRACE_DETACH), 0 },
+	{ "ptrace", "a signal meanwhile", ARG(1, ALL, PTRACE_CONT), 0 },
+	{ "ptrace", "SIGSTOP meanwhile", ARG(1, ALL, PTRACE_LISTEN), 0 },
+	{ "wait4", "what it traces", { 0 }, 0 },
 	{ "clone", "a thread for each measurement, no process",
 	  ARG(1, CLONE_VM | CLONE_THREAD, CLONE_VM | CLONE_THREAD), 0 },
 	{ NULL, NULL, { 0 }, 0 },
