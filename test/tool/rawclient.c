@@ -41,6 +41,8 @@
  *   mapcode PATH        maps that file as code
  *   traced              from here on a child traces this process
  *   unlink PATH | rename FROM TO
+ *   kill PID            ends that process
+ *   tracer              whether this one is traced: "traced" or "free"
  *   reuse COMMAND...    connect and hello in a process that ends; then, in another one with the
  *                       same number, that command; "no number" if that could not be had (needs root)
  *   adopt FD            takes that descriptor as the current connection
@@ -796,6 +798,15 @@ static void cmd_mapcode(struct client *cl, char *args)
 	close(fd);
 }
 
+/* Its parent learns of that when we do, so it must not wait for us. */
+static void trace_to_its_end(pid_t pid)
+{
+	int status;
+
+	while (waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status))
+		ptrace(PTRACE_CONT, pid, 0, status >> 16 == 0 ? WSTOPSIG(status) : 0);
+}
+
 static void cmd_traced(struct client *cl, char *args)
 {
 	pid_t self = getpid();
@@ -811,7 +822,7 @@ static void cmd_traced(struct client *cl, char *args)
 		done = ptrace(PTRACE_SEIZE, self, 0, 0) == 0;
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 		if (write(ready[1], &done, 1) == 1)
-			pause();
+			trace_to_its_end(self);
 		_exit(1);
 	}
 	close(ready[1]);
@@ -831,6 +842,28 @@ static void cmd_rename(struct client *cl, char *args)
 
 	(void)cl;
 	puts(args != NULL && rename(from, args) == 0 ? "ok" : "failed");
+}
+
+static void cmd_kill(struct client *cl, char *args)
+{
+	long pid = strtol(args, NULL, 10);
+
+	(void)cl;
+	puts(pid > 1 && kill((pid_t)pid, SIGKILL) == 0 ? "ok" : "failed");
+}
+
+static void cmd_tracer(struct client *cl, char *args)
+{
+	FILE *f = fopen("/proc/self/status", "r");
+	char text[4096] = "", *at = NULL;
+
+	(void)cl;
+	(void)args;
+	if (f != NULL && fread(text, 1, sizeof text - 1, f) > 0)
+		at = strstr(text, "\nTracerPid:\t");
+	if (f != NULL)
+		fclose(f);
+	puts(at == NULL ? "failed" : at[12] == '0' ? "free" : "traced");
 }
 
 /* Shares memory and descriptors with its parent, which waits. */
@@ -1020,7 +1053,8 @@ static const struct {
 	{ "child", cmd_child }, { "fork", cmd_fork }, { "daemon", cmd_daemon }, { "exec", cmd_exec },
 	{ "setuid", cmd_setuid }, { "orphan", cmd_orphan },
 	{ "mapcode", cmd_mapcode }, { "traced", cmd_traced }, { "unlink", cmd_unlink },
-	{ "rename", cmd_rename }, { "reuse", cmd_reuse },
+	{ "rename", cmd_rename }, { "kill", cmd_kill }, { "tracer", cmd_tracer },
+	{ "reuse", cmd_reuse },
 	{ "adopt", cmd_adopt }, { "descriptor", cmd_descriptor }, { "nodoor", cmd_nodoor },
 	{ "passpidfd", cmd_passpidfd }, { "nocreds", cmd_nocreds }, { "encode", cmd_encode },
 	{ "decode", cmd_decode }, { "verify", cmd_verify }, { "times", cmd_times },

@@ -450,9 +450,63 @@ static int child_says(const void *p, size_t n, int with_fd)
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
+/* What it answers to a body that is not well-formed. */
+static enum tao_err answer_to(uint32_t op, const void *body, size_t n)
+{
+	struct packet q = PACKET_INIT, got = PACKET_INIT;
+	enum tao_err e;
+	struct tao_rd r;
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) != 0)
+		exit(99);
+	fflush(stdout);
+	pid = fork();
+	if (pid == 0) {
+		close(pair[0]);
+		_exit(measurer_main(pair[1]));
+	}
+	close(pair[1]);
+	q.op = op;
+	tao_buf_put(&q.body, body, n);
+	e = wire_send(pair[0], &q);
+	if (e == TAO_OK)
+		e = wire_receive(pair[0], &got);
+	r = tao_rd_of(got.body.p, got.body.n);
+	if (e == TAO_OK)
+		e = wire_get_result(&r);
+	packet_clear(&q);
+	packet_clear(&got);
+	close(pair[0]);
+	waitpid(pid, NULL, 0);
+	return e;
+}
+
+/* u64 id, u32 pid, u64 start, arguments; and u64 id. */
+static void malformed(void)
+{
+	static const uint8_t hold[21] = { [7] = 1, [11] = 1, [20] = 'x' };
+	static const uint8_t nobody[20] = { [7] = 1 }, many[20] = { [7] = 1, [8] = 0xff, [11] = 1 };
+	static const uint8_t whole[9] = { [7] = 1 };
+
+	for (size_t n = 0; n < 20; n++)
+		if (answer_to(WIRE_HOLD, hold, n) != TAO_EPROTO)
+			ok(0, "WIRE_HOLD with %zu bytes", n);
+	ok(answer_to(WIRE_HOLD, hold, 19) == TAO_EPROTO, "WIRE_HOLD: a byte is missing");
+	ok_err(answer_to(WIRE_HOLD, nobody, sizeof nobody), TAO_EPROTO, "process 0");
+	ok_err(answer_to(WIRE_HOLD, many, sizeof many), TAO_EPROTO, "a negative one");
+	for (size_t n = 0; n < 8; n++)
+		if (answer_to(WIRE_SEEN, whole, n) != TAO_EPROTO)
+			ok(0, "WIRE_SEEN with %zu bytes", n);
+	ok_err(answer_to(WIRE_SEEN, whole, 7), TAO_EPROTO, "WIRE_SEEN: a byte is missing");
+	ok_err(answer_to(WIRE_SEEN, whole, 9), TAO_EPROTO, "a byte too many");
+	ok_err(answer_to(WIRE_SEEN, whole, 8), TAO_ENOTFOUND, "nothing is known of that number");
+}
+
 static void broken_keeper(void)
 {
-	static const uint8_t unknown[] = { 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0 };
+	static const uint8_t unknown[] = { 0, 0, 0, 99, 0, 0, 0, 1, 0, 0, 0, 0, 0 };
 	static const uint8_t memfd[] = { 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 4, 1 };
 	static const uint8_t longer[] = { 0, 0, 0, 2, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0, 1 };
 
@@ -487,6 +541,7 @@ int main(int argc, char **argv)
 	ok(after > 1 && kill(after, 0) != 0, "stopped, it is gone");
 	ok(open_fds() == before, "no descriptor is left over");
 	broken_keeper();
+	malformed();
 	keeper_dies();
 	return done();
 }

@@ -253,6 +253,54 @@ static void refuse(const struct attempt *a)
 	ok(got == a->measurer, "%s: the measurer (%d)", a->what, got);
 }
 
+/* Of tracing, the measurer has what it takes to see an execve(), and nothing that would show or
+ * change what the traced process has in memory and registers. */
+static const struct request {
+	const char *name;
+	enum __ptrace_request number;
+	int measurer;
+} requests[] = {
+	{ "SEIZE", PTRACE_SEIZE, REFUSED },
+	{ "INTERRUPT", PTRACE_INTERRUPT, REFUSED },
+	{ "LISTEN", PTRACE_LISTEN, REFUSED },
+	{ "CONT", PTRACE_CONT, REFUSED },
+	{ "DETACH", PTRACE_DETACH, REFUSED },
+	{ "ATTACH", PTRACE_ATTACH, KILLED },
+	{ "PEEKTEXT", PTRACE_PEEKTEXT, KILLED },
+	{ "PEEKDATA", PTRACE_PEEKDATA, KILLED },
+	{ "PEEKUSER", PTRACE_PEEKUSER, KILLED },
+	{ "POKETEXT", PTRACE_POKETEXT, KILLED },
+	{ "POKEDATA", PTRACE_POKEDATA, KILLED },
+	{ "POKEUSER", PTRACE_POKEUSER, KILLED },
+	{ "GETREGSET", PTRACE_GETREGSET, KILLED },
+	{ "SETREGSET", PTRACE_SETREGSET, KILLED },
+	{ "SETSIGINFO", PTRACE_SETSIGINFO, KILLED },
+	{ "SETOPTIONS", PTRACE_SETOPTIONS, KILLED },
+	{ "SYSCALL", PTRACE_SYSCALL, KILLED },
+	{ "SINGLESTEP", PTRACE_SINGLESTEP, KILLED },
+	{ "KILL", PTRACE_KILL, KILLED },
+};
+
+static enum __ptrace_request asked;
+
+/* Of no process: what is not killed fails. */
+static int try_request(void)
+{
+	return result(ptrace(asked, -1, NULL, NULL) == 0);
+}
+
+static void trace(void)
+{
+	for (size_t i = 0; i < sizeof requests / sizeof *requests; i++) {
+		const struct request *q = &requests[i];
+
+		asked = q->number;
+		ok(in_child(seccomp_measurer, try_request) == q->measurer, "PTRACE_%s: the measurer is %s",
+		   q->name, q->measurer == KILLED ? "killed" : "not");
+		ok(in_child(seccomp_keeper, try_request) == KILLED, "PTRACE_%s: the keeper is killed", q->name);
+	}
+}
+
 /* ---- what must go on ---- */
 
 static void *thread_main(void *arg)
@@ -386,6 +434,7 @@ int main(void)
 	ok(in_child(seccomp_measurer, threads) == DID, "the measurer makes threads");
 	for (size_t i = 0; i < sizeof attempts / sizeof attempts[0]; i++)
 		refuse(&attempts[i]);
+	trace();
 	ok(in_child(none, earlier_none) == DID, "a thread of before");
 	ok(in_child(none, earlier_keeper) == KILLED, "is bound as well");
 	if (geteuid() == 0)
