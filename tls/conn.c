@@ -216,13 +216,23 @@ static int own(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **value, int
 	return 1;
 }
 
-int tls_conn_setup(const struct tls_settings *set)
+static _Atomic(const struct tls_settings *) settings_of_all;
+
+static void take_place(void)
 {
+	void *set = (void *)atomic_load(&settings_of_all);
 	int taken;
 
 	do
 		taken = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, NULL, NULL, NULL);
 	while (taken >= 0 && taken < FIRST_PLACE - 1);
-	place = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, (void *)set, add, own, drop);
-	return place >= 0;
+	place = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, set, add, own, drop);
+}
+
+int tls_conn_setup(const struct tls_settings *set)
+{
+	static pthread_once_t once = PTHREAD_ONCE_INIT;
+
+	atomic_store(&settings_of_all, set);
+	return pthread_once(&once, take_place) == 0 && place >= 0;
 }

@@ -25,7 +25,7 @@ static void hook_ctx(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long 
 	(void)idx;
 	(void)argl;
 	(void)argp;
-	if (tls_libssl() != NULL && parent != NULL)
+	if (parent != NULL && tls_libssl() != NULL && tls_conn_setup(&settings))
 		tls_hook_ctx(parent, &settings);
 }
 
@@ -86,7 +86,7 @@ int module_init(CONF_IMODULE *md, const CONF *cnf)
 	if (atomic_flag_test_and_set(&hooked)) /* a second library context reads it again */
 		return 1;
 	good = tls_settings_read(cnf, section, NULL, &settings);
-	return stay_loaded() && tls_conn_setup(&settings) &&
+	return stay_loaded() &&
 	       CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL_CTX, 0, NULL, hook_ctx, NULL, NULL) >= 0 && good;
 }
 

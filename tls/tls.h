@@ -241,7 +241,8 @@ struct tls_conn {
 	char why[CHANNEL_WHY_MAX]; /* what was wrong, for the record */
 };
 
-/* Once: reserves the place of struct tls_conn in every SSL. */
+/* Reserves the place of struct tls_conn in every SSL, at the first call, which is that of the first SSL_CTX: who
+ * has none does not pay for it. Any thread. */
 int tls_conn_setup(const struct tls_settings *set);
 /* NULL if this SSL was made before, or memory ran out. */
 struct tls_conn *tls_conn_of(const SSL *s);
