@@ -25,8 +25,7 @@ static int key_name(EVP_PKEY *key, char name[TLS_NAME_MAX])
 	return EVP_PKEY_get_utf8_string_param(key, NAME_PARAM, name, TLS_NAME_MAX, &n) == 1 && n > 0;
 }
 
-/* The domain's name a program by a URI of this scheme. */
-static int is_domains(X509 *cert)
+int tls_is_programs(X509 *cert)
 {
 	static const char scheme[] = PROGRAM_URN;
 	GENERAL_NAMES *names = X509_get_ext_d2i(cert, NID_subject_alt_name, NULL, NULL);
@@ -72,7 +71,7 @@ static int replaces(const struct tls_bundle *b, X509 *cert)
 {
 	if (b->policy != NULL)
 		return X509_check_issued(b->policy, cert) == X509_V_OK;
-	return is_domains(cert) ||
+	return tls_is_programs(cert) ||
 	       (ASN1_TIME_compare(X509_get0_notBefore(b->leaf), X509_get0_notBefore(cert)) >= 0 &&
 	        has_names_of(b->leaf, cert));
 }

@@ -267,6 +267,8 @@ struct tls_conn *tls_conn_ready(SSL *s);
 
 /* renew.c: as SSL_CTX_set_cert_cb()'s callback; always 1. */
 int tls_renew(SSL *s, const struct tls_settings *set);
+/* It names a program, by a URI of urn:tao:, as certificates of this and other domains do. */
+int tls_is_programs(X509 *cert);
 /* identity.c: in the same callback. */
 void tls_identity(SSL *s, struct tls_conn *c);
 /* identity.c: SSL_CTX_set_client_cert_cb()'s, for where the application has a certificate callback. */

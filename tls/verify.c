@@ -88,12 +88,21 @@ static const char *disagreement(SSL *s, const struct tls_conn *c, const struct t
 	return "the certificate is another program's than the one that the group was keyed for";
 }
 
+/* Where the host never answered, who the domain is is not known: no program's certificate is taken on the word of
+ * what the application trusts, since it may be revoked. Who is outside of tao run has no host to ask. */
+static int is_unjudged(X509 *leaf)
+{
+	const struct channel *ch = tls_channel();
+
+	return ch != NULL && ch->usable(ch->arg) && tls_is_programs(leaf);
+}
+
 /* Why this peer is refused, or NULL. */
 static const char *judge(SSL *s, struct tls_conn *c, X509 *leaf, int r, int ours,
                          struct tls_verdict *v)
 {
 	if (!tls_ask_cert(leaf, c->server, c->name, v))
-		return ours || c->required ? v->why : NULL;
+		return ours || c->required || is_unjudged(leaf) ? v->why : NULL;
 	if (v->ours && v->allowed && r <= 0 && !c->server && c->known)
 		return "its program certificate does not verify"; /* also for who does not look */
 	if (v->ours && !v->allowed)

@@ -377,11 +377,17 @@ serve($default);
 			}
 		}
 	}
+	# A handshake with a pre-shared key, of a client that keeps whatever it gets.
+	serve($default);
+	unlink $session;
+	talks(say_to([ hosted($bare) ], @policy, @a, qw(-h good -S), $session), \%psk, 'a pre-shared key by hand');
+	ok(!-s $session, 'leaves no ticket behind');
 	# The control: without the module at either end it would.
 	serve($off, @policy, '-k');
 	unlink $session;
 	my @say = (@a, @policy, '-m', 13, '-c', join ',', map { s/web/cli/r } @web);
 	say_to([ hosted($off) ], @say, '-S', $session);
+	ok(-s $session, '(a ticket, where there is one)');
 	talks(say_to([ hosted($off) ], @say, '-s', $session), { reused => 1 }, 'mode = off at both ends: it resumes');
 	serve($default);
 }

@@ -123,7 +123,7 @@ like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .
 		my $line = "$dir/late" . $n++;
 		mkfifo($line, 0600) && open(my $to, '+<', $line) or die "$line: $!";
 		$to->autoflush(1);
-		my $client = spawn($host->cmd(qw(run --quiet --openssl-conf), $soon->($_[0]), '--', $odd), $port, 'a.test', @ca, qw(late anyway), { stdin => $line });
+		my $client = spawn($host->cmd(qw(run --quiet --openssl-conf), $soon->($_[0]), '--', $odd), $port, 'a.test', $_[1] ? @{ $_[1] } : @ca, qw(late anyway), { stdin => $line });
 		$client->wait_for_line(qr/^waiting/m, 20) // diag($client->log);
 		return [ $client, $to ];
 	};
@@ -140,12 +140,20 @@ like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .
 	eval { $rest->(shift @clients, $_->[2] ? 'done' : 'failed', "a silent host: $_->[0]") for @cases; 1 } or fail($@);
 	kill 'CONT', $keeper;
 
-	serve($soon->($default), '-rev', @own);
-	my $own = $begin->($default);
+	# A server that needs no host for its signatures.
+	ok_run([ $host->cmd(qw(key new held --custody program --for), $openssl) ], 'a key that the program holds');
+	serve(conf('alone', 'mode = off', 'renew = 0'), qw(-rev -cert tao:held -key tao:held));
+	my @own_clients = map { $begin->($default, $_) } \@ca, \@policy;
 	kill 'STOP', $keeper or die "$keeper: $!";
-	eval { $rest->($own, 'failed', 'nor is one of the domain accepted that nobody can judge'); 1 } or fail($@);
+	eval {
+		$rest->($own_clients[0], 'failed', 'nor is one of the domain accepted that nobody can judge');
+		$rest->($own_clients[1], 'failed', 'not by a program either that trusts the domain by itself');
+		1;
+	} or fail($@);
 	kill 'CONT', $keeper;
-	ok(wait_for(sub { says($default, 'a.test', 'plain') =~ /^done .* reused=1/ }, 30), 'and all is well when it answers again');
+	like(says(conf('certificate', 'mode = certificate'), 'a.test', @policy), qr/^done /, 'as it is when the host answers again');
+	serve($default, '-rev', @own);
+	like(says($default, 'a.test', 'plain'), qr/^done .* reused=1/, 'and all is well');
 }
 
 # --- the host does not answer

@@ -109,6 +109,8 @@ serve($default);
 	unlike($t->{group}, qr/tao/, 'with their groups');
 	$t = say_to(hosted($default), qw(-servername a.test -verify_hostname b.test -verify_return_error));
 	ok(!$t->{psk} && !$t->{data}, 'who verifies another name than it asks for gets no PSK, and refuses') or short($t);
+	$t = say_to(hosted($default), qw(-servername b.test -verify_hostname a.test -verify_return_error));
+	is_talk($t, { data => 1, psk => 0, group => 'tao_x25519' }, 'nor is there one if policy knows the name that is verified: by the group');
 }
 
 # --- what the log has
