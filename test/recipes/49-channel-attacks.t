@@ -76,7 +76,7 @@ sub parsed {
 	my ($text) = @_;
 	my ($line) = $text =~ /^((?:ok|failed)\b.*)$/m;
 	my %t = ($line // '') =~ /\b(version|group|reused|verify|verified|peer)=(\S*)/g;
-	$t{group} =~ s/^(tao_x25519)mlkem768$/$1/ if defined $t{group}; # the one with ML-KEM, where there is that
+	$t{group} =~ s{^((?:tao_)?x25519)mlkem768$}{lc $1}ie if defined $t{group}; # those with ML-KEM, where there is that
 	return { ok => ($line // '') =~ /^ok/ ? 1 : 0, line => $line // $text, %t };
 }
 # What the client saw, and what the server did in that connection.
