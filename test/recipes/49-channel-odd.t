@@ -91,6 +91,8 @@ like(says(conf('notrust', 'trust = no'), 'a.test', 'none', @policy), qr/^done .*
 	'but where the program trusts it');
 like(says($default, 'a.test', 'dot'), qr/^done .* reused=1 verify=0/, 'one of several below a domain');
 like(says($default, 'a.test', 'again'), qr/^done .*^done .* reused=1/ms, 'the same SSL a second time');
+like(says($default, 'a.test', qw(again address)), qr/^done .* reused=1.*^failed .* reused=0 .*does not verify/ms,
+	'which now asks for an address as well: that the chain was good a moment ago is not enough');
 like(says($default, 'a.test', 'info'), qr/^done /, 'an info callback of its own');
 like(says($require, 'a.test', 'info'), qr/^done /, 'the same, required');
 serve(conf('nogroup', 'group = no'), '-rev', '-client_renegotiation', @own);

@@ -15,6 +15,7 @@
  *   hosts     accepts other.test as well, and names it first
  *   renew     renegotiates (TLS 1.2)
  *   again     SSL_clear() and a second connection with the same SSL
+ *   address   whose peer has to have the address 192.0.2.1 in its certificate as well
  *   anyway    again, also where the first one failed
  *   wait      before that, prints "waiting" and waits for a line on standard input
  *   late      the same before the first connection
@@ -163,6 +164,8 @@ int main(int argc, char **argv)
 	SSL_shutdown(s);
 	if (good && has(how, "wait"))
 		good = waits();
+	if (has(how, "address"))
+		X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(s), "192.0.2.1");
 	if ((good && has(how, "again")) || has(how, "anyway")) {
 		good = SSL_clear(s) == 1 && connect_to(s, atoi(argv[1]), datagram) && talk(s);
 		print(s, good);
