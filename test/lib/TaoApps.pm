@@ -18,6 +18,7 @@ package TaoApps;
 #              as well, and returns OK
 #   gap        it reloads, but nobody listens for a moment
 #   private    the key's file has to be its user's alone
+#   ready      what it logs when it serves, where it shows its certificate before
 #   stays      why a running server does not show a renewed certificate
 #   rereads    it reads both files for each connection, and may find them between two generations
 #   bundle     its key's file has the certificate before the key
@@ -359,6 +360,7 @@ CONF
 	{
 		name => 'postgres', package => 'postgresql', program => "$postgres_bin/postgres",
 		account => 'postgres', private => 1, no_asan => 1, reload => 'HUP', starttls => 'postgres',
+		ready => qr/ready to accept connections/,
 		server => sub {
 			my ($s) = @_;
 			my $bin = $postgres_bin;

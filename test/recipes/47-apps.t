@@ -213,6 +213,7 @@ sub as_server {
 		diag($server->log, map { slurp($_) } glob "$s->{dir}/*.log");
 		return;
 	}
+	$server->wait_for_line($app->{ready}, 30) if $app->{ready}; # it shows its certificate before
 	my $fine = 1;
 	$fine &= asks($app, $s, $_) for qw(1_3 1_2);
 	my $one_version = ($app->{client} // {})->{one_version};
