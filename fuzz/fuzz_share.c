@@ -16,6 +16,13 @@ static struct {
 enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
                        struct tao_buf *reply)
 {
+	return prov_call_while(p, op, req, NULL, reply);
+}
+
+enum tao_err prov_call_while(struct prov *p, const char *op, const ProtobufCMessage *req,
+                             struct tao_meanwhile *w, struct tao_buf *reply)
+{
+	(void)w;
 	(void)p;
 	(void)op;
 	(void)req;
@@ -71,8 +78,8 @@ static void try_salt(int server)
 	static struct prov p;
 	uint8_t out[GROUP_SHARE_MAX], salt[MIX_SECRET];
 	struct group_peer *peer = NULL;
-	enum tao_err e = server ? group_ask_server(&p, &group_x25519, share, share, out, salt, &peer)
-	                        : group_ask_client(&p, &group_x25519, share, share, salt, &peer);
+	enum tao_err e = server ? group_ask_server(&p, &group_x25519, share, share, NULL, out, salt, &peer)
+	                        : group_ask_client(&p, &group_x25519, share, share, NULL, salt, &peer);
 
 	if ((e == TAO_OK) != (peer != NULL) || (peer != NULL && peer->n == 0))
 		abort();

@@ -226,12 +226,12 @@ enum tao_err group_tail(struct prov *p, uint8_t tail[GROUP_TAIL])
 /* ---- what the host is asked about two shares ---- */
 
 static enum tao_err ask(struct prov *p, const char *op, const ProtobufCMessage *req,
-                        uint8_t *share, size_t share_n, uint8_t salt[MIX_SECRET],
-                        struct group_peer **out)
+                        struct tao_meanwhile *w, uint8_t *share, size_t share_n,
+                        uint8_t salt[MIX_SECRET], struct group_peer **out)
 {
 	struct tao_buf body = TAO_BUF_INIT, name = TAO_BUF_INIT;
 	struct group_peer *peer = NULL;
-	enum tao_err e = prov_call(p, op, req, &body);
+	enum tao_err e = prov_call_while(p, op, req, w, &body);
 
 	*out = NULL;
 	if (e == TAO_OK)
@@ -268,8 +268,8 @@ static enum tao_err check_own_share(const struct group *g, const uint8_t *pub, c
 }
 
 enum tao_err group_ask_server(struct prov *p, const struct group *g, const uint8_t *client,
-                              const uint8_t *pub, uint8_t *share, uint8_t salt[MIX_SECRET],
-                              struct group_peer **peer)
+                              const uint8_t *pub, struct tao_meanwhile *w, uint8_t *share,
+                              uint8_t salt[MIX_SECRET], struct group_peer **peer)
 {
 	Tao__GroupServerRequest req = TAO__GROUP_SERVER_REQUEST__INIT;
 	size_t n = g->server_public + GROUP_TAIL;
@@ -280,7 +280,7 @@ enum tao_err group_ask_server(struct prov *p, const struct group *g, const uint8
 	req.client_share.len = g->client_public + GROUP_TAIL;
 	req.public_.data = (uint8_t *)pub;
 	req.public_.len = g->server_public;
-	e = ask(p, "Tao.GroupServer", &req.base, share, n, salt, peer);
+	e = ask(p, "Tao.GroupServer", &req.base, w, share, n, salt, peer);
 	if (e == TAO_OK)
 		e = check_own_share(g, pub, share, n);
 	if (e == TAO_OK)
@@ -291,8 +291,8 @@ enum tao_err group_ask_server(struct prov *p, const struct group *g, const uint8
 }
 
 enum tao_err group_ask_client(struct prov *p, const struct group *g, const uint8_t *client,
-                              const uint8_t *server, uint8_t salt[MIX_SECRET],
-                              struct group_peer **peer)
+                              const uint8_t *server, struct tao_meanwhile *w,
+                              uint8_t salt[MIX_SECRET], struct group_peer **peer)
 {
 	Tao__GroupClientRequest req = TAO__GROUP_CLIENT_REQUEST__INIT;
 	enum tao_err e;
@@ -302,7 +302,7 @@ enum tao_err group_ask_client(struct prov *p, const struct group *g, const uint8
 	req.client_share.len = g->client_public + GROUP_TAIL;
 	req.server_share.data = (uint8_t *)server;
 	req.server_share.len = g->server_public + GROUP_TAIL;
-	e = ask(p, "Tao.GroupClient", &req.base, NULL, 0, salt, peer);
+	e = ask(p, "Tao.GroupClient", &req.base, w, NULL, 0, salt, peer);
 	if (e != TAO_OK) /* it may be another host than the one that drew them */
 		group_drop_nonces(p);
 	return e;

@@ -71,14 +71,15 @@ struct group_peer {
 	size_t n;
 	uint8_t name[];
 };
-/* The server's share and the salt, for a client's share (whole) and the server's public part. */
+/* The server's share and the salt, for a client's share (whole) and the server's public part.
+ * w: what is done while the host works (tao/client.h). */
 enum tao_err group_ask_server(struct prov *p, const struct group *g, const uint8_t *client,
-                              const uint8_t *pub, uint8_t *share, uint8_t salt[MIX_SECRET],
-                              struct group_peer **peer);
+                              const uint8_t *pub, struct tao_meanwhile *w, uint8_t *share,
+                              uint8_t salt[MIX_SECRET], struct group_peer **peer);
 /* The salt of both shares, for the client. */
 enum tao_err group_ask_client(struct prov *p, const struct group *g, const uint8_t *client,
-                              const uint8_t *server, uint8_t salt[MIX_SECRET],
-                              struct group_peer **peer);
+                              const uint8_t *server, struct tao_meanwhile *w,
+                              uint8_t salt[MIX_SECRET], struct group_peer **peer);
 void group_peer_free(struct group_peer *peer); /* NULL is fine */
 
 /*

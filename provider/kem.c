@@ -85,27 +85,52 @@ static void name_peer(struct group_key *k, struct group_peer *peer)
 		group_peer_free(peer);
 }
 
+/* What X25519 costs here is done while the host makes the salt. */
+struct agreement {
+	struct group_key *key;
+	const uint8_t *peer; /* public part */
+	struct mix_pair pair;
+	struct mix_ikm ikm;
+	enum tao_err e;
+};
+
+/* The secret, when the host has answered. */
+static enum tao_err conclude(struct agreement *a, const uint8_t salt[MIX_SECRET], uint8_t *secret)
+{
+	return a->e == TAO_OK ? mix_extract(&a->key->prov->mix, &a->ikm, salt, secret) : a->e;
+}
+
 /* ---- server ---- */
+
+static void answer(void *arg)
+{
+	struct agreement *a = arg;
+	const struct group_key *k = a->key;
+
+	a->e = mix_answer_end(&k->prov->mix, k->group->hybrid, a->peer, &a->pair, &a->ikm);
+}
 
 static enum tao_err encapsulate(struct group_key *k, uint8_t *share, uint8_t *secret)
 {
 	const struct group *g = k->group;
 	uint8_t salt[MIX_SECRET], pub[GROUP_PUBLIC_MAX];
-	struct mix_ikm ikm;
+	struct agreement a = { .key = k, .peer = k->share, .e = TAO_ECRYPTO };
+	struct tao_meanwhile w = { answer, &a, 0 };
 	struct group_peer *peer = NULL;
-	enum tao_err e;
+	enum tao_err e = mix_check(g->hybrid, 0, k->share);
 
-	/* First, so that a bad point never comes to the host. */
-	e = mix_answer(&k->prov->mix, g->hybrid, k->share, pub, &ikm);
 	if (e == TAO_OK)
-		e = group_ask_server(k->prov, g, k->share, pub, share, salt, &peer);
+		e = mix_answer(&k->prov->mix, g->hybrid, k->share, &a.pair, pub, &a.ikm);
 	if (e == TAO_OK)
-		e = mix_extract(&k->prov->mix, &ikm, salt, secret);
+		e = group_ask_server(k->prov, g, k->share, pub, &w, share, salt, &peer);
+	if (e == TAO_OK)
+		e = conclude(&a, salt, secret);
 	if (e == TAO_OK)
 		name_peer(k, peer);
 	else
 		group_peer_free(peer);
-	OPENSSL_cleanse(&ikm, sizeof ikm);
+	mix_pair_free(&a.pair);
+	OPENSSL_cleanse(&a.ikm, sizeof a.ikm);
 	OPENSSL_cleanse(salt, sizeof salt);
 	return e;
 }
@@ -138,27 +163,36 @@ static int kem_encapsulate(void *vctx, unsigned char *out, size_t *out_n, unsign
 
 /* ---- client ---- */
 
+static void finish(void *arg)
+{
+	struct agreement *a = arg;
+
+	a->e = mix_finish(&a->key->prov->mix, &a->key->pair, a->peer, &a->ikm);
+}
+
 static enum tao_err decapsulate(struct group_key *k, const uint8_t *in, size_t in_n,
                                 uint8_t *secret)
 {
 	uint8_t salt[MIX_SECRET];
-	struct mix_ikm ikm;
+	struct agreement a = { .key = k, .e = TAO_ECRYPTO };
+	struct tao_meanwhile w = { finish, &a, 0 };
 	struct group_peer *peer = NULL;
 	struct share s;
 	enum tao_err e = group_share(k->group, 1, in, in_n, &s);
 
+	if (e == TAO_OK)
+		e = mix_check(k->group->hybrid, 1, s.pub);
 	if (e != TAO_OK)
 		return e;
-	e = mix_finish(&k->prov->mix, &k->pair, s.pub, &ikm);
+	a.peer = s.pub;
+	e = group_ask_client(k->prov, k->group, k->share, in, &w, salt, &peer);
 	if (e == TAO_OK)
-		e = group_ask_client(k->prov, k->group, k->share, in, salt, &peer);
-	if (e == TAO_OK)
-		e = mix_extract(&k->prov->mix, &ikm, salt, secret);
+		e = conclude(&a, salt, secret);
 	if (e == TAO_OK)
 		name_peer(k, peer);
 	else
 		group_peer_free(peer);
-	OPENSSL_cleanse(&ikm, sizeof ikm);
+	OPENSSL_cleanse(&a.ikm, sizeof a.ikm);
 	OPENSSL_cleanse(salt, sizeof salt);
 	return e;
 }

@@ -107,7 +107,52 @@ static int set_point(struct mix *m, struct mix_tools *t, const uint8_t *peer)
 	return t->point != NULL;
 }
 
-/* There is nothing in an X25519 point to be validated. */
+static enum tao_err small_order(void)
+{
+	return tao_fail(TAO_EFORMAT, "the peer's X25519 point is of small order: the result would be "
+	                "zero, whatever our own key is");
+}
+
+/* All u of an order that divides 8, and the ways to write them: RFC 7748, section 7. */
+static int is_small_order(const uint8_t *point)
+{
+	static const uint8_t all[][MIX_X25519] = {
+		{ 0 },
+		{ 1 },
+		{ 0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1,
+		  0x9f, 0xc4, 0x6a, 0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62,
+		  0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00 },
+		{ 0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c,
+		  0x83, 0xef, 0x5b, 0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22,
+		  0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57 },
+		{ 0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		  0xff, 0xff, 0xff, 0xff, 0xff, 0x7f },
+		{ 0xed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		  0xff, 0xff, 0xff, 0xff, 0xff, 0x7f },
+		{ 0xee, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+		  0xff, 0xff, 0xff, 0xff, 0xff, 0x7f },
+	};
+	uint8_t u[MIX_X25519];
+	int found = 0;
+
+	memcpy(u, point, sizeof u);
+	u[MIX_X25519 - 1] &= 0x7f; /* X25519 does not look at that bit */
+	for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
+		found |= memcmp(u, all[i], sizeof u) == 0;
+	return found;
+}
+
+enum tao_err mix_check(int hybrid, int server, const uint8_t *peer)
+{
+	size_t front = !hybrid ? 0 : server ? MIX_MLKEM_TEXT : MIX_MLKEM_KEY;
+
+	return is_small_order(peer + front) ? small_order() : TAO_OK;
+}
+
+/* What there is in an X25519 point to be validated, its result shows. */
 static int derive(struct mix *m, EVP_PKEY *own, EVP_PKEY *other, uint8_t *out)
 {
 	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(m->ctx, own, NULL);
@@ -139,8 +184,7 @@ enum tao_err mix_x25519(struct mix *m, EVP_PKEY *own, const uint8_t *peer, uint8
 		tools_free(t);
 	if (!taken)
 		return failed("take an X25519 point");
-	return good ? TAO_OK : tao_fail(TAO_EFORMAT, "the peer's X25519 point is of small order: the "
-	                                "result would be zero, whatever our own key is");
+	return good ? TAO_OK : small_order();
 }
 
 /* ---- ML-KEM ---- */
@@ -209,26 +253,30 @@ enum tao_err mix_begin(struct mix *m, int hybrid, struct mix_pair *pair, uint8_t
 	return failed(hybrid ? "make keys for X25519 and " MLKEM : "make an X25519 key");
 }
 
-enum tao_err mix_answer(struct mix *m, int hybrid, const uint8_t *peer, uint8_t *pub,
-                        struct mix_ikm *ikm)
+enum tao_err mix_answer(struct mix *m, int hybrid, const uint8_t *peer, struct mix_pair *pair,
+                        uint8_t *pub, struct mix_ikm *ikm)
 {
-	size_t front = hybrid ? MIX_MLKEM_SECRET : 0;
-	EVP_PKEY *own = NULL;
 	enum tao_err e = TAO_OK;
 	int made;
 
-	ikm->n = front + MIX_X25519;
+	pair->x25519 = pair->mlkem = NULL;
 	if (hybrid)
 		e = mlkem_answer(m, peer, pub, ikm->p);
 	if (e != TAO_OK)
 		return e;
 	ERR_set_mark();
-	made = x25519_make(m, &own, pub + (hybrid ? MIX_MLKEM_TEXT : 0));
+	made = x25519_make(m, &pair->x25519, pub + (hybrid ? MIX_MLKEM_TEXT : 0));
 	ERR_pop_to_mark();
-	e = made ? mix_x25519(m, own, peer + (hybrid ? MIX_MLKEM_KEY : 0), ikm->p + front)
-	         : failed("make an X25519 key");
-	EVP_PKEY_free(own);
-	return e;
+	return made ? TAO_OK : failed("make an X25519 key");
+}
+
+enum tao_err mix_answer_end(struct mix *m, int hybrid, const uint8_t *peer,
+                            const struct mix_pair *pair, struct mix_ikm *ikm)
+{
+	size_t front = hybrid ? MIX_MLKEM_SECRET : 0;
+
+	ikm->n = front + MIX_X25519;
+	return mix_x25519(m, pair->x25519, peer + (hybrid ? MIX_MLKEM_KEY : 0), ikm->p + front);
 }
 
 enum tao_err mix_finish(struct mix *m, const struct mix_pair *pair, const uint8_t *peer,

@@ -41,10 +41,10 @@ struct mix {
 void mix_init(struct mix *m, OSSL_LIB_CTX *ctx);
 void mix_clear(struct mix *m); /* may be used again after it */
 
-/* A client's private halves. */
+/* Private halves. */
 struct mix_pair {
 	EVP_PKEY *x25519;
-	EVP_PKEY *mlkem; /* NULL: the group has none */
+	EVP_PKEY *mlkem; /* the client's; NULL: the group has none */
 };
 
 struct mix_ikm {
@@ -54,9 +54,15 @@ struct mix_ikm {
 
 /* The client begins: makes a pair, and writes its public part. */
 enum tao_err mix_begin(struct mix *m, int hybrid, struct mix_pair *pair, uint8_t *pub);
-/* The server answers a client's public part with its own. */
-enum tao_err mix_answer(struct mix *m, int hybrid, const uint8_t *peer, uint8_t *pub,
-                        struct mix_ikm *ikm);
+/* Refuses a peer's public part (server: the server's) whose X25519 point is of small order, so that the result
+ * would be zero: before the host is asked, whose work is wasted on it. */
+enum tao_err mix_check(int hybrid, int server, const uint8_t *peer);
+/* The server answers a client's public part with its own; ikm is whole when mix_answer_end() has
+ * added what X25519 gives. */
+enum tao_err mix_answer(struct mix *m, int hybrid, const uint8_t *peer, struct mix_pair *pair,
+                        uint8_t *pub, struct mix_ikm *ikm);
+enum tao_err mix_answer_end(struct mix *m, int hybrid, const uint8_t *peer,
+                            const struct mix_pair *pair, struct mix_ikm *ikm);
 /* The client has the server's. */
 enum tao_err mix_finish(struct mix *m, const struct mix_pair *pair, const uint8_t *peer,
                         struct mix_ikm *ikm);

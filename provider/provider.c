@@ -286,6 +286,12 @@ static void guard(struct prov *p)
 enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
                        struct tao_buf *reply)
 {
+	return prov_call_while(p, op, req, NULL, reply);
+}
+
+enum tao_err prov_call_while(struct prov *p, const char *op, const ProtobufCMessage *req,
+                             struct tao_meanwhile *w, struct tao_buf *reply)
+{
 	struct tao_buf body = TAO_BUF_INIT;
 	enum tao_err e;
 
@@ -296,7 +302,7 @@ enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *r
 		tao_pb_pack(req, &body);
 	e = tao_buf_err(&body);
 	if (e == TAO_OK)
-		e = tao_client_call(p->client, op, body.p, body.n, reply);
+		e = tao_client_call(p->client, op, body.p, body.n, w, reply);
 	tao_buf_free(&body);
 	return e;
 }

@@ -117,6 +117,9 @@ int prov_reason(const struct prov *p, enum tao_err e);
  * tao_client_call(). */
 enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
                        struct tao_buf *reply);
+/* The same, with work for the time until then; see tao/client.h. */
+enum tao_err prov_call_while(struct prov *p, const char *op, const ProtobufCMessage *req,
+                             struct tao_meanwhile *w, struct tao_buf *reply);
 
 void prov_channel_init(struct prov *p); /* channel.c */
 

@@ -318,8 +318,17 @@ static enum tao_err find_reply(struct tao_conn *c, struct tao_rpc_msg *m, size_t
 	}
 }
 
+static void do_meanwhile(struct tao_meanwhile *w)
+{
+	if (w != NULL && !w->done) {
+		w->done = 1;
+		w->fn(w->arg);
+	}
+}
+
 static enum tao_err exchange(struct tao_conn *c, const char *op, int send_fd, int timeout_ms,
-                             struct tao_buf *reply, int *fds, size_t *n_fds)
+                             struct tao_meanwhile *w, struct tao_buf *reply, int *fds,
+                             size_t *n_fds)
 {
 	int64_t deadline = now_ms() + timeout_ms;
 	uint64_t seq = c->seq++;
@@ -329,7 +338,8 @@ static enum tao_err exchange(struct tao_conn *c, const char *op, int send_fd, in
 
 	c->taken = 0;
 	e = send_all(c->fd, c->out.p, c->out.n, send_fd, deadline);
-
+	if (e == TAO_OK)
+		do_meanwhile(w);
 	while (e == TAO_OK && used == 0) {
 		e = receive_some(c, deadline, fds, n_fds);
 		if (e == TAO_OK)
@@ -372,9 +382,9 @@ static void empty_buf(struct tao_buf *b)
 	b->n = 0;
 }
 
-enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body, size_t n,
-                           int send_fd, int timeout_ms, struct tao_buf *reply, int *fds,
-                           size_t *n_fds)
+static enum tao_err conn_call(struct tao_conn *c, const char *op, const void *body, size_t n,
+                              int send_fd, int timeout_ms, struct tao_meanwhile *w,
+                              struct tao_buf *reply, int *fds, size_t *n_fds)
 {
 	size_t got = 0;
 	enum tao_err e;
@@ -391,7 +401,7 @@ enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body,
 	tao_rpc_put_request(&c->out, op, c->seq, body, n);
 	e = tao_buf_err(&c->out);
 	if (e == TAO_OK)
-		e = exchange(c, op, send_fd, timeout_ms, reply, fds, &got);
+		e = exchange(c, op, send_fd, timeout_ms, w, reply, fds, &got);
 	wipe_buf(&c->in);
 	wipe_buf(&c->out);
 	if (e != TAO_OK && fds != NULL)
@@ -400,6 +410,13 @@ enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body,
 	if (n_fds != NULL)
 		*n_fds = got;
 	return e;
+}
+
+enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body, size_t n,
+                           int send_fd, int timeout_ms, struct tao_buf *reply, int *fds,
+                           size_t *n_fds)
+{
+	return conn_call(c, op, body, n, send_fd, timeout_ms, NULL, reply, fds, n_fds);
 }
 
 static enum tao_err prove(struct tao_conn *c, const Tao__HelloResponse *hello, int timeout_ms,
@@ -810,7 +827,8 @@ static int only_once(const char *op)
 }
 
 static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char *op,
-                              const void *body, size_t n, struct tao_buf *reply, int64_t deadline)
+                              const void *body, size_t n, struct tao_meanwhile *w,
+                              struct tao_buf *reply, int64_t deadline)
 {
 	int fresh = !still_own(&s->conn);
 	enum tao_err e = TAO_OK;
@@ -820,7 +838,7 @@ static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char 
 		e = connect_slot(cl, s, deadline);
 	}
 	if (e == TAO_OK)
-		e = tao_conn_call(&s->conn, op, body, n, -1, left_ms(deadline), reply, NULL, NULL);
+		e = conn_call(&s->conn, op, body, n, -1, left_ms(deadline), w, reply, NULL, NULL);
 	if (e != TAO_ENOHOST || fresh || s->conn.fd >= 0 || s->conn.in.n > 0)
 		return e;
 	if (s->conn.taken && only_once(op))
@@ -828,7 +846,7 @@ static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char 
 		                "whether it did before you ask again", op);
 	e = connect_slot(cl, s, deadline);
 	if (e == TAO_OK)
-		e = tao_conn_call(&s->conn, op, body, n, -1, left_ms(deadline), reply, NULL, NULL);
+		e = conn_call(&s->conn, op, body, n, -1, left_ms(deadline), w, reply, NULL, NULL);
 	return e;
 }
 
@@ -848,17 +866,17 @@ static enum tao_err take_slot(struct tao_client *cl, int64_t deadline, struct sl
 }
 
 static enum tao_err ask(struct tao_client *cl, struct slot *s, const char *op, const void *body,
-                        size_t n, struct tao_buf *reply, int64_t deadline)
+                        size_t n, struct tao_meanwhile *w, struct tao_buf *reply, int64_t deadline)
 {
 	unsigned answers = atomic_load(&cl->answers);
-	enum tao_err e = call_slot(cl, s, op, body, n, reply, deadline);
+	enum tao_err e = call_slot(cl, s, op, body, n, w, reply, deadline);
 
 	note_answer(cl, &s->conn, e, answers);
 	return e;
 }
 
 enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
-                             struct tao_buf *reply)
+                             struct tao_meanwhile *w, struct tao_buf *reply)
 {
 	int ms = may_take(cl);
 	int64_t deadline = now_ms() + ms;
@@ -867,7 +885,7 @@ enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *
 
 	if (e != TAO_OK)
 		return e;
-	e = ask(cl, s, op, body, n, reply, deadline);
+	e = ask(cl, s, op, body, n, w, reply, deadline);
 	atomic_store(&s->busy, 0);
 	return e;
 }
@@ -878,7 +896,7 @@ static enum tao_err post_and_wait(struct tao_client *cl, struct slot *s, const c
 {
 	int ms = may_take(cl);
 
-	return ms > 0 ? ask(cl, s, op, body, n, NULL, now_ms() + ms) : left_alone(cl);
+	return ms > 0 ? ask(cl, s, op, body, n, NULL, NULL, now_ms() + ms) : left_alone(cl);
 }
 
 enum tao_err tao_client_post(struct tao_client *cl, const char *op, const void *body, size_t n)

@@ -65,6 +65,14 @@ enum tao_err tao_conn_identify(struct tao_conn *c, int timeout_ms, struct tao_bu
 
 struct tao_client;
 
+/* What a caller can do without the answer, while the host works on the request: fn(arg) is called
+ * once, when the request was sent. done: whether it was; it is 1 after a call that succeeded. */
+struct tao_meanwhile {
+	void (*fn)(void *arg);
+	void *arg;
+	int done;
+};
+
 /* path: the host's socket. The environment (TAO_DOOR) is read here and never
  * again. NULL when out of memory. */
 struct tao_client *tao_client_new(const char *path, int timeout_ms);
@@ -73,9 +81,10 @@ void tao_client_free(struct tao_client *cl);
 /* As tao_conn_call on an identified connection. A connection that the host
  * closed since its last use (it was restarted) is replaced once, silently,
  * if nothing of a reply had arrived. A request that changes something, and that the old
- * host may have carried out before it ended, is not made twice: TAO_ENOHOST says so. */
+ * host may have carried out before it ended, is not made twice: TAO_ENOHOST says so.
+ * w: NULL if there is nothing to be done meanwhile. */
 enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
-                             struct tao_buf *reply);
+                             struct tao_meanwhile *w, struct tao_buf *reply);
 /* The same for what needs no answer: does not wait for one, so whether the host carried it out is not
  * known. Every TAO_CLIENT_POSTS of them it does wait. */
 enum tao_err tao_client_post(struct tao_client *cl, const char *op, const void *body, size_t n);

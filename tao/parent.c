@@ -136,7 +136,7 @@ static enum tao_err ask_for(struct tao_parent *p, const char *op, const Protobuf
 	tao_pb_pack(rq, &body);
 	e = tao_buf_err(&body);
 	if (e == TAO_OK)
-		e = tao_client_call(p->client, op, body.p, body.n, &reply);
+		e = tao_client_call(p->client, op, body.p, body.n, NULL, &reply);
 	tao_pb_alloc_init(pa, reply.n + REPLY_SLACK);
 	if (e == TAO_OK && tao_pb_unpack(pa, type, reply.p, reply.n, op, m))
 		e = malformed(op, "form that is known");

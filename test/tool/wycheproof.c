@@ -281,6 +281,8 @@ static enum tao_err op_x25519(struct args *a, struct tao_buf *out)
 		e = tao_fail(TAO_EFORMAT, "no X25519 keys");
 	else
 		e = mix_x25519(&mix, own, a->bytes[1].p, shared);
+	if (own != NULL && (e == TAO_EFORMAT) != (mix_check(0, 0, a->bytes[1].p) != TAO_OK))
+		e = tao_fail(TAO_EPROTO, "what is seen of the point and of the result differs");
 	if (e == TAO_OK)
 		tao_buf_put(out, shared, sizeof shared);
 	mix_clear(&mix);

@@ -47,6 +47,13 @@ static pid_t process(void)
 enum tao_err prov_call(struct prov *p, const char *op, const ProtobufCMessage *req,
                        struct tao_buf *reply)
 {
+	return prov_call_while(p, op, req, NULL, reply);
+}
+
+enum tao_err prov_call_while(struct prov *p, const char *op, const ProtobufCMessage *req,
+                             struct tao_meanwhile *w, struct tao_buf *reply)
+{
+	(void)w;
 	Tao__GroupNoncesResponse r = TAO__GROUP_NONCES_RESPONSE__INIT;
 	uint8_t nonces[GROUP_BATCH][GROUP_NONCE] = { { 0 } };
 

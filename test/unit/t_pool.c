@@ -22,7 +22,7 @@ static int echo(struct tao_client *cl, int a, int b)
 	int same;
 
 	tao_buf_fmt(&body, "%d in %d of process %d", b, a, (int)getpid());
-	same = tao_client_call(cl, "Test.Echo", body.p, body.n, &reply) == TAO_OK &&
+	same = tao_client_call(cl, "Test.Echo", body.p, body.n, NULL, &reply) == TAO_OK &&
 	       strcmp(tao_buf_cstr(&body), tao_buf_cstr(&reply)) == 0;
 	tao_buf_free(&body);
 	tao_buf_free(&reply);
@@ -31,7 +31,7 @@ static int echo(struct tao_client *cl, int a, int b)
 
 static enum tao_err call(struct tao_client *cl, const char *op)
 {
-	return tao_client_call(cl, op, "x", 1, NULL);
+	return tao_client_call(cl, op, "x", 1, NULL, NULL);
 }
 
 static void plain(void)
@@ -71,6 +71,47 @@ static void posts(void)
 	ok(good && echo(cl, 1, 2), "so it does after many");
 	ok(atomic_load(&h.requests) == 3 + 3 + 3 * TAO_CLIENT_POSTS, "all of them arrived");
 	ok(atomic_load(&h.by_path) == 1, "on one connection");
+	tao_client_free(cl);
+	badhost_stop(&h);
+}
+
+static atomic_int work_begun, seconds_seen;
+
+/* Test.When answers when the caller has begun with its work, or never; Test.Second, the second time. */
+static int answers_then(struct badhost *h, int fd, const struct tao_rpc_msg *m)
+{
+	for (int i = 0; strcmp(m->op, "Test.When") == 0 && !atomic_load(&work_begun); i++) {
+		if (i > 2 * SHORT_MS)
+			return -1;
+		sleep_ms(1);
+	}
+	if (strcmp(m->op, "Test.Second") == 0 && atomic_fetch_add(&seconds_seen, 1) == 0)
+		return -1;
+	return badhost_good(h, fd, m);
+}
+
+static void work(void *arg)
+{
+	++*(int *)arg;
+	atomic_store(&work_begun, 1);
+}
+
+/* Work for the time that the host takes: after the request was sent, before the answer. */
+static void meanwhile(void)
+{
+	struct tao_client *cl = tao_client_new(SOCK, LONG_MS);
+	int times = 0;
+	struct tao_meanwhile w = { work, &times, 0 };
+	struct badhost h;
+
+	ok_err(tao_client_call(cl, "Test.When", "x", 1, &w, NULL), TAO_ENOHOST, "work, and no host");
+	ok(times == 0 && !w.done, "nothing was sent, so it is not done");
+	badhost_start(&h, SOCK, -1, answers_then);
+	ok_err(tao_client_call(cl, "Test.When", "x", 1, &w, NULL), TAO_OK, "work, and a host that waits for it");
+	ok(times == 1 && w.done, "it is done once");
+	times = w.done = 0;
+	ok_err(tao_client_call(cl, "Test.Second", "x", 1, &w, NULL), TAO_OK, "one that ends the first time");
+	ok(times == 1 && w.done, "sent twice, done once");
 	tao_client_free(cl);
 	badhost_stop(&h);
 }
@@ -901,6 +942,7 @@ int main(void)
 	before = count_fds();
 	plain();
 	posts();
+	meanwhile();
 	long_path();
 	restart();
 	lost_answers();
