@@ -25,6 +25,7 @@
 #define SOCKETS_MAX 256        /* of one process that are looked at; 10 bytes each in the request */
 #define AUXV_MAX 4096          /* bytes of /proc/PID/auxv */
 #define ENVIRON_MAX (4u << 20) /* bytes of /proc/PID/environ */
+#define PROVIDERS_SINCE 3      /* OpenSSL's major version */
 #define OPENSSL_SECONDS 20     /* how long openssl may take */
 
 /* ---- does openssl load the provider ---- */
@@ -202,12 +203,29 @@ out:
 
 /* A library that tells something about a process. */
 struct mapped {
-	const char *prefix; /* of the file's name */
-	char path[512];     /* as mapped; "" if it is not */
-	int deleted;        /* replaced on disk since */
+	char prefix[20]; /* of the file's name */
+	char path[512];  /* as mapped; "" if it is not */
+	int deleted;     /* replaced on disk since */
 };
 
-enum { MAP_TAO, MAP_TLS, MAP_SSL3, MAP_CRYPTO3, MAP_CRYPTO, MAP_GNUTLS, MAP_NSS, MAP_COUNT };
+/* OpenSSL's libraries are those of the major version that this program, and so tao.so, is linked to, and
+ * those of any other: a system can have both. */
+enum { MAP_TAO, MAP_TLS, MAP_SSL, MAP_CRYPTO, MAP_OTHER_SSL, MAP_OTHER_CRYPTO, MAP_GNUTLS, MAP_NSS, MAP_COUNT };
+
+static void name_libraries(struct mapped maps[MAP_COUNT])
+{
+	static const char *const names[MAP_COUNT] = {
+		[MAP_TAO] = "tao.so", [MAP_TLS] = "tao_tls.so", [MAP_OTHER_SSL] = "libssl.so.",
+		[MAP_OTHER_CRYPTO] = "libcrypto.so.", [MAP_GNUTLS] = "libgnutls.so", [MAP_NSS] = "libnss3.so",
+	};
+	unsigned major = OPENSSL_version_major();
+
+	memset(maps, 0, MAP_COUNT * sizeof *maps);
+	for (int i = 0; i < MAP_COUNT; i++)
+		snprintf(maps[i].prefix, sizeof maps[i].prefix, "%s", names[i] != NULL ? names[i] : "");
+	snprintf(maps[MAP_SSL].prefix, sizeof maps[MAP_SSL].prefix, "libssl.so.%u", major);
+	snprintf(maps[MAP_CRYPTO].prefix, sizeof maps[MAP_CRYPTO].prefix, "libcrypto.so.%u", major);
+}
 
 /* The file of one line of /proc/PID/maps. */
 static void look_at(struct mapped *maps, const char *line, size_t n)
@@ -221,10 +239,12 @@ static void look_at(struct mapped *maps, const char *line, size_t n)
 	n -= (size_t)(path - line) + (deleted ? sizeof gone - 1 : 0);
 	base = memrchr(path, '/', n);
 	for (int i = 0; i < MAP_COUNT; i++) {
-		if (maps[i].path[0] != 0 || strncmp(base + 1, maps[i].prefix, strlen(maps[i].prefix)) != 0)
+		if (strncmp(base + 1, maps[i].prefix, strlen(maps[i].prefix)) != 0)
 			continue;
-		snprintf(maps[i].path, sizeof maps[i].path, "%.*s", (int)n, path);
-		maps[i].deleted = deleted;
+		if (maps[i].path[0] == 0) {
+			snprintf(maps[i].path, sizeof maps[i].path, "%.*s", (int)n, path);
+			maps[i].deleted = deleted;
+		}
 		return;
 	}
 }
@@ -254,24 +274,40 @@ static enum tao_err read_maps(int pid, struct mapped *maps)
 	return e;
 }
 
+/* The major version in the name of a library of OpenSSL. */
+static int major_of(const struct mapped *library)
+{
+	const char *base = strrchr(library->path, '/'), *so = base != NULL ? strstr(base, ".so.") : NULL;
+
+	return so != NULL ? atoi(so + strlen(".so.")) : 0;
+}
+
+/* Its libssl is of another OpenSSL than tao.so, which has brought its own libcrypto. */
+static int has_other_ssl(const struct mapped *maps)
+{
+	return maps[MAP_SSL].path[0] == 0 && maps[MAP_OTHER_SSL].path[0] != 0;
+}
+
 static void check_library(const struct mapped *maps, struct cmd_findings *f)
 {
-	const struct mapped *crypto = &maps[MAP_CRYPTO3];
+	int other = has_other_ssl(maps) || maps[MAP_CRYPTO].path[0] == 0;
+	const struct mapped *crypto = &maps[other ? MAP_OTHER_CRYPTO : MAP_CRYPTO];
+	unsigned own = OPENSSL_version_major();
 
-	if (crypto->path[0] != 0 && crypto->deleted)
+	if (crypto->path[0] != 0 && major_of(crypto) < PROVIDERS_SINCE)
+		cmd_found(f, CMD_BAD, 0, "it uses %s, which knows no providers: use a build of the program "
+		          "for OpenSSL %u", crypto->path, own);
+	else if (crypto->path[0] != 0 && crypto->deleted)
 		cmd_found(f, CMD_WARNING, 0, "it uses %s, which was replaced since: restart it",
 		          crypto->path);
 	else if (crypto->path[0] != 0)
-		cmd_found(f, CMD_GOOD, 0, "it uses OpenSSL 3, %s", crypto->path);
-	else if (maps[MAP_CRYPTO].path[0] != 0)
-		cmd_found(f, CMD_BAD, 0, "it uses %s, which knows no providers: use a build of the program "
-		          "for OpenSSL 3", maps[MAP_CRYPTO].path);
+		cmd_found(f, CMD_GOOD, 0, "it uses OpenSSL %d, %s", major_of(crypto), crypto->path);
 	else if (maps[MAP_GNUTLS].path[0] != 0 || maps[MAP_NSS].path[0] != 0)
 		cmd_found(f, CMD_BAD, 0, "it uses %s instead of OpenSSL: use a build of the program for "
-		          "OpenSSL 3", maps[maps[MAP_GNUTLS].path[0] != 0 ? MAP_GNUTLS : MAP_NSS].path);
+		          "OpenSSL %u", maps[maps[MAP_GNUTLS].path[0] != 0 ? MAP_GNUTLS : MAP_NSS].path, own);
 	else
-		cmd_found(f, CMD_BAD, 0, "it has not loaded libcrypto.so.3: it uses no TLS yet, or brings "
-		          "its own library; use a build of the program for the system's OpenSSL 3");
+		cmd_found(f, CMD_BAD, 0, "it has not loaded libcrypto.so.%u: it uses no TLS yet, or brings "
+		          "its own library; use a build of the program for the system's OpenSSL %u", own, own);
 }
 
 static int same_file(const char *one, const char *other)
@@ -395,13 +431,19 @@ static void check_channels(int pid, const struct mapped *maps, const char *given
 	if (is_secure(pid))
 		cmd_found(f, CMD_BAD, 0, "it runs with raised privileges: OpenSSL ignores OPENSSL_CONF there, "
 		          "and no Tao channel is enforced");
-	if (module != NULL && maps[MAP_TLS].deleted)
+	if (module != NULL && has_other_ssl(maps))
+		cmd_found(f, CMD_BAD, 0, "%s is for libssl.so.%u, and it uses %s: no Tao channel and no policy is "
+		          "enforced, and no certificate renewed without a reload; use builds for one OpenSSL",
+		          module, OPENSSL_version_major(), maps[MAP_OTHER_SSL].path);
+	else if (module != NULL && maps[MAP_TLS].deleted)
 		cmd_found(f, CMD_WARNING, 0, "it has loaded %s, which was replaced since: restart it", module);
 	else if (module != NULL)
 		cmd_found(f, CMD_GOOD, 0, "it has loaded %s", module);
-	else if (maps[MAP_SSL3].path[0] != 0)
+	else if (maps[MAP_SSL].path[0] != 0 || maps[MAP_OTHER_SSL].path[0] != 0)
 		cmd_found(f, CMD_WARNING, 0, "it uses libssl without tao_tls.so: no Tao channels, no policy on its "
 		          "peers, no renewed certificates without a reload; see tao_tls(5)");
+	if (has_other_ssl(maps))
+		goto out;
 	if (module != NULL && sets_callbacks(base))
 		cmd_found(f, CMD_WARNING, 0, "%s sets an info callback for each connection: there are no "
 		          "records of its handshakes, as client it may resume sessions, and as server it uses "
@@ -411,6 +453,7 @@ static void check_channels(int pid, const struct mapped *maps, const char *given
 	else if (module != NULL)
 		cmd_found(f, CMD_WARNING, 0, "which openssl.cnf it has read, and so what it enforces, cannot be "
 		          "told any more: its environment is overwritten");
+out:
 	free(own);
 	free(module);
 }
@@ -471,20 +514,14 @@ static void check_instance(struct tao_conn *conn, int pid, char **conf, struct c
 
 static void examine_process(struct cmd_env *env, int pid, struct cmd_findings *f)
 {
-	struct mapped maps[MAP_COUNT] = {
-		[MAP_TAO] = { .prefix = "tao.so" },
-		[MAP_TLS] = { .prefix = "tao_tls.so" },
-		[MAP_SSL3] = { .prefix = "libssl.so.3" },
-		[MAP_CRYPTO3] = { .prefix = "libcrypto.so.3" },
-		[MAP_CRYPTO] = { .prefix = "libcrypto.so" },
-		[MAP_GNUTLS] = { .prefix = "libgnutls.so" },
-		[MAP_NSS] = { .prefix = "libnss3.so" },
-	};
+	struct mapped maps[MAP_COUNT];
 	struct host_conf conf;
 	struct tao_conn conn;
 	char *given = NULL;
-	enum tao_err seen = read_maps(pid, maps);
+	enum tao_err seen;
 
+	name_libraries(maps);
+	seen = read_maps(pid, maps);
 	if (seen != TAO_OK)
 		cmd_found(f, seen == TAO_EPERM ? CMD_WARNING : CMD_BAD, 0, "%s", tao_why());
 	if (seen != TAO_OK && seen != TAO_EPERM)

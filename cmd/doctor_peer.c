@@ -14,15 +14,15 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 
-#define LIBSSL "libssl.so.3"
 #define PEER_SECONDS 10 /* that one step of connecting may take */
 #define PEER_HOST_MAX 256
+#define LIBSSL_MAX 32   /* bytes of its name */
 #define TAO_GROUP "tao_"
 
 /* Loaded for this alone: tao run is to start fast. */
 #define FUNCTIONS(F) \
 	F(TLS_client_method) F(SSL_CTX_new) F(SSL_CTX_free) F(SSL_CTX_set_default_verify_paths) F(SSL_new) \
-	F(SSL_free) F(SSL_set_fd) F(SSL_ctrl) F(SSL_set1_host) F(SSL_connect) F(SSL_get_version) \
+	F(SSL_free) F(SSL_set_fd) F(SSL_ctrl) F(SSL_get0_param) F(SSL_connect) F(SSL_get_version) \
 	F(SSL_session_reused) F(SSL_get1_peer_certificate) F(SSL_get_verify_result) F(SSL_group_to_name) \
 	F(SSL_get_current_cipher) F(SSL_CIPHER_get_name)
 #define FIELD(name) __typeof__(&name) name;
@@ -37,8 +37,11 @@ static int find_libssl(struct libssl *f)
 		const char *name;
 		void *to;
 	} wanted[] = { FUNCTIONS(WANTED) };
-	void *lib = dlopen(LIBSSL, RTLD_NOW);
+	char name[LIBSSL_MAX];
+	void *lib;
 
+	snprintf(name, sizeof name, "libssl.so.%u", OPENSSL_version_major());
+	lib = dlopen(name, RTLD_NOW);
 	for (size_t i = 0; lib != NULL && i < sizeof wanted / sizeof wanted[0]; i++) {
 		void *p = dlsym(lib, wanted[i].name);
 
@@ -102,6 +105,11 @@ static int is_address(const char *host)
 	if (yes)
 		freeaddrinfo(all);
 	return yes;
+}
+
+static int is_to_be(X509_VERIFY_PARAM *p, const char *host)
+{
+	return is_address(host) ? X509_VERIFY_PARAM_set1_ip_asc(p, host) : X509_VERIFY_PARAM_set1_host(p, host, 0);
 }
 
 /* The queue, oldest first: a refusal of the Tao has its reason there. */
@@ -170,7 +178,7 @@ static void shake_hands(const struct libssl *l, int fd, const char *host, struct
 
 	if (good && !is_address(host))
 		good = l->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)host) == 1;
-	good = good && l->SSL_set1_host(s, host);
+	good = good && is_to_be(l->SSL_get0_param(s), host);
 	if (good && l->SSL_connect(s) == 1)
 		say_connected(l, s, f);
 	else
@@ -205,7 +213,7 @@ int cmd_examine_peer(const char *where, struct cmd_findings *f)
 	if (!split(where, host, &port))
 		return 0;
 	if (!find_libssl(&l)) {
-		cmd_found(f, CMD_BAD, 0, "there is no %s: install the package libssl3", LIBSSL);
+		cmd_found(f, CMD_BAD, 0, "there is no libssl.so.%u: install the package openssl", OPENSSL_version_major());
 		return 1;
 	}
 	signal(SIGPIPE, SIG_IGN);

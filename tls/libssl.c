@@ -1,17 +1,25 @@
 #include <dlfcn.h>
+#include <link.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include <openssl/crypto.h>
 
 #include "tls.h"
 
-#define LIBSSL "libssl.so.3"
+#define NAME_MAX_LIBSSL 32 /* bytes of the name that libssl has for its libcrypto */
 
-static struct tls_libssl found;
+static struct {
+	struct tls_libssl f;
+	uintptr_t first, end; /* where it is mapped */
+} found;
 static _Atomic(const struct tls_libssl *) ready;
 
 /* Not through RTLD_DEFAULT: Python's libssl is not visible there. Two threads
  * that come here together write the same values. */
 static int find_all(void *lib)
 {
-#define WANTED(name) { #name, &found.name },
+#define WANTED(name) { #name, &found.f.name },
 	const struct {
 		const char *name;
 		void *to;
@@ -27,16 +35,63 @@ static int find_all(void *lib)
 	return 1;
 }
 
+static int find_extent(struct dl_phdr_info *file, size_t size, void *arg)
+{
+	uintptr_t inside = *(const uintptr_t *)arg, first = UINTPTR_MAX, end = 0;
+
+	(void)size;
+	for (int i = 0; i < file->dlpi_phnum; i++) {
+		const ElfW(Phdr) *h = &file->dlpi_phdr[i];
+		uintptr_t at = file->dlpi_addr + h->p_vaddr;
+
+		if (h->p_type != PT_LOAD)
+			continue;
+		first = at < first ? at : first;
+		end = at + h->p_memsz > end ? at + h->p_memsz : end;
+	}
+	if (inside < first || inside >= end)
+		return 0;
+	found.first = first;
+	found.end = end;
+	return 1;
+}
+
+/* A program that has an OpenSSL of its own inside may have loaded the system's libssl for something else:
+ * that one goes with the system's libcrypto. */
+static int is_of_own_libcrypto(void *lib)
+{
+	const char *(*version)(int) = (const char *(*)(int))(uintptr_t)dlsym(lib, "OpenSSL_version");
+
+	return version != NULL && version(OPENSSL_VERSION) == OpenSSL_version(OPENSSL_VERSION);
+}
+
 const struct tls_libssl *tls_libssl(void)
 {
 	const struct tls_libssl *f = atomic_load_explicit(&ready, memory_order_acquire);
+	char name[NAME_MAX_LIBSSL];
+	uintptr_t inside;
 	void *lib;
 
 	if (f != NULL)
 		return f;
-	lib = dlopen(LIBSSL, RTLD_NOLOAD | RTLD_NOW); /* keeps it loaded: it calls us */
-	if (lib == NULL || !find_all(lib))
+	snprintf(name, sizeof name, "libssl.so.%u", OPENSSL_version_major());
+	lib = dlopen(name, RTLD_NOLOAD | RTLD_NOW); /* keeps it loaded: it calls us */
+	if (lib == NULL)
 		return NULL;
-	atomic_store_explicit(&ready, &found, memory_order_release);
-	return &found;
+	if (!is_of_own_libcrypto(lib) || !find_all(lib)) {
+		dlclose(lib);
+		return NULL;
+	}
+	inside = (uintptr_t)found.f.SSL_CTX_get_ssl_method;
+	dl_iterate_phdr(find_extent, &inside);
+	atomic_store_explicit(&ready, &found.f, memory_order_release);
+	return &found.f;
+}
+
+int tls_is_libssls(const SSL_CTX *ctx)
+{
+	const struct tls_libssl *f = tls_libssl();
+	uintptr_t method = f != NULL ? (uintptr_t)f->SSL_CTX_get_ssl_method(ctx) : 0;
+
+	return method >= found.first && method < found.end;
 }

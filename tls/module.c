@@ -25,7 +25,7 @@ static void hook_ctx(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long 
 	(void)idx;
 	(void)argl;
 	(void)argp;
-	if (parent != NULL && tls_libssl() != NULL && tls_conn_setup(&settings))
+	if (parent != NULL && tls_is_libssls(parent) && tls_conn_setup(&settings))
 		tls_hook_ctx(parent, &settings);
 }
 

@@ -29,8 +29,8 @@
  * The module never pulls libssl into a program: libssl's functions are found
  * in the copy that the program has loaded, when its first SSL_CTX is made. It
  * does nothing in a program whose libcrypto is not the one that it is linked
- * to. From then on the file stays in memory (CONF_modules_unload() would leave dangling
- * callbacks). It starts no thread, installs no handler, reads no environment.
+ * to, nor for an SSL_CTX of another libssl than that libcrypto's. From then on
+ * the file stays in memory (CONF_modules_unload() would leave dangling callbacks). It starts no thread, installs no handler, reads no environment.
  *
  * Renewal never fails a handshake: on any error the connection goes on with
  * the certificate that the program configured. Policy does, and says why: in the
@@ -106,8 +106,11 @@ struct tls_libssl {
 	TLS_FUNCTIONS(TLS_FIELD)
 };
 
-/* NULL while none is loaded, or it lacks one of these. */
+/* That of the libcrypto which this module is linked to, by that one's major version: libssl.so.3, libssl.so.4.
+ * NULL while none is loaded, it is linked to another libcrypto, or it lacks one of these. */
 const struct tls_libssl *tls_libssl(void);
+/* 1 if ctx, which may be under construction, was made by it. */
+int tls_is_libssls(const SSL_CTX *ctx);
 
 /* ---- settings (settings.c) ---- */
 

@@ -15,6 +15,17 @@ my $host = start_host();
 my $state = $host->dir;
 my $shipped = slurp("$state/openssl.cnf");
 
+# Of a symbol's version, as System V has it.
+sub elf_hash {
+	my $h = 0;
+	for my $c (unpack 'C*', $_[0]) {
+		$h = ($h << 4) + $c;
+		my $g = $h & 0xf0000000;
+		$h = ($h ^ ($g >> 24)) & ~$g & 0xffffffff;
+	}
+	return $h;
+}
+
 sub conf {
 	my ($name, @lines) = @_;
 	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
@@ -51,6 +62,47 @@ sub says {
 		{ timeout => 20 });
 	fail("@how: " . $r->{err}) if $r->{err} =~ /Sanitizer/;
 	return $r->{out};
+}
+
+# --- several libssl in one process
+
+{
+	my %lib = run('ldd', $odd)->{out} =~ m{\b(lib(?:ssl|crypto))\.so\.\d+ => (/\S+)}g;
+	my ($major) = ($lib{libssl} // '') =~ /(\d+)$/ or die 'oddclient has no libssl';
+	my $is = sub {
+		my ($libs, $want, $name) = @_;
+		my $r = run(tool('twossl'), @$libs, { env => { OPENSSL_CONF => $default, LD_LIBRARY_PATH => $dir } });
+		is($r->{out}, join('', map { "$_\n" } @$want), $name) or diag($r->{err});
+	};
+	my $copy = spew("$dir/libssl-copy.so", slurp($lib{libssl}));
+	# It goes with a libcrypto of its own.
+	my %other = map { $_ => slurp($lib{$_}) =~ s/libcrypto\.so\.\K$major/x/gr } keys %lib;
+	spew("$dir/libcrypto.so.x", $other{libcrypto});
+	my $foreign = spew("$dir/libssl-foreign.so", $other{libssl});
+	$is->([ $lib{libssl}, $lib{libssl} ], [qw(hooked hooked)], 'libssl');
+	$is->([ $copy ], ['hooked'], 'another one, with the same libcrypto');
+	$is->([ $lib{libssl}, $copy ], [qw(hooked alone)], 'two: the functions of one are not tried on what the other one made');
+	$is->([ $foreign ], ['alone'], 'one with another libcrypto');
+	$is->([ $lib{libssl}, $foreign, $lib{libssl} ], [qw(hooked alone hooked)], 'with ours before it');
+	$is->([ $foreign, $lib{libssl} ], [qw(alone alone)], 'or behind it, where its name leads to the other one');
+
+	# Another major version: its files, and the versions of its symbols, have other names.
+	my ($version, $next) = (qr/OPENSSL_\K$major(?=\.0\.0)/, 9);
+	my %next = map { $_ => slurp($lib{$_}) =~ s/lib(?:ssl|crypto)\.so\.\K$major/$next/gr =~ s/$version/$next/gr } keys %lib;
+	my ($was, $is_now) = map { pack 'V', elf_hash("OPENSSL_$_.0.0") } $major, $next;
+	my @files = map { spew("$dir/$_.so.$next", $next{$_} =~ s/\Q$was\E/$is_now/gr) } qw(libcrypto libssl);
+	$is->(\@files, [qw(loaded alone)], 'another OpenSSL');
+	$is->([ @files, $lib{libssl} ], [qw(loaded alone hooked)], 'with ours behind it');
+	my $input = "$dir/waits";
+	mkfifo($input, 0600) && open(my $to, '+<', $input) or die "$input: $!";
+	my $p = spawn($host->cmd(qw(run --quiet --openssl-conf), $require, '--', tool('twossl')), @files, '-', { stdin => $input });
+	$p->wait_for_line(qr/^waiting/m, 20) or diag($p->log);
+	my $said = $host->tao('doctor', $p->pid)->{out};
+	like($said, qr{^ok .*uses OpenSSL $next, $dir/libcrypto\.so\.$next$}m, 'tao doctor PID: which one it uses');
+	like($said, qr{^error .*tao_tls\.so is for libssl\.so\.$major, and it uses $dir/libssl\.so\.$next: no Tao channel}m, 'and that nothing is enforced');
+	unlike($said, qr/mode = /, 'so no mode is told') or diag($said);
+	like($said, qr/^ok .*loaded .*tao\.so$/m, 'the provider is there');
+	$p->stop;
 }
 
 # --- strangers
