@@ -54,11 +54,12 @@ static int announce(const struct group *g, OSSL_CALLBACK *cb, void *arg)
 
 int group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb, void *arg)
 {
-	(void)provctx;
+	const struct prov *p = provctx;
+
 	if (OPENSSL_strcasecmp(capability, "TLS-GROUP") != 0)
 		return 0;
 	return announce(&group_x25519, cb, arg) &&
-	       (!group_has_mlkem() || announce(&group_mlkem, cb, arg));
+	       (!p->newer || !group_has_mlkem() || announce(&group_mlkem, cb, arg));
 }
 
 /* ---- errors ---- */

@@ -42,8 +42,9 @@ static OSSL_FUNC_provider_get_reason_strings_fn prov_get_reasons;
 #define MLDSA65_NAMES "ML-DSA-65:MLDSA65:2.16.840.1.101.3.4.3.18:id-ml-dsa-65"
 #define MLDSA87_NAMES "ML-DSA-87:MLDSA87:2.16.840.1.101.3.4.3.19:id-ml-dsa-87"
 
-/* Tables begin with as many entries for libcrypto from NEWER_VERSION on: older ones get the rest. */
-#define NEWER_VERSION 0x30500000L
+/* Tables begin with as many entries for libcrypto from NEWER_MAJOR.NEWER_MINOR on: older ones get the rest. */
+#define NEWER_MAJOR 3
+#define NEWER_MINOR 5
 #define NEWER_KEYMGMTS 4
 #define NEWER_KEMS 1
 #define NEWER_DECODERS 3
@@ -107,7 +108,7 @@ static const OSSL_ALGORITHM ciphers[] = {
 	{ NULL, NULL, NULL, NULL }
 };
 
-/* From NEWER_VERSION on. */
+/* For newer ones alone. */
 static const OSSL_ALGORITHM skeymgmts[] = {
 	{ "TAO-SECRET", PROV_PROPERTIES, prov_secret_skeymgmt, "keys that the Tao host derives" },
 	{ NULL, NULL, NULL, NULL }
@@ -420,6 +421,28 @@ static enum tao_err check_socket(const char *path)
 	return TAO_OK;
 }
 
+static int is_newer(unsigned major, unsigned minor)
+{
+	return major > NEWER_MAJOR || (major == NEWER_MAJOR && minor >= NEWER_MINOR);
+}
+
+/* A program may have another libcrypto than the one that this module is linked to: what is offered has to
+ * suit both. */
+static int serves_newer(const struct prov *p)
+{
+	char *version = NULL;
+	unsigned major, minor;
+	OSSL_PARAM wanted[] = {
+		OSSL_PARAM_construct_utf8_ptr(OSSL_PROV_PARAM_CORE_VERSION, &version, 0),
+		OSSL_PARAM_construct_end(),
+	};
+
+	if (p->core_get_params != NULL)
+		p->core_get_params(p->handle, wanted);
+	return is_newer(OPENSSL_version_major(), OPENSSL_version_minor()) &&
+	       (version == NULL || sscanf(version, "%u.%u", &major, &minor) != 2 || is_newer(major, minor));
+}
+
 /* The core hands out pointers into its own copy of the configuration. */
 static int read_settings(struct prov *p)
 {
@@ -510,9 +533,8 @@ static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_ca
 		{ OSSL_OP_DECODER, decoders + NEWER_DECODERS, decoders },
 		{ OSSL_OP_ENCODER, encoders + NEWER_ENCODERS, encoders },
 	};
-	int newer = OpenSSL_version_num() >= NEWER_VERSION;
+	int newer = ((const struct prov *)provctx)->newer;
 
-	(void)provctx;
 	*no_cache = 0;
 	for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
 		if (operations[i].operation == operation)
@@ -588,6 +610,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
 	take_core(p, in);
 	prov_channel_init(p);
 	fill_reasons(p->reasons);
+	p->newer = serves_newer(p);
 	p->libctx = OSSL_LIB_CTX_new_from_dispatch(handle, in);
 	mix_init(&p->mix, p->libctx);
 	if (p->libctx == NULL || !read_settings(p)) {

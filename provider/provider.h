@@ -81,6 +81,7 @@ struct prov {
 	const OSSL_CORE_HANDLE *handle;
 	OSSL_LIB_CTX *libctx;
 	struct tao_client *client;
+	int newer;           /* libcrypto knows what is in newer.h */
 	int undumpable;      /* the setting, for a process with a door */
 	atomic_int guarded;  /* the process that it was done in last */
 	_Atomic(struct prov_nonces *) nonces; /* group.c's */
