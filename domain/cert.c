@@ -118,6 +118,18 @@ static int add_alt_names(X509 *cert, const struct cert_program *p)
 	return r;
 }
 
+/* common may be NULL. */
+static int set_subject(X509 *cert, const char *organisation, const char *unit, const char *common)
+{
+	X509_NAME *n = X509_NAME_new();
+	int r = n != NULL && add_name(n, NID_organizationName, organisation) &&
+	        add_name(n, NID_organizationalUnitName, unit) &&
+	        (common == NULL || add_name(n, NID_commonName, common)) && X509_set_subject_name(cert, n);
+
+	X509_NAME_free(n);
+	return r;
+}
+
 /* ---- the policy certificate ---- */
 
 static const struct ext policy_ext[] = {
@@ -129,14 +141,12 @@ static const struct ext policy_ext[] = {
 
 static int fill_policy(X509 *cert, EVP_PKEY *key, const char *name, const char *principal)
 {
-	X509_NAME *subject = X509_get_subject_name(cert);
 	char common[CERT_MAX_NAME + 32];
 
 	snprintf(common, sizeof common, "Tao policy key of %s", name);
 	return set_common(cert, key, 365 * DOMAIN_POLICY_YEARS + DOMAIN_POLICY_YEARS / 4, 0) &&
-	       add_name(subject, NID_organizationName, name) &&
-	       add_name(subject, NID_organizationalUnitName, principal) &&
-	       add_name(subject, NID_commonName, common) && X509_set_issuer_name(cert, subject) &&
+	       set_subject(cert, name, principal, common) &&
+	       X509_set_issuer_name(cert, X509_get_subject_name(cert)) &&
 	       add_exts(cert, cert, policy_ext, sizeof policy_ext / sizeof *policy_ext) &&
 	       X509_sign(cert, key, EVP_sha256()) > 0;
 }
@@ -181,15 +191,12 @@ static int fill_program(X509 *cert, X509 *policy, EVP_PKEY *policy_key, const ch
 		{ NID_subject_key_identifier, "hash" },
 		{ NID_authority_key_identifier, "keyid:always" },
 	};
-	X509_NAME *subject = X509_get_subject_name(cert);
 	const ASN1_TIME *end = X509_get0_notAfter(policy);
 
 	return set_common(cert, p->key, 0, p->seconds) &&
 	       (ASN1_TIME_compare(X509_get0_notAfter(cert), end) <= 0 ||
 	        X509_set1_notAfter(cert, end)) &&
-	       add_name(subject, NID_organizationName, organisation) &&
-	       add_name(subject, NID_organizationalUnitName, p->principal) &&
-	       (p->n_dns == 0 || add_name(subject, NID_commonName, p->dns[0])) &&
+	       set_subject(cert, organisation, p->principal, p->n_dns > 0 ? p->dns[0] : NULL) &&
 	       X509_set_issuer_name(cert, X509_get_subject_name(policy)) &&
 	       add_exts(cert, policy, ext, sizeof ext / sizeof *ext) &&
 	       add_alt_names(cert, p) && X509_sign(cert, policy_key, EVP_sha256()) > 0;
@@ -203,11 +210,11 @@ enum tao_err cert_program(X509 *policy, EVP_PKEY *policy_key, const struct cert_
 	enum tao_err e = TAO_OK;
 
 	*out = NULL;
-	if (X509_cmp_current_time(X509_get0_notAfter(policy)) <= 0)
+	if (ASN1_TIME_cmp_time_t(X509_get0_notAfter(policy), time(NULL)) <= 0)
 		e = tao_fail(TAO_EEXPIRED,
 		             "the policy certificate of the domain has expired: make a "
 		             "new domain with 'tao init', or set the clock if it is wrong");
-	else if (X509_cmp_current_time(X509_get0_notBefore(policy)) >= 0)
+	else if (ASN1_TIME_cmp_time_t(X509_get0_notBefore(policy), time(NULL)) > 0)
 		e = tao_fail(TAO_EEXPIRED, "the policy certificate of the domain is not valid yet: "
 		                           "set the clock");
 	if (e == TAO_OK)

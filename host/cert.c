@@ -149,7 +149,7 @@ static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts
 
 	/* Not yet valid: the clock was set back. */
 	return names(x, urn) && not_after_of(x) - time(NULL) > due(h, x) &&
-	       X509_cmp_current_time(X509_get0_notBefore(x)) < 0 &&
+	       ASN1_TIME_cmp_time_t(X509_get0_notBefore(x), time(NULL)) <= 0 &&
 	       tao_key_hash(X509_get0_pubkey(x), hash) == TAO_OK &&
 	       memcmp(hash, f->spki_hash, sizeof hash) == 0;
 }

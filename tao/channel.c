@@ -131,7 +131,6 @@ static int bio_write(BIO *b, const char *p, int n)
 	return -1;
 }
 
-/* It does not tell an end of file: openssl.cnf can have libssl take that for a proper close. */
 static long bio_ctrl(BIO *b, int cmd, long num, void *ptr)
 {
 	(void)b;
@@ -380,6 +379,8 @@ static enum tao_err channel_new(SSL_CTX *ctx, int fd, const char *server_name,
 		channel_free(c);
 		return tao_fail_crypto("TLS cannot be set up");
 	}
+	/* openssl.cnf can have libssl take a connection that is cut for a proper close. */
+	SSL_clear_options(c->ssl, SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_set_bio(c->ssl, bio, bio);
 	SSL_set_app_data(c->ssl, c);
 	*out = c;

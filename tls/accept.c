@@ -104,6 +104,14 @@ out:
 	return good;
 }
 
+static int is_now(const X509 *leaf)
+{
+	time_t now = time(NULL);
+	int begun = ASN1_TIME_cmp_time_t(X509_get0_notBefore(leaf), now);
+
+	return (begun == 0 || begun == -1) && ASN1_TIME_cmp_time_t(X509_get0_notAfter(leaf), now) == 1;
+}
+
 /* What depends on this connection: host and address, and the time. */
 static int fits(const struct tls_libssl *f, SSL *s, X509 *leaf)
 {
@@ -117,8 +125,7 @@ static int fits(const struct tls_libssl *f, SSL *s, X509 *leaf)
 		good = X509_check_host(leaf, host, 0, flags, NULL) == 1;
 	good = good && (ip == NULL || X509_check_ip_asc(leaf, ip, 0) == 1) &&
 	       X509_VERIFY_PARAM_get0_email(param) == NULL &&
-	       X509_cmp_current_time(X509_get0_notBefore(leaf)) < 0 &&
-	       X509_cmp_current_time(X509_get0_notAfter(leaf)) > 0;
+	       is_now(leaf);
 	OPENSSL_free(ip);
 	return good;
 }

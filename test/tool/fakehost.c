@@ -132,7 +132,7 @@ static void certify(const struct host *h, const char *name, EVP_PKEY *key, X509 
                     struct tao_buf *der)
 {
 	X509 *x = X509_new();
-	X509_NAME *subject = X509_get_subject_name(x);
+	X509_NAME *subject = X509_NAME_new();
 	BIO *b = BIO_new(BIO_s_mem());
 	uint8_t *at;
 	char *text;
@@ -143,6 +143,8 @@ static void certify(const struct host *h, const char *name, EVP_PKEY *key, X509 
 	X509_gmtime_adj(X509_getm_notBefore(x), -60);
 	X509_gmtime_adj(X509_getm_notAfter(x), YEAR);
 	X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, (const uint8_t *)name, -1, -1, 0);
+	X509_set_subject_name(x, subject);
+	X509_NAME_free(subject);
 	X509_set_issuer_name(x, X509_get_subject_name(issuer != NULL ? issuer : x));
 	X509_set_pubkey(x, key);
 	if (issuer != NULL)

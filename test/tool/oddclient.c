@@ -119,14 +119,18 @@ static void print(SSL *s, int good)
 
 static void set_up(SSL *s, const char *name, char **how)
 {
+	X509_VERIFY_PARAM *param = SSL_get0_param(s);
+
+	if (has(how, "fixed"))
+		SSL_set_max_proto_version(s, TLS1_2_VERSION);
 	SSL_set_tlsext_host_name(s, name);
 	SSL_set_verify(s, has(how, "none") ? SSL_VERIFY_NONE : SSL_VERIFY_PEER, NULL);
 	if (has(how, "hosts"))
-		SSL_set1_host(s, "other.test");
+		X509_VERIFY_PARAM_set1_host(param, "other.test", 0);
 	if (has(how, "dot") && strchr(name, '.') != NULL)
-		SSL_set1_host(s, strchr(name, '.'));
+		X509_VERIFY_PARAM_set1_host(param, strchr(name, '.'), 0);
 	else if (!has(how, "none"))
-		has(how, "hosts") ? SSL_add1_host(s, name) : SSL_set1_host(s, name);
+		X509_VERIFY_PARAM_add1_host(param, name, 0);
 	if (has(how, "info"))
 		SSL_set_info_callback(s, on_info);
 }

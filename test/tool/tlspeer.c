@@ -445,7 +445,7 @@ static SSL *make_client(SSL_CTX *ctx, struct options *o, int fd)
 	SSL_set_connect_state(s);
 	if (o->name != NULL) {
 		SSL_set_tlsext_host_name(s, o->name);
-		SSL_set1_host(s, o->name);
+		X509_VERIFY_PARAM_set1_host(SSL_get0_param(s), o->name, 0);
 	}
 	if (o->offer != NULL && (f = fopen(o->offer, "r")) != NULL) {
 		session = PEM_read_SSL_SESSION(f, NULL, NULL, NULL);

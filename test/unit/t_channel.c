@@ -26,12 +26,14 @@
 static X509 *with_names(const char *const *units, const char *const *uris)
 {
 	X509 *x = X509_new();
+	X509_NAME *subject = X509_NAME_new();
 	GENERAL_NAMES *names = sk_GENERAL_NAME_new_null();
 
 	for (; *units != NULL; units++)
-		X509_NAME_add_entry_by_NID(X509_get_subject_name(x), NID_organizationalUnitName,
-		                           V_ASN1_UTF8STRING, (const unsigned char *)*units, -1, -1,
-		                           0);
+		X509_NAME_add_entry_by_NID(subject, NID_organizationalUnitName, V_ASN1_UTF8STRING,
+		                           (const unsigned char *)*units, -1, -1, 0);
+	X509_set_subject_name(x, subject);
+	X509_NAME_free(subject);
 	for (; *uris != NULL; uris++) {
 		GENERAL_NAME *g = GENERAL_NAME_new();
 		ASN1_IA5STRING *s = ASN1_IA5STRING_new();

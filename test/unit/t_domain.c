@@ -1241,9 +1241,9 @@ static int verify(struct domain *d, X509 *cert, int purpose, const char *dns, ti
 static const char *subject(X509 *cert, int nid)
 {
 	static char text[1024];
-	X509_NAME *n = X509_get_subject_name(cert);
+	const X509_NAME *n = X509_get_subject_name(cert);
 	int at = X509_NAME_get_index_by_NID(n, nid, -1);
-	ASN1_STRING *s;
+	const ASN1_STRING *s;
 
 	if (at < 0)
 		return "";
@@ -1276,7 +1276,7 @@ static const char *extension(X509 *cert, int nid)
 {
 	static char text[512];
 	int at = X509_get_ext_by_NID(cert, nid, -1), n;
-	X509_EXTENSION *e = at >= 0 ? X509_get_ext(cert, at) : NULL;
+	X509_EXTENSION *e = at >= 0 ? (X509_EXTENSION *)X509_get_ext(cert, at) : NULL;
 	BIO *bio = BIO_new(BIO_s_mem());
 
 	if (e != NULL)
