@@ -1,22 +1,24 @@
 #!/bin/sh
 # Builds and tests this working copy on Debian 13 (gcc 14, OpenSSL 3.5), in a
-# chroot that debootstrap makes. Needs root, for debootstrap and for mounts,
+# chroot that debootstrap makes; or on Debian unstable with the OpenSSL 4 of
+# experimental. Needs root, for debootstrap and for mounts,
 # which are in a mount namespace of their own: they end with it, however it ends.
 set -u
 
-release=trixie
 cache=${TAO_DEBIAN13:-/var/cache/tao-debian13}
 
 usage() {
 	cat <<'USAGE'
-usage: test/debian13.sh [--all] [--asan] [--exec COMMAND | RECIPE...]
+usage: test/debian13.sh [--openssl4] [--all] [--asan] [--exec COMMAND | RECIPE...]
 
+  --openssl4      not Debian 13, but unstable with experimental's OpenSSL 4,
+                  where most applications have still OpenSSL 3
   --all           also the tests that take long, and those of heavy packages
   --asan          a build with sanitizers
   --exec COMMAND  builds nothing: runs that shell command in the source directory
   RECIPE          a part of a recipe's name under test/recipes; all if none is given
 
-$TAO_DEBIAN13 is where the chroot is kept [/var/cache/tao-debian13]; nothing
+$TAO_DEBIAN13 is where the chroots are kept [/var/cache/tao-debian13]; nothing
 else deletes it. $TAO_DEBIAN_MIRROR is where packages come from [the mirror
 that this machine's apt uses for Debian, or deb.debian.org]; apt's settings for
 proxies and logins are copied. $TAO_VECTORS is handed on. Exits with 77, and
@@ -27,9 +29,10 @@ USAGE
 die() { echo "debian13.sh: $*" >&2; exit 1; }
 skip() { echo "skipped: $*"; exit 77; }
 
-all='' asan='' command=''
+release=trixie all='' asan='' command=''
 while [ $# -gt 0 ]; do
 	case $1 in
+	--openssl4) release=sid ;;
 	--all) all=1 ;;
 	--asan) asan=1 ;;
 	--exec) [ $# -ge 2 ] || { usage >&2; exit 2; }; command=$2; shift ;;
@@ -52,6 +55,7 @@ if [ "${TAO_DEBIAN13_INSIDE:-}" != "$$" ]; then
 	mkdir -p "$cache" || exit 1
 	exec 8>"$cache/lock"
 	flock -n 8 || { echo "waiting for another debian13.sh that uses $cache"; flock 8; }
+	[ $release = trixie ] || set -- --openssl4 "$@"
 	set -- ${all:+--all} ${asan:+--asan} ${command:+--exec "$command"} "$@"
 	# unshare and sh replace each other: the process stays the same one.
 	TAO_DEBIAN13_INSIDE=$$ exec unshare --mount --propagation private sh "$src/test/debian13.sh" "$@"
@@ -80,18 +84,25 @@ copy_apt_settings() {
 	done
 }
 
+# A mirror's copy of experimental may be a little old.
+take_openssl4() {
+	echo "deb [check-valid-until=no] $1 experimental main" >>"$2/sources.list"
+	printf '%s\n' 'Package: src:openssl' 'Pin: release a=experimental' 'Pin-Priority: 900' >"$2/preferences.d/openssl4"
+}
+
 bootstrap() {
 	mirror=${TAO_DEBIAN_MIRROR:-$(mirror_of_apt)}
 	mirror=${mirror:-http://deb.debian.org/debian}
 	proxy=$(apt_setting Acquire::http::Proxy)
 	case $proxy in ''|DIRECT) ;; *) http_proxy=$proxy; export http_proxy ;; esac
-	echo "== Making a chroot of Debian 13 in $root"
+	echo "== Making a chroot of Debian $release in $root"
 	rm -rf --one-file-system "$root.new"
 	debootstrap --variant=minbase "$release" "$root.new" "$mirror" >"$cache/debootstrap.log" 2>&1 || {
 		tail -n 20 "$cache/debootstrap.log" >&2
 		die "debootstrap failed: its log is $cache/debootstrap.log; another mirror is chosen with TAO_DEBIAN_MIRROR"
 	}
 	echo "deb $mirror $release main" >"$root.new/etc/apt/sources.list"
+	[ $release = trixie ] || take_openssl4 "$mirror" "$root.new/etc/apt"
 	mv "$root.new" "$root"
 }
 

@@ -28,6 +28,9 @@ package TaoTest;
 #                            ones with curve and digest
 #   found_none(TEXT)         what storeutl says if it finds nothing: 3.5 says nothing
 #   need_programs(NAME...)   skips the recipe unless they are there
+#   other_openssl(FILE...)   a sentence, if one of these programs and libraries has another libssl than that
+#                            of the OpenSSL which the modules are built with: its connections are not
+#                            reached. "" if not. need_same_openssl(FILE...) skips the recipe
 #   only_with_all()          skips the recipe unless runtests --all asked for it
 #   preload_env()            {env} for programs that load our modules outside `tao run`: what a
 #                            build with sanitizers needs
@@ -49,7 +52,7 @@ use Test::More ();
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(srctop bldtop bin tool module_dir config tmpdir slurp spew free_port run ok_run
-    fails_with spawn talk wait_for ended vectors need_programs only_with_all preload_env start_host
+    fails_with spawn talk wait_for ended vectors need_programs other_openssl need_same_openssl only_with_all preload_env start_host
     $ECDSA_TYPE found_none);
 our $ECDSA_TYPE = qr/(?:ECDSA|ecdsa_secp256r1_sha256)/;
 
@@ -274,6 +277,21 @@ sub need_programs {
 		next if grep { -x "$_/$name" } @path;
 		Test::More::plan(skip_all => "$name is not installed");
 	}
+}
+
+sub other_openssl {
+	my $major = sub { return run('ldd', $_[0])->{out} =~ /\b$_[1]\.so\.(\d+)/ ? $1 : undef };
+	my $own = $major->(module_dir() . '/tao.so', 'libcrypto');
+	for my $file (map { glob } @_) {
+		my $its = $major->($file, 'libssl');
+		return "$file has libssl.so.$its, and the modules are for OpenSSL $own" if defined $its && $its != $own;
+	}
+	return '';
+}
+
+sub need_same_openssl {
+	my $why = other_openssl(@_);
+	Test::More::plan(skip_all => $why) if $why;
 }
 
 sub only_with_all {

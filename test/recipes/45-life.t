@@ -14,6 +14,7 @@ my $host = start_host(conf => "timeout = 60000\n"); # how long a busy machine ta
 my $conf = $host->dir . '/openssl.cnf';
 my $empty = "$dir/empty";
 my $modules = module_dir();
+my ($major) = run('ldd', $life)->{out} =~ /libcrypto\.so\.(\d+)/;
 mkdir $empty;
 ok_run([ $host->cmd(qw(key new host --for), $life) ], 'a key that stays in the host');
 ok_run([ $host->cmd(qw(key new program --custody program --for), $life) ], 'a key that comes to the program');
@@ -246,7 +247,8 @@ for my $key (qw(host program file)) {
 # --- contexts
 
 for my $key (qw(host program)) {
-	fine('a context of its own, by hand', $key, "ctx:$modules", qw(provider:default provider:tao load sign threads:4 unload unload sign free drop));
+	fine('a context of its own, by hand', $key, "ctx:$modules", qw(provider:default provider:tao load sign threads:4 unload),
+		$major < 4 ? 'unload' : (), qw(sign free drop)); # OpenSSL 4 has no digest without a provider
 	fine('a context of its own, by configuration', $key, "conf:$conf", qw(load sign fork sign end threads:4 free drop));
 	fine('one after the other', $key, "conf:$conf", qw(load sign free drop), "conf:$conf", qw(load sign free drop load sign));
 	fine('the configuration twice in a process', $key, qw(load sign), "conf:$conf", qw(load sign fork load sign end sign free));
@@ -272,7 +274,8 @@ for my $key (qw(host program)) {
 	is("$r->{status}: @mapped", '0: 0 0 0 0', 'with its context the module leaves the process') or diag($r->{out}, $r->{err});
 	# With the TLS module, which is in the same file, it stays: contexts may have been hooked.
 	my $alone = spew("$dir/alone.cnf", slurp($conf) =~ s/^tao_tls = .*\n//mr);
-	for ([ $alone, '1 0' ], [ $conf, '1 1' ]) {
+	# OpenSSL 4 unloads no module then.
+	for ([ $alone, $major < 4 ? '1 0' : '1 1' ], [ $conf, '1 1' ]) {
 		my ($with, $expect) = @$_;
 		$r = run($life, $stub{host}, qw(init mapped modules cleanup mapped), { env => { %{ preload_env() }, OPENSSL_CONF => $with } });
 		@mapped = $r->{out} =~ /^mapped (\d)$/mg;
