@@ -128,24 +128,32 @@ static void push_now(struct audit *a, struct tao_buf *body)
 	pthread_mutex_unlock(&a->lock);
 }
 
-/* One more that is only counted. Lock held. */
-static void sum_up(struct audit *a, const char *event, uint64_t instance, uid_t uid, enum tao_err e)
+/* One more that is only counted, of an instance or (0) of its user. 0 if there is no place. Lock held. */
+static int count(struct audit *a, const char *event, uint64_t instance, uid_t uid, enum tao_err e)
 {
+	size_t places = instance != 0 ? AUDIT_SUMS - AUDIT_SUMS_USERS : AUDIT_SUMS;
 	struct sum *s = a->sums, *end = a->sums + a->n_sums;
 
 	while (s < end && (s->event != event || s->instance != instance || s->uid != uid ||
 	                   s->result != e))
 		s++;
-	if (s == a->sums + AUDIT_SUMS) {
-		a->lost++;
-		a->lost_ever++;
-		return;
-	}
+	if (s == end && a->n_sums >= places)
+		return 0;
 	if (s == end) {
 		*s = (struct sum){ event, instance, 0, uid, e };
 		a->n_sums++;
 	}
 	s->n++;
+	return 1;
+}
+
+/* Lock held. */
+static void sum_up(struct audit *a, const char *event, uint64_t instance, uid_t uid, enum tao_err e)
+{
+	if (count(a, event, instance, uid, e) || count(a, event, 0, uid, e))
+		return;
+	a->lost++;
+	a->lost_ever++;
 }
 
 /* One of the records that this user may have. Lock held. */

@@ -34,7 +34,8 @@
 #define AUDIT_BURST 1000        /* records of one user */
 #define AUDIT_RATE 10           /* and then in a second */
 #define AUDIT_REFUSALS 2        /* of an instance in a second: audit_refused() */
-#define AUDIT_SUMS 128          /* kinds of records summed up at a time */
+#define AUDIT_SUMS 256          /* kinds of records summed up at a time */
+#define AUDIT_SUMS_USERS 128    /* of these, for whole users: short-lived instances may be many */
 #define AUDIT_USES 256          /* keys of one instance that are counted */
 #define AUDIT_TEXT_MAX 512      /* bytes of a text in a record; it is cut */
 #define AUDIT_PRINCIPAL_MAX 2048

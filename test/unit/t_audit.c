@@ -5,12 +5,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../../host/audit.h"
 #include "../../host/auditfile.h"
+#include "../../host/host.h"
 #include "../../tao/file.h"
 #include "tap.h"
 
 #define BIG (1u << 20)
 #define SMALL_FILE 4096
+#define FLOOD (AUDIT_BURST + 500)
+#define SHORT_LIVED 400
 #define Z64 "0000000000000000000000000000000000000000000000000000000000000000"
 #define HEAD "{\"seq\":7,\"time\":\"2026-11-23T08:00:00.123Z\",\"prev\":\"" Z64 "\",\"event\":\"x\""
 
@@ -337,6 +341,69 @@ static void check_marks(void)
 	ok(audit_verify(dir, NULL, NULL, &v) == TAO_OK && v.last == 0, "an empty one");
 }
 
+/* Who causes too many records has the others counted, also when that are those of many instances. */
+static uint64_t summed(const char *line, uint64_t uid)
+{
+	struct audit_record r;
+	uint64_t n = 0;
+
+	if (audit_parse(line, strcspn(line, "\n"), &r) != TAO_OK || !r.has_uid || r.uid != uid)
+		return 0;
+	if (audit_number(audit_member(&r, "n"), &n) != TAO_OK)
+		n = 1; /* a record itself */
+	return n;
+}
+
+static void flood(struct host *h)
+{
+	struct tao_node name = { .tag = TAO_INT };
+	struct name_version version = { .node = &name };
+
+	for (int n = 0; n < FLOOD; n++)
+		audit_event(h, "flood", NULL, 1, TAO_OK, NULL, NULL);
+	for (int n = 1; n <= SHORT_LIVED; n++) {
+		struct instance i = { .id = (uint64_t)n, .uid = 1, .program = (char *)"/bin/true" };
+
+		atomic_store(&i.name, &version);
+		audit_event(h, "begin", &i, 0, TAO_OK, NULL, NULL);
+		audit_event(h, "end", &i, 0, TAO_OK, NULL, NULL);
+	}
+	for (int n = 0; n < FLOOD; n++)
+		audit_event(h, "flood", NULL, 2, TAO_OK, NULL, NULL);
+}
+
+static void check_sums(void)
+{
+	struct host h = { .conf = { .dir = dir, .audit_bytes = BIG * 8 }, .signer = signer };
+	struct tao_node name = { .tag = TAO_INT };
+	char path[2 * sizeof dir];
+	struct audit_state state;
+	struct tao_buf log = TAO_BUF_INIT;
+	uint64_t n[3] = { 0, 0, 0 };
+
+	h.name = &name;
+	h.registry = registry_new(&h.conf);
+	snprintf(path, sizeof path, "%s/audit", dir);
+	mkdir(path, 0700);
+	ok_err(audit_start(&h, &h.audit), TAO_OK, "a log begins");
+	flood(&h);
+	audit_state(h.audit, &state);
+	ok(state.lost == 0, "nobody's records are lost (%llu)", (unsigned long long)state.lost);
+	audit_stop(&h);
+	snprintf(path, sizeof path, "%s/audit/current.log", dir);
+	ok_err(tao_file_read(path, BIG * 8, &log), TAO_OK, "is there");
+	for (const char *line = tao_buf_cstr(&log); line != NULL && *line != 0; line = strchr(line, '\n') + 1)
+		for (uint64_t uid = 1; uid <= 2; uid++)
+			n[uid] += summed(line, uid);
+	ok(n[1] == FLOOD + 2 * SHORT_LIVED, "all of one user are counted (%llu)", (unsigned long long)n[1]);
+	ok(n[2] == FLOOD, "and all of another (%llu)", (unsigned long long)n[2]);
+	tao_buf_free(&log);
+	registry_free(h.registry);
+	unlink(path);
+	snprintf(path, sizeof path, "%s/audit", dir);
+	rmdir(path);
+}
+
 int main(void)
 {
 	EVP_PKEY *key = NULL;
@@ -356,6 +423,7 @@ int main(void)
 	check_altered();
 	check_full();
 	check_marks();
+	check_sums();
 	tao_signer_clear(&signer);
 	empty_dir();
 	rmdir(dir);
