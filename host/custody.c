@@ -55,8 +55,10 @@ static enum tao_err check_type(const struct key_spec *s)
 	} else if ((t->can & p->can) == 0) {
 		e = tao_fail(TAO_EINVAL, "a key of type %s cannot serve the purpose %s: choose another type",
 		             type, purpose);
-	} else if (strcmp(t->algorithm, "RSA-PSS") != 0 && s->pss_digest != NULL) {
-		e = tao_fail(TAO_EINVAL, "only keys of the types rsa-pss-... are restricted to a digest");
+	} else if (strcmp(t->algorithm, "RSA-PSS") != 0 &&
+	           (s->pss_digest != NULL || s->pss_salt_len > 0)) {
+		e = tao_fail(TAO_EINVAL, "a key of type %s is restricted to no digest and no salt: those "
+		             "of the types rsa-pss-... are", type);
 	}
 	tao_buf_free(&list);
 	return e;

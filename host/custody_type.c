@@ -402,6 +402,26 @@ static int is_sound(EVP_PKEY *key)
 	return sound;
 }
 
+/* Whether what an RSA-PSS key is restricted to is something that the host does (custody_use.c). */
+static int pss_fits(EVP_PKEY *key)
+{
+	static const char *const names[] = { "SHA256", "SHA384", "SHA512" };
+	char digest[KEY_PSS_NAME], mgf1[KEY_PSS_NAME];
+	struct key_pss pss;
+	EVP_MD *md;
+	int fits = 0;
+
+	if (!key_type_pss(key, digest, mgf1, &pss))
+		return 1;
+	ERR_set_mark();
+	md = EVP_MD_fetch(NULL, digest, NULL);
+	ERR_pop_to_mark();
+	for (size_t i = 0; md != NULL && i < sizeof names / sizeof names[0]; i++)
+		fits |= EVP_MD_is_a(md, names[i]);
+	EVP_MD_free(md);
+	return fits;
+}
+
 enum tao_err key_pkcs8_import(const void *p, size_t n, const struct key_type **t, EVP_PKEY **out)
 {
 	struct tao_buf list = TAO_BUF_INIT;
@@ -417,7 +437,11 @@ enum tao_err key_pkcs8_import(const void *p, size_t n, const struct key_type **t
 		e = tao_fail(TAO_EFORMAT, "this key cannot be imported: its type is none of %s",
 		             tao_buf_cstr(&list));
 	} else if ((*t)->coding == &rsa && !rsa_fits(key)) {
-		e = will_not_do("its numbers do not belong together, or its exponent is huge");
+		e = will_not_do("its numbers do not belong together, its exponent is huge, or it has "
+		                "more than two primes");
+	} else if (!pss_fits(key)) {
+		e = will_not_do("it is restricted to a digest that no key here signs: only SHA-256, "
+		                "SHA-384 and SHA-512 are");
 	} else if (!is_sound(key)) {
 		e = will_not_do("it is damaged");
 	}

@@ -97,8 +97,11 @@ const char *sig_digest_word(const EVP_MD *md)
 
 int sig_digest_refused(const struct sig *c)
 {
+	if (c->md == NULL)
+		return prov_raise_text(c->prov, PROV_RDIGEST, "key %s: none was given, say which "
+		                       "(pkeyutl -pkeyopt digest:sha256)", c->key->name);
 	return prov_raise_text(c->prov, PROV_RDIGEST, "key %s, digest %s", c->key->name,
-	                       c->md != NULL ? EVP_MD_get0_name(c->md) : "not given");
+	                       EVP_MD_get0_name(c->md));
 }
 
 int sig_hash_begin(struct sig *c)

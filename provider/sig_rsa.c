@@ -164,8 +164,12 @@ static int rsa_sign(void *vctx, unsigned char *sig, size_t *sig_n, size_t room,
 		*sig_n = sig_max(&c->base);
 		return 1;
 	}
-	if (c->base.md == NULL || (size_t)EVP_MD_get_size(c->base.md) != n)
+	if (c->base.md == NULL)
 		return sig_digest_refused(&c->base);
+	if ((size_t)EVP_MD_get_size(c->base.md) != n)
+		return prov_raise_text(c->base.prov, PROV_RDIGEST, "key %s: %zu bytes are no digest by %s, "
+		                       "which has %d", c->base.key->name, n,
+		                       EVP_MD_get0_name(c->base.md), EVP_MD_get_size(c->base.md));
 	return sign(c, 0, data, n, sig, sig_n, room);
 }
 

@@ -13,6 +13,7 @@
 #define BEGIN "-----BEGIN "
 #define END "-----END "
 #define TAIL "-----"
+#define BOM "\xef\xbb\xbf"                   /* that some editors begin a file with */
 
 static OSSL_FUNC_decoder_newctx_fn pem_newctx;
 static OSSL_FUNC_decoder_freectx_fn pem_freectx;
@@ -61,15 +62,17 @@ static char *label_of(char *line, const char *mark)
 static int find_begin(const struct prov *p, OSSL_CORE_BIO *in, int *ours)
 {
 	char line[LINE_MAX_BYTES];
-	int start = 1;
+	int start = 1, first = 1;
 
-	for (;;) {
+	for (;; first = 0) {
 		int at_start = start;
-		char *label;
+		char *label, *text = line;
 
 		if (!next_line(p, in, line, &start))
 			return 0;
-		label = at_start ? label_of(line, BEGIN) : NULL;
+		if (first && strncmp(line, BOM, strlen(BOM)) == 0)
+			text += strlen(BOM);
+		label = at_start ? label_of(text, BEGIN) : NULL;
 		if (label == NULL)
 			continue;
 		*ours = strcmp(label, TAO_STUB_PEM) == 0;

@@ -69,6 +69,8 @@ for my $key (@forms) {
 }
 is(o([ qw(pkey -in tao:web) ], 'pkey -in tao:web')->{out}, slurp("$dir/web.pem"), 'writes the stub');
 is(o([ qw(pkey -pubin -in tao:web) ], 'pkey -pubin')->{out}, $pub, 'takes a public key from tao:web');
+spew("$dir/bom.pem", "\xef\xbb\xbf" . slurp("$dir/web.pem"));
+is(o([ qw(pkey -pubout -in bom.pem) ], 'a stub behind the mark that some editors begin a file with')->{out}, $pub, 'is the same key');
 o([ qw(pkey -check -noout -in web.pem) ], 'pkey -check');
 is(o([ qw(x509 -in tao:web) ], 'x509 -in tao:web')->{out}, slurp("$dir/web.crt"), 'gives the certificate');
 is(o([ qw(x509 -in tao:ca) ], 'x509 -in tao:ca')->{out}, slurp("$dir/ca.crt"), 'and the policy certificate');

@@ -231,6 +231,11 @@ fails_with([ $host->cmd(qw(key import x), $host->dir . "/keys/$uid/s-p256.pem", 
 fails_with([ $host->cmd(qw(key import x), "$dir/text", '--for', $raw) ], qr/no private key/, 'not a text');
 spew("$dir/small.pem", openssl(qw(genrsa 1024))->{out});
 fails_with([ $host->cmd(qw(key import x), "$dir/small.pem", '--for', $raw) ], qr/cannot be imported/, 'not RSA of 1024 bits');
+spew("$dir/sha1.pem", openssl(qw(genpkey -algorithm RSA-PSS -pkeyopt rsa_keygen_bits:2048 -pkeyopt rsa_pss_keygen_md:sha1))->{out});
+fails_with([ $host->cmd(qw(key import x), "$dir/sha1.pem", '--for', $raw) ], qr/restricted to a digest that no key here signs/, 'not RSA-PSS for SHA-1 alone');
+spew("$dir/three.pem", openssl(qw(genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -pkeyopt rsa_keygen_primes:3))->{out});
+fails_with([ $host->cmd(qw(key import x), "$dir/three.pem", '--for', $raw) ], qr/more than two primes/, 'not RSA of three primes');
+fails_with([ $host->cmd(qw(key new x --type rsa2048 --pss-salt 20 --for), $raw) ], qr/restricted to no digest and no salt/, 'no salt for what is not RSA-PSS');
 fails_with([ $host->cmd(qw(key import x), "$dir/ed.pem", '--for', $raw, qw(--purpose decrypt)) ], qr/cannot serve/, 'not for what it cannot');
 like($host->tao(qw(key list))->{out}, qr/^i-rsa .* imported /m, 'tao key list says imported');
 

@@ -95,6 +95,11 @@ for my $t (@types) {
 tls('rsa2048', '1_2', qw(-sigalgs rsa_pkcs1_sha256));
 tls('rsa2048', '1_2', qw(-sigalgs rsa_pss_rsae_sha384));
 tls('rsa2048', '1_3', qw(-sigalgs rsa_pss_rsae_sha512));
+tls('rsa2048', '1_2', qw(-cipher AES128-GCM-SHA256)); # the client encrypts to the key
+fails_with([tao_openssl(qw(pkeyutl -sign -inkey tao:rsa2048 -out), "$dir/sig", '-in', "$dir/msg")], qr/key rsa2048: none was given, say which/,
+	'rsa2048: what is signed is always a digest, and has to be said');
+fails_with([tao_openssl(qw(pkeyutl -sign -inkey tao:rsa2048 -pkeyopt digest:sha256 -out), "$dir/sig", '-in', "$dir/msg")],
+	qr/13 bytes are no digest by SHA2-256, which has 32/, 'rsa2048: and be one');
 ok_run([tao_openssl(qw(cms -sign -signer tao:rsa2048 -inkey tao:rsa2048 -keyopt rsa_padding_mode:pss -in), "$dir/msg", '-out', "$dir/cms")],
 	'rsa2048: cms -sign with PSS');
 ok_run([$openssl, qw(cms -verify -purpose any -CAfile), $policy, '-in', "$dir/cms", '-out', '/dev/null'], 'verifies');

@@ -123,6 +123,8 @@ static void check_specs(void)
 		{ { .name = "k", .type = "rsa-pss-2048", .pss_digest = "MD5" }, TAO_EINVAL },
 		{ { .name = "k", .type = "rsa-pss-2048", .pss_salt_len = 65 }, TAO_EINVAL },
 		{ { .name = "k", .type = "rsa2048", .pss_digest = "SHA384" }, TAO_EINVAL },
+		{ { .name = "k", .type = "rsa2048", .pss_salt_len = 20 }, TAO_EINVAL },
+		{ { .name = "k", .type = "p256", .pss_salt_len = -1 }, TAO_OK },
 		{ { .name = "k", .type = "rsa1024" }, TAO_EINVAL },
 		{ { .name = "k", .type = "" }, TAO_EINVAL },
 		{ { .name = "k", .purpose = "tls12" }, TAO_EINVAL },
