@@ -30,10 +30,34 @@ static char *text_of(const struct audit_record *r, const char *key)
 	return b.n > 0 ? tao_buf_steal(&b) : strdup("");
 }
 
+/* Peers choose some of it, as a name that is asked for: it must not look like members of the record. */
+static int is_plain(const char *key, size_t n, const char *text)
+{
+	int is_name = n == strlen("name") && memcmp(key, "name", n) == 0;
+
+	return strpbrk(text, is_name ? "=\" " : "=") == NULL;
+}
+
+/* Otherwise in quotes, those in it doubled. */
+static void put_member(struct tao_buf *out, const char *key, size_t n, const char *text)
+{
+	struct tao_buf quoted = TAO_BUF_INIT;
+
+	tao_buf_fmt(out, " %.*s=", (int)n, key);
+	if (is_plain(key, n, text)) {
+		cmd_escape(out, text);
+		return;
+	}
+	for (tao_buf_u8(&quoted, '"'); *text != 0; text++)
+		tao_buf_fmt(&quoted, *text == '"' ? "\"\"" : "%c", *text);
+	tao_buf_u8(&quoted, '"');
+	cmd_escape(out, tao_buf_cstr(&quoted));
+	tao_buf_free(&quoted);
+}
+
 static void put_escaped(struct tao_buf *out, const char *key, const char *text)
 {
-	tao_buf_fmt(out, " %s=", key);
-	cmd_escape(out, text);
+	put_member(out, key, strlen(key), text);
 }
 
 static void put_when(const struct audit_record *r, struct tao_buf *out)
@@ -85,9 +109,8 @@ static void put_members(const struct audit_record *r, struct tao_buf *out)
 
 		if (!is_shown(&r->m[i]))
 			continue;
-		tao_buf_fmt(out, " %.*s=", (int)r->m[i].key_n, r->m[i].key);
 		audit_text(&r->m[i], &b);
-		cmd_escape(out, tao_buf_cstr(&b));
+		put_member(out, r->m[i].key, r->m[i].key_n, tao_buf_cstr(&b));
 		tao_buf_free(&b);
 	}
 }
