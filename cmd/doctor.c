@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "../tao/file.h"
+#include "../tls/tls.h"
 #include "config.h"
 #include "tao.pb-c.h"
 
@@ -374,6 +375,7 @@ static void find_executable(int pid, char path[PATH_MAX])
 	snprintf(link, sizeof link, "/proc/%d/exe", pid);
 	n = readlink(link, path, PATH_MAX - 1);
 	path[n > 0 ? n : 0] = 0;
+	tls_program_path(path);
 }
 
 /* The openssl.cnf that it was started with; the caller's. NULL: it does not tell. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +16,7 @@
 #define CACHE_SETS 1024 /* places that a file can be in, times CACHE_WAYS */
 #define CACHE_WAYS 4
 #define CHUNK (256u << 10) /* bytes read at a time */
-#define COPY_NAME "tao-program"
+#define COPY_NAME_MAX 249 /* memfd_create(2) */
 
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010u /* Linux 6.3 */
@@ -251,13 +252,45 @@ enum tao_err filehash_slurp(int fd, const char *path, size_t max, struct tao_buf
 	return tao_buf_err(out);
 }
 
-static int new_memfd(void)
+/* Returns how long it is, or would be. */
+static size_t escape(const char *path, char name[COPY_NAME_MAX + 1])
 {
-	int fd = memfd_create(COPY_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	struct tao_buf b = TAO_BUF_INIT;
+	size_t n;
 
-	if (fd < 0 && errno == EINVAL)
-		fd = memfd_create(COPY_NAME, MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	return fd;
+	for (; *path != 0; path++)
+		tao_buf_fmt(&b, *path == '/' || *path == '%' ? "%%%02X" : "%c", *path);
+	n = b.n;
+	snprintf(name, COPY_NAME_MAX + 1, "%s", tao_buf_cstr(&b));
+	tao_buf_free(&b);
+	return n;
+}
+
+static void name_copy(int fd, const char *path, char name[COPY_NAME_MAX + 1])
+{
+	char self[64], real[PATH_MAX];
+	const char *base;
+	ssize_t n;
+
+	snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+	n = readlink(self, real, sizeof real - 1);
+	real[n > 0 ? n : 0] = 0;
+	path = n > 0 ? real : path;
+	base = strrchr(path, '/');
+	if (escape(path, name) > COPY_NAME_MAX && base != NULL)
+		escape(base + 1, name);
+}
+
+static int new_memfd(int fd, const char *path)
+{
+	char name[COPY_NAME_MAX + 1];
+	int copy;
+
+	name_copy(fd, path, name);
+	copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_EXEC);
+	if (copy < 0 && errno == EINVAL)
+		copy = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	return copy;
 }
 
 static enum tao_err seal(int fd, const char *path)
@@ -293,7 +326,7 @@ enum tao_err filehash_copy(int fd, const char *path, int *copy, uint8_t hash[TAO
 {
 	enum tao_err e;
 
-	*copy = new_memfd();
+	*copy = new_memfd(fd, path);
 	if (*copy < 0)
 		return tao_fail_sys("cannot make room in memory for a copy of %s (vm.memfd_noexec "
 		                    "must not be 2)", path);

@@ -1,5 +1,4 @@
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,8 +68,8 @@ static void put_name(char name[TLS_HOST_MAX], const char *text)
 		n--;
 	if (n >= TLS_HOST_MAX)
 		n = 0; /* no name is that long */
-	for (size_t i = 0; i < n; i++)
-		name[i] = (char)tolower((unsigned char)text[i]);
+	for (size_t i = 0; i < n; i++) /* whatever the program's locale is */
+		name[i] = (char)(text[i] >= 'A' && text[i] <= 'Z' ? text[i] - 'A' + 'a' : text[i]);
 	name[n] = 0;
 }
 

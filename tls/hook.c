@@ -60,6 +60,36 @@ static void drop_session(const struct tls_libssl *f, SSL *s, const struct tls_co
 		f->SSL_set_session(s, NULL);
 }
 
+/* A client takes no session of another context than its own, and those of pre-shared keys that programs
+ * make have none. */
+void tls_drop_context(SSL *s)
+{
+	const struct tls_libssl *f = tls_libssl();
+	SSL_SESSION *session = f->SSL_get_session(s);
+	const unsigned char *id;
+	unsigned n = 0;
+
+	if (session == NULL)
+		return;
+	id = f->SSL_SESSION_get0_id_context(session, &n);
+	if (n != sizeof CONTEXT - 1 || memcmp(id, CONTEXT, n) != 0)
+		return;
+	f->SSL_set_session_id_context(s, NULL, 0);
+	f->SSL_SESSION_set1_id_context(session, NULL, 0);
+}
+
+/* Who has to be a program shows it: with a key that the program has from elsewhere there would be no
+ * certificate to look at. */
+static void drop_own_psk(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
+{
+	if (c->server ? !c->pinned && !c->set->demand : !c->required)
+		return;
+	f->SSL_set_psk_use_session_callback(s, tls_psk_use);
+	f->SSL_set_psk_find_session_callback(s, tls_psk_find);
+	f->SSL_set_psk_client_callback(s, c->set->tls12 ? tls_psk12_client : NULL);
+	f->SSL_set_psk_server_callback(s, c->set->tls12 ? tls_psk12_server : NULL);
+}
+
 static void settle(SSL *s, struct tls_conn *c)
 {
 	const struct tls_libssl *f = tls_libssl();
@@ -72,6 +102,7 @@ static void settle(SSL *s, struct tls_conn *c)
 	f->SSL_callback_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_CB, (void (*)(void))tls_group_watch);
 	f->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_ARG, 0, c);
 	tls_demand(s, c);
+	drop_own_psk(f, s, c);
 	/* Sessions from before it was required, or demanded, are of another context. */
 	if (c->server && (c->pinned || c->set->demand))
 		f->SSL_set_session_id_context(s, (const unsigned char *)STRICT, sizeof STRICT - 1);
@@ -95,13 +126,22 @@ static int is_another(SSL *s, const struct tls_conn *c, uint8_t random[SSL3_RAND
 	       memcmp(random, c->random, SSL3_RANDOM_SIZE) != 0;
 }
 
+/* It began with our info callback, and the program has set its own since. */
+static int is_under_way(const struct tls_conn *c)
+{
+	static const uint8_t none[SSL3_RANDOM_SIZE];
+
+	return c->begun && !c->ended && memcmp(c->random, none, sizeof none) == 0;
+}
+
 struct tls_conn *tls_conn_ready(SSL *s)
 {
 	struct tls_conn *c = tls_conn_of(s);
 	uint8_t random[SSL3_RANDOM_SIZE] = { 0 };
 
 	if (c != NULL && (is_another(s, c, random) || !c->begun)) {
-		tls_begin(s, c);
+		if (!is_under_way(c))
+			tls_begin(s, c);
 		memcpy(c->random, random, sizeof random);
 	}
 	return c;
@@ -125,6 +165,8 @@ void tls_info(const SSL *s, int where, int value)
 		return;
 	if (where & SSL_CB_HANDSHAKE_DONE)
 		tls_report(s, c, 1);
+	else if (c->later && (where & SSL_CB_EXIT) && value > 0)
+		tls_report_later(s, c);
 	else if ((where & SSL_CB_ALERT) && value >> 8 == ALERT_FATAL)
 		tls_report_failure(s, c, where, value);
 }

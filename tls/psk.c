@@ -161,6 +161,8 @@ int tls_psk_find(SSL *s, const unsigned char *id, size_t n, SSL_SESSION **out)
 	const SSL_CIPHER *cipher;
 
 	*out = NULL;
+	if (c != NULL) /* of a second ClientHello, only what that one offers counts */
+		c->psk_used = 0;
 	ERR_set_mark();
 	cipher = f->SSL_get_pending_cipher(s);
 	/* Of another hash than the suite's: the certificates decide. */
@@ -230,6 +232,8 @@ int tls_ext_add(SSL *s, unsigned type, unsigned context, const unsigned char **o
 	(void)arg;
 	*out = NULL;
 	*n = 0;
+	if (context & SSL_EXT_CLIENT_HELLO)
+		tls_drop_context(s);
 	if (c == NULL)
 		return 0;
 	if (context & SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS)

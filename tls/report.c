@@ -114,6 +114,12 @@ void tls_report(const SSL *s, struct tls_conn *c, int completed)
 	ERR_pop_to_mark();
 }
 
+void tls_report_later(const SSL *s, struct tls_conn *c)
+{
+	c->later = c->ended = 0;
+	tls_report(s, c, 1);
+}
+
 /* What the alert of a server mostly means, where the client wants a Tao channel. */
 static const char *hint(int alert)
 {

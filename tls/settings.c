@@ -1,13 +1,18 @@
+#include <ctype.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
+#include <sys/auxv.h>
 #include <unistd.h>
 
 #include <openssl/conf.h>
+#include <openssl/crypto.h>
 #include <openssl/err.h>
 
 #include "tls.h"
+
+#define NAME_CHARS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_:"
 
 static const struct {
 	const char *word;
@@ -83,19 +88,50 @@ static int read_path(struct reading *r, const CONF_VALUE *line, void *to)
 	return 1; /* OpenSSL's: it has loaded this file by it */
 }
 
+/* A DNS name as it goes over the wire, or an address; before it perhaps "*." Whatever else would fit nobody. */
+static int is_peer(const char *name, size_t n)
+{
+	size_t label = 0;
+
+	if (strncmp(name, "*.", 2) == 0) {
+		name += 2;
+		n -= 2;
+	}
+	for (size_t i = 0; i < n; i++) {
+		if (name[i] == '.' ? label == 0 : strchr(NAME_CHARS, name[i]) == NULL)
+			return 0;
+		label = name[i] == '.' ? 0 : label + 1;
+	}
+	return label > 0;
+}
+
+static int bad_peer(const struct reading *r, const CONF_VALUE *line)
+{
+	ERR_raise_data(ERR_LIB_CONF, CONF_R_MODULE_INITIALIZATION_ERROR,
+	               "tao_tls: '%.100s' in section [%s] is no name that a client asks for: write db.example.org, "
+	               "*.example.org or an address, without a port", line->name, r->section);
+	return 0;
+}
+
 static int read_one_peer(struct reading *r, const CONF_VALUE *line)
 {
 	struct tls_settings *s = r->s;
 	struct tls_peer_mode *p;
+	size_t n = strlen(line->name);
 
-	if (strlen(line->name) >= TLS_HOST_MAX || s->n_peers == TLS_MAX_PEERS)
+	if (n > 1 && line->name[n - 1] == '.')
+		n--;
+	if (n >= TLS_HOST_MAX || s->n_peers == TLS_MAX_PEERS)
 		return bad(r->section, line, "is one name too long or too many");
+	if (!is_peer(line->name, n))
+		return bad_peer(r, line);
 	p = realloc(s->peers, (s->n_peers + 1) * sizeof *p);
 	if (p == NULL)
 		return 0;
 	s->peers = p;
 	p += s->n_peers;
-	strcpy(p->name, line->name);
+	memcpy(p->name, line->name, n);
+	p->name[n] = 0;
 	if (!read_mode(r, line, &p->mode))
 		return 0;
 	s->n_peers++;
@@ -119,12 +155,48 @@ static int read_peers(struct reading *r, const CONF_VALUE *line, void *to)
 
 static int read_section(struct reading *r);
 
+/* What the kernel calls the executable, as a path. A copy in memory has it in its name (host/filehash.h). */
+void tls_program_path(char *link)
+{
+	static const char copy[] = "/memfd:", gone[] = " (deleted)";
+	size_t n = strlen(link), to = 0;
+	char hex[3] = { 0 };
+
+	if (n > sizeof gone - 1 && strcmp(link + n - (sizeof gone - 1), gone) == 0)
+		link[n - (sizeof gone - 1)] = 0;
+	if (strncmp(link, copy, sizeof copy - 1) != 0)
+		return;
+	for (const char *at = link + sizeof copy - 1; *at != 0; at++) {
+		if (*at == '%' && isxdigit((unsigned char)at[1]) && isxdigit((unsigned char)at[2])) {
+			memcpy(hex, at + 1, 2);
+			link[to++] = (char)strtoul(hex, NULL, 16);
+			at += 2;
+		} else {
+			link[to++] = *at;
+		}
+	}
+	link[to] = 0;
+}
+
+/* The process's own. Where /proc is not there, as it was started. */
+static void find_program(char path[PATH_MAX])
+{
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 1);
+	const char *started = (const char *)getauxval(AT_EXECFN);
+
+	path[n > 0 ? n : 0] = 0;
+	if (n > 0)
+		tls_program_path(path);
+	else if (started != NULL)
+		snprintf(path, PATH_MAX, "%s", started);
+}
+
 /* The whole path, or the last part of it. */
 static int is_program(const char *name, const char *path)
 {
 	const char *base = strrchr(path, '/');
 
-	return strcmp(name, path) == 0 || (base != NULL && strcmp(name, base + 1) == 0);
+	return strcmp(name, path) == 0 || strcmp(name, base != NULL ? base + 1 : path) == 0;
 }
 
 static int read_programs(struct reading *r, const CONF_VALUE *line, void *to)
@@ -186,13 +258,13 @@ static int read_section(struct reading *r)
 
 int tls_settings_read(const CONF *cnf, const char *section, const char *program, struct tls_settings *s)
 {
-	char own[PATH_MAX];
-	ssize_t n = program == NULL ? readlink("/proc/self/exe", own, sizeof own - 1) : 0;
+	char own[PATH_MAX] = "";
 	struct reading r = { cnf, section, program != NULL ? program : own, s, 0 };
 
 	*s = (struct tls_settings){ .renew = TLS_RENEW_DEFAULT, .mode = TLS_PREFER, .psk = 1,
 		                    .group = 1, .identity = 1, .trust = 1 };
-	own[n > 0 ? n : 0] = 0;
+	if (program == NULL)
+		find_program(own);
 	if (read_section(&r))
 		return 1;
 	s->mode = TLS_REQUIRE;
@@ -209,8 +281,8 @@ static int covers(const char *pattern, const char *name)
 	size_t n = strlen(name), m = strlen(pattern);
 
 	if (strncmp(pattern, "*.", 2) != 0)
-		return strcasecmp(pattern, name) == 0;
-	return n > m - 1 && strcasecmp(name + n - (m - 1), pattern + 1) == 0;
+		return OPENSSL_strcasecmp(pattern, name) == 0;
+	return n > m - 1 && OPENSSL_strcasecmp(name + n - (m - 1), pattern + 1) == 0;
 }
 
 enum tls_mode tls_settings_mode(const struct tls_settings *s, const char *name)

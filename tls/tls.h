@@ -98,7 +98,8 @@
 	F(SSL_get_privatekey) F(SSL_get_security_level) F(SSL_get_servername) F(SSL_get_session) F(SSL_get_state) \
 	F(SSL_get_verify_callback) F(SSL_get_verify_mode) F(SSL_group_to_name) F(SSL_is_server) \
 	F(SSL_session_reused) F(SSL_set_cipher_list) F(SSL_set_ex_data) F(SSL_set_info_callback) \
-	F(SSL_set_num_tickets) F(SSL_set_session) F(SSL_set_verify) F(SSL_use_cert_and_key) \
+	F(SSL_set_num_tickets) F(SSL_set_psk_client_callback) F(SSL_set_psk_find_session_callback) \
+	F(SSL_set_psk_server_callback) F(SSL_set_psk_use_session_callback) F(SSL_set_session) F(SSL_set_verify) F(SSL_use_cert_and_key) \
 	F(SSL_version) F(d2i_SSL_SESSION) F(i2d_SSL_SESSION)
 
 #define TLS_FIELD(name) __typeof__(&name) name;
@@ -141,6 +142,8 @@ struct tls_settings {
  * NULL: of this process's. 0 with an error on the queue if something in it is wrong: then it is broken, and
  * mode TLS_REQUIRE. */
 int tls_settings_read(const CONF *cnf, const char *section, const char *program, struct tls_settings *s);
+/* What /proc/PID/exe says, as a path; in its place. */
+void tls_program_path(char *link);
 /* The mode for a connection to that name; name may be "". */
 enum tls_mode tls_settings_mode(const struct tls_settings *s, const char *name);
 const char *tls_mode_word(enum tls_mode m);
@@ -224,6 +227,7 @@ struct tls_conn {
 	const struct tls_settings *set;
 	enum tls_mode mode;
 	int server, begun, ended;
+	int later;                 /* server: the client showed its certificate after the handshake */
 	char name[TLS_HOST_MAX];   /* client: reference name, "" if there is none */
 	int known, peers;          /* client: of that name */
 	int two_names;             /* client: it is to verify another than it asks for */
@@ -264,6 +268,8 @@ void tls_hook_ctx(SSL_CTX *ctx, const struct tls_settings *set);
 void tls_info(const SSL *s, int where, int value);
 /* hook.c: at the beginning of a handshake. */
 void tls_begin(SSL *s, struct tls_conn *c);
+/* hook.c: in a client's ClientHello, the context of sessions that tls_hook_ctx() set for servers. */
+void tls_drop_context(SSL *s);
 /* hook.c: as tls_conn_of(), in callbacks: where the application has an info callback of its own, the
  * handshake begins with the first of the others. */
 struct tls_conn *tls_conn_ready(SSL *s);
@@ -315,6 +321,8 @@ SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, s
                          struct tls_cert *peer);
 /* report.c: the record of a handshake, once. */
 void tls_report(const SSL *s, struct tls_conn *c, int completed);
+/* One more record, of who came to be known after the handshake. */
+void tls_report_later(const SSL *s, struct tls_conn *c);
 #define TLS_REPORT_NS 10000000 /* between two records of clients without the Tao; the later one counts */
 void tls_report_rest(void); /* those that were not told yet, if it is time; when a connection is freed */
 /* The same of a handshake that a fatal alert ends; where and value are the info callback's. */

@@ -134,6 +134,9 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 	(void)arg;
 	if (c == NULL || c->mode == TLS_OFF || leaf == NULL)
 		return X509_verify_cert(x);
+	/* After a handshake, tickets follow a certificate whatever the callback about resumption said. */
+	if (c->server)
+		f->SSL_set_num_tickets(s, 0);
 	ours = tls_is_policys(c, leaf);
 	r = ours && tls_trusts_policy(c) ? verify_by_policy(x, s, c, leaf) : X509_verify_cert(x);
 	if (r < 0 || is_hopeless(s, c, r, ours))
@@ -146,6 +149,7 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 	c->peer_ok = v.ours && v.allowed && r > 0;
 	if (v.ours)
 		tls_conn_set_peer(c, v.peer, v.peer_n);
+	c->later = v.ours && c->ended;
 	return r;
 }
 

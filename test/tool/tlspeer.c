@@ -27,6 +27,7 @@
  *   -f        server: a process for each connection
  *   -q        says nothing of a handshake that failed
  *   -v NAME,FILE  server: a virtual host, which demands certificates of these authorities
+ *   -x        server: an info callback of its own on each SSL that comes to the virtual host
  *   -h HOW    client: a pre-shared key by hand, without tao_tls.so: good; noext, without the extension
  *             0xFF54; binder, with a wrong secret
  *   -j COUNT  so many connections at once, each in a thread
@@ -58,7 +59,7 @@
 struct options {
 	const char *name, *authorities, *show, *version, *groups, *suites, *suites12;
 	const char *offer, *keep, *vhost, *by_hand;
-	int info_ctx, info_ssl, yes, yes_cert, psk, cert_cb, cache, context, wait, stay, forks, quiet;
+	int info_ctx, info_ssl, yes, yes_cert, psk, cert_cb, cache, context, wait, stay, forks, quiet, info_vhost;
 	long threads;
 	SSL_CTX *virtual;                /* of vhost */
 	struct channel_answer *answer;   /* by hand */
@@ -164,6 +165,8 @@ static int on_name(SSL *s, int *alert, void *arg)
 		return SSL_TLSEXT_ERR_NOACK;
 	SSL_set_SSL_CTX(s, o->virtual);
 	SSL_set_verify(s, SSL_CTX_get_verify_mode(o->virtual), NULL);
+	if (o->info_vhost)
+		SSL_set_info_callback(s, on_info);
 	return SSL_TLSEXT_ERR_OK;
 }
 
@@ -554,11 +557,11 @@ static int parse(struct options *o, int argc, char **argv)
 		{ 'p', NULL, &o->psk },       { 'r', NULL, &o->cert_cb },     { 'o', NULL, &o->cache },
 		{ 'k', NULL, &o->context },   { 'w', NULL, &o->wait },
 		{ 'e', NULL, &o->stay },
-		{ 'f', NULL, &o->forks },     { 'q', NULL, &o->quiet },
+		{ 'f', NULL, &o->forks },     { 'q', NULL, &o->quiet },       { 'x', NULL, &o->info_vhost },
 	};
 	int c;
 
-	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:j:iIyYprokwefq")) != -1) {
+	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:j:iIyYprokwefqx")) != -1) {
 		if (c == '?')
 			return 0;
 		if (c == 'j')

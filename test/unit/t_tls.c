@@ -1,6 +1,7 @@
 /* tls/settings.c: what openssl.cnf says. */
 #include "tls/tls.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -86,11 +87,50 @@ static void programs(void)
 	   s.mode == TLS_PREFER, "another path is another program");
 }
 
+static void names(void)
+{
+	static const char *const bad[] = { "*", "*.", "*.*.test", ".test", "a..test", "a/test", "a@test" };
+	char text[128];
+	struct tls_settings s;
+
+	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+		snprintf(text, sizeof text, "[t]\npeers = p\n[p]\n%s = require\n", bad[i]);
+		refused(text, "is no name that a client asks for", bad[i]);
+	}
+	ok(reads("[t]\npeers = p\n[p]\na.test. = require\n192.0.2.1 = off\n_x.a-b.test = off\n", &s),
+	   "a name with the dot at its end, an address, a name with a hyphen");
+	ok(tls_settings_mode(&s, "a.test") == TLS_REQUIRE && tls_settings_mode(&s, "192.0.2.1") == TLS_OFF &&
+	   tls_settings_mode(&s, "_x.a-b.test") == TLS_OFF, "count");
+	free(s.peers);
+}
+
+static void path_is(const char *link, const char *path)
+{
+	char text[128];
+
+	snprintf(text, sizeof text, "%s", link);
+	tls_program_path(text);
+	ok(strcmp(text, path) == 0, "%s is %s", link, text);
+}
+
+static void paths(void)
+{
+	path_is("/usr/sbin/nginx", "/usr/sbin/nginx");
+	path_is("/usr/sbin/nginx (deleted)", "/usr/sbin/nginx");
+	path_is("/memfd:%2Fhome%2Fa%25b%2Fc (deleted)", "/home/a%b/c");
+	path_is("/memfd:c (deleted)", "c");
+	path_is("/memfd:c%", "c%");
+	path_is("/memfd:c%2", "c%2");
+	path_is("", "");
+}
+
 int main(void)
 {
 	defaults();
 	all();
 	programs();
+	names();
+	paths();
 	refused("[t]\nmode = on\n", "mode in section [t] is require", "another mode");
 	refused("[t]\npsk = 1\n", "psk in section [t] is yes or no", "another switch");
 	refused("[t]\nrenew = 86401\n", "at most 86400", "too many seconds");
