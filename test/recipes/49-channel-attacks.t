@@ -11,7 +11,8 @@ use TaoTest;
 
 need_programs('openssl');
 my $dir = tmpdir();
-my $host = start_host();
+my $NONCES = 4096; # remembered at once: a flood of identities is more than that
+my $host = start_host(conf => "max_channel_nonces = $NONCES\n");
 my $state = $host->dir;
 my $shipped = slurp("$state/openssl.cnf");
 
@@ -492,6 +493,12 @@ talks(say_to([ hosted($default) ], @a), \%psk, 'until it is not');
 	serve($default, qw(-q -j 4));
 	my @pids = ($keeper, $server->pid);
 	my $kb = sub { slurp("/proc/$_[0]/status") =~ /^VmRSS:\s+(\d+)/m ? $1 : 0 };
+	# Processor time of the host and the server, in seconds.
+	my $spent = sub {
+		my $ns = 0;
+		$ns += (eval { slurp($_) } // 0) =~ /^(\d+)/ ? $1 : 0 for map { glob "/proc/$_/task/*/schedstat" } @pids;
+		return $ns / 1e9;
+	};
 	my $lines = sub { scalar(() = $host->tao('log')->{out} =~ /$_[0]/g) };
 	my $flood = sub { run(tool('flood'), $port, @_, { timeout => 120 })->{out} };
 	my $none = qr/^sent [1-9]\d* taken 0 unanswered 0 rate (\d+)$/;
@@ -503,12 +510,26 @@ talks(say_to([ hosted($default) ], @a), \%psk, 'until it is not');
 	like($flood->(0.05, 1), $none, 'identities of nobody: none is taken');
 	ok(wait_for(sub { $lines->(qr/psk-server/) > $asked }, 20), 'by the host, which alone can tell');
 	my @before = map { $kb->($_) } @pids;
+	my %cost; # of one, to both processes
+	for my $case ([ honest => sub { scalar(() = run(hosted($default), qw(client -j 16), @a, $port)->{out} =~ /^ok /mg) } ],
+		[ bogus => sub { ($flood->(0.5, 1) =~ /^sent (\d+)/)[0] } ]) {
+		my $spent_before = $spent->();
+		my $n = $case->[1]->();
+		$cost{ $case->[0] } = ($spent->() - $spent_before) / ($n || 1);
+	}
+	ok($cost{bogus} > 0 && $cost{bogus} < $cost{honest} / 5, sprintf 'an identity of nobody costs %.0f us, a connection %.0f us',
+		map { $_ * 1e6 } @cost{qw(bogus honest)});
 	my ($log_before, $began) = ($lines->(qr/Tao\.Handshake/), time);
 	my $p = spawn(tool('flood'), $port, $seconds, 8);
 	my @honest;
 	push @honest, say_to([ hosted($default) ], @a) while $p->alive && @honest < 10_000;
 	ok(defined $p->wait(60) && $p->log =~ $none, 'for some seconds by eight at once: none is taken') or diag($p->log);
 	diag("$1 identities a second") if $p->log =~ $none;
+	my ($sent) = $p->log =~ /^sent (\d+)/;
+	# Nobody is waited for, nor is room taken by what nobody made.
+	cmp_ok($sent, '>', 20 * @honest, 'many of them for each connection');
+	$sent += $1 while $sent <= $NONCES && $flood->($seconds, 8) =~ /^sent ([1-9]\d*)/;
+	cmp_ok($sent, '>', $NONCES, 'more than the host can remember');
 	my @starved = grep { !$_->{ok} || !$_->{reused} || !$_->{server}{ok} } @honest;
 	ok(@honest > 0 && !@starved, 'all the time the honest are served: ' . @honest . ' connections') or map { show($_) } @starved;
 	my @after = map { $kb->($_) } @pids;
