@@ -230,6 +230,33 @@ serve($default);
 	is_talk($t, { data => 1, group => 'tao_x25519' }, 'with the group: certificate and group are one principal\'s');
 }
 
+# --- a thief: a process outside of tao run, with the configuration, the sealed key and the certificate
+
+{
+	my $thief = "$dir/thief";
+	mkdir $thief;
+	my %stolen = map { $_ => spew("$thief/$_.pem", slurp((glob "$state/$_/*/web.pem")[0])) } qw(certs keys);
+	my @own = ('-cert', $stolen{certs}, '-key', $stolen{keys});
+	my $outside = sub { [ 'env', 'OPENSSL_CONF=' . spew("$thief/$_[0].cnf", slurp("$dir/$_[0].cnf")), $openssl ] };
+	conf($_->[0], @{ $_->[1] }) for [ 'plainly', [ 'mode = certificate', 'renew = 0', 'identity = no' ] ], [ 'prefer', [] ], [ 'require', [ 'mode = require' ] ];
+	my $why = qr/not started with 'tao run'/;
+	my %shown = (plainly => \@own, prefer => [], require => []); # with a Tao channel the host has certificates for it
+	serve(conf('demand', 'demand = yes'));
+	for my $how (qw(plainly prefer require)) {
+		is_talk(say_to(hosted("$dir/$how.cnf"), @{ $shown{$how} }, @a), { data => 1 }, "$how: under tao run that is enough");
+		refused(say_to($outside->($how), '-CAfile', "$state/policy.pem", @own, @a), $why, "$how: outside of it, not as client");
+	}
+	for my $how (qw(plainly prefer require)) {
+		$server->stop;
+		$port = free_port();
+		$server = spawn(@{ $outside->($how) }, 's_server', '-accept', "127.0.0.1:$port", @own, '-rev');
+		$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
+		refused(say_to(hosted($default), @a), $why, "$how: nor as server");
+		refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", @a), $how eq 'require' ? qr/no suitable/ : $why, 'nor to those who know nothing of the Tao');
+	}
+	$server->stop;
+}
+
 # --- a certificate of one principal, and the group of another
 
 {
