@@ -335,15 +335,21 @@ SKIP: {
 	$server = spawn($host->cmd(qw(run --quiet --openssl-conf), $twelve, '--', $openssl), 's_server', '-dtls1_2', '-accept',
 		"127.0.0.1:$port", qw(-cert tao:web -key tao:web), { stdin => spew("$dir/reply", "from-the-server\n") });
 	$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
-	run(@{ hosted($twelve) }, qw(s_client -dtls1_2 -quiet -connect), "127.0.0.1:$port", @a, { stdin => "forward\n", timeout => 20 });
-	my @records = grep { /did=completed mode=psk tls=65277 .*cipher=(?:ECDHE-PSK-CHACHA20|DHE-PSK-AES)/ }
-	    split /\n/, $host->tao('log')->{out};
-	is(scalar(grep { /role=client/ } @records), 1, 'DTLS 1.2: a PSK');
+	my $client = spawn(@{ hosted($twelve) }, qw(s_client -dtls1_2 -quiet -connect), "127.0.0.1:$port", @a, { stdin => spew("$dir/request", "forward\n") });
+	ok($client->wait_for_line(qr/^from-the-server$/m, 20), 'DTLS 1.2') or diag($client->log);
+	my @records;
+	wait_for(sub {
+		@records = grep { /did=completed mode=psk tls=65277 .*cipher=(?:ECDHE-PSK-CHACHA20|DHE-PSK-AES)/ }
+		    split /\n/, $host->tao('log')->{out};
+		return @records == 2;
+	});
+	$client->stop;
+	is(scalar(grep { /role=client/ } @records), 1, 'by a PSK');
 	is(scalar(grep { /role=server/ } @records), 1, 'at both ends');
 }
 
-# Hands datagrams on, both ways, and looks at them: whether the largest is as small as it should be, and whether the
-# client (c) or the server (s) sent a part of a handshake message.
+# Hands datagrams on, both ways, and looks at them: whether the largest is as small as it should be, whether the
+# client (c) or the server (s) sent a part of a handshake message, and whether the server asked for a cookie.
 sub relay {
 	my ($to) = @_;
 	my $in = IO::Socket::INET->new(Proto => 'udp', LocalAddr => '127.0.0.1') or die;
@@ -369,14 +375,15 @@ sub end_relay {
 	kill 'KILL', $relay->{pid};
 	waitpid $relay->{pid}, 0;
 	my $largest = 0;
-	@$relay{qw(c s)} = (0, 0);
+	@$relay{qw(c s cookie)} = (0, 0, 0);
 	for (split /\n/, slurp($relay->{record})) {
 		my ($who, $bytes) = /^([cs]) ([0-9a-f]+)$/ or next;
 		$bytes = pack 'H*', $bytes;
 		$largest = length $bytes if length $bytes > $largest;
 		while (length $bytes > 13) { # records: type, version, epoch, number, length
 			my ($type, $epoch, $n) = unpack 'C x2 n x6 n', $bytes;
-			my ($whole, $at, $part) = map { hex unpack 'H*', $_ } unpack 'x14 a3 x2 a3 a3', $bytes . "\0" x 12;
+			my ($message, $whole, $at, $part) = map { hex unpack 'H*', $_ } unpack 'x13 a a3 x2 a3 a3', $bytes . "\0" x 12;
+			$relay->{cookie} = 1 if $type == 22 && $epoch == 0 && $message == 3; # HelloVerifyRequest
 			$relay->{$who} = 1 if $type == 22 && $epoch == 0 && $part > 0 && $part < $whole;
 			substr($bytes, 0, 13 + $n) = '';
 		}
@@ -396,41 +403,54 @@ sub end_relay {
 		$server->stop;
 		$port = free_port();
 		my @key = $at_server eq 'foreign' ? ('-cert', "$dir/f.crt", '-key', "$dir/f.key") : qw(-cert tao:web -key tao:web);
-		my @s = $at_server eq 'foreign' ? $openssl : @{ hosted($at_server) };
+		my @s = $at_server eq 'foreign' ? ($openssl) : @{ hosted($at_server) };
 		my @listen = grep { $_ eq '-listen' } @more;
 		my @small = grep { $_ eq '-small' } @more;
 		my @mtu = @small ? qw(-mtu 256) : ();
 		$server = spawn(@s, qw(s_server -dtls1_2 -accept), "127.0.0.1:$port", @key, @listen, @mtu, { stdin => spew("$dir/reply", "from-the-server\n") });
 		$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
-		my $relay = @small ? relay($port) : undef;
-		my $r = run(@$run, qw(s_client -dtls1_2 -quiet -connect), '127.0.0.1:' . ($relay ? $relay->{port} : $port), @mtu,
-			(grep { !/^-(?:listen|small)$/ } @more), { stdin => "forward\n", timeout => 10 });
-		end_relay($relay) if $relay;
-		my %t = (client => $r->{out} . $r->{err}, server => $server->log, %{ $relay // {} }, data => $r->{out} =~ /from-the-server/ ? 1 : 0);
+		my $relay = relay($port);
+		# It may not learn that the server has ended: a datagram says so only once.
+		my $client = spawn(@$run, qw(s_client -dtls1_2 -quiet -connect), "127.0.0.1:$relay->{port}", @mtu,
+			(grep { !/^-(?:listen|silent|small)$/ } @more), { stdin => spew("$dir/request", "forward\n") });
+		wait_for(sub { !$client->alive || $client->log =~ /^from-the-server$/m || $server->log =~ /^ERROR/m }, 10);
+		my %t = (data => $client->log =~ /^from-the-server$/m ? 1 : 0);
+		my @hosted = map { $_->[1][0] eq $openssl ? () : $_->[0] } [ client => $run ], [ server => \@s ];
+		wait_for(sub { my @all = $records->(); @all - @before >= @hosted || $more[-1] eq '-silent' }, 5);
+		$client->stop;
+		end_relay($relay);
+		%t = (%t, client => $client->log, server => $server->log, %$relay);
 		my @all = $records->();
 		my @new = @all[scalar(@before) .. $#all];
+		$t{why} = join "\n", map { /reason=(.*)/ } @new;
 		for my $role (qw(client server)) {
 			my ($record) = grep { /role=$role/ } @new;
 			$t{$role . 's'} = $record && $record =~ /did=completed mode=(\S+)/ ? $1 : $record && $record =~ /did=refused/ ? 'refused' : '';
 		}
 		return \%t;
 	};
+	my $is_refused = sub {
+		my ($t, $who, $why, $name) = @_;
+		is_talk($t, { data => 0, $who . 's' => 'refused' }, $name);
+		like($t->{why}, $why, "by the $who, for that reason");
+	};
 	is_talk($talk->($twelve, hosted($twelve), @a), { data => 1, clients => 'psk', servers => 'psk' }, 'DTLS 1.2, prefer: a PSK');
-	is_talk($talk->($twelve, hosted($twelve), @a, '-listen'), { data => 1, clients => 'psk', servers => 'psk' }, 'after a cookie exchange');
+	is_talk($talk->($twelve, hosted($twelve), @a, '-listen'), { data => 1, clients => 'psk', servers => 'psk', cookie => 1 }, 'after a cookie exchange');
 	is_talk($talk->($twelve, hosted($twelve), @a, '-small'), { data => 1, clients => 'psk', largest => 1, c => 1 }, 'in small datagrams, with a first message in fragments');
 	is_talk($talk->($default, hosted($twelve), @a), { data => 1, clients => 'certificate' }, 'a server that has it off: certificates');
 	is_talk($talk->($default, hosted($default), @a, '-small'), { data => 1, clients => 'certificate', largest => 1, c => 1, s => 1 }, 'these in fragments, from both sides');
 	is_talk($talk->($twelve, hosted($certificate), @a), { data => 1, clients => 'certificate' }, 'mode = certificate');
 	is_talk($talk->($twelve, [ $openssl ], '-CAfile', "$state/policy.pem", @a), { data => 1, servers => 'none' }, 'prefer: a client without the Tao');
-	is_talk($talk->('foreign', hosted($twelve), '-CAfile', "$dir/f.crt", @a), { data => 0, clients => 'refused' }, 'a stranger under a name of the domain');
-	is_talk($talk->($twelve, hosted($require12), @a), { data => 0 }, 'a client that requires: not with DTLS');
-	is_talk($talk->($require12, hosted($twelve), @a), { data => 0 }, 'nor does such a server');
+	$is_refused->($talk->('foreign', hosted($twelve), '-CAfile', "$dir/f.crt", @a), 'client', qr/none of theirs/, 'a stranger under a name of the domain');
+	$is_refused->($talk->($twelve, hosted($require12), @a), 'client', qr/which DTLS cannot be/, 'a client that requires: not with DTLS');
+	$is_refused->($talk->($require12, hosted($twelve), @a, '-silent'), 'server', qr/which DTLS cannot be/, 'nor does such a server');
 	ok_run([ $host->cmd('connect', $other, $openssl, '--remove') ], 'a program that no rule lets talk to it');
-	is_talk($talk->($twelve, hosted($twelve, $other), @a), { data => 0, clients => 'refused' }, 'is refused');
+	$is_refused->($talk->($twelve, hosted($twelve, $other), @a), 'client', qr/no rule lets this client/, 'is refused');
+	$is_refused->($talk->($twelve, hosted($certificate, $other), @a), 'client', qr/no rule lets this client/, 'with certificates as well');
 	ok_run([ $host->cmd('connect', $other, $openssl) ], 'with a rule');
 	is_talk($talk->($twelve, hosted($twelve, $other), @a), { data => 1, clients => 'psk', servers => 'psk' }, 'it is served');
 	ok_run([ $host->cmd('revoke', $other) ], 'revoked');
-	is_talk($talk->($twelve, hosted($twelve, $other), @a), { data => 0 }, 'it is not');
+	$is_refused->($talk->($twelve, hosted($twelve, $other), @a), 'client', qr/has revoked the program/, 'it is not');
 	ok_run([ $host->cmd('revoke', $other, '--undo') ], 'undone');
 }
 
