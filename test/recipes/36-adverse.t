@@ -180,8 +180,8 @@ SKIP: {
 	};
 	$said->(qr/the clock was set forward by 259\d\d\d\d seconds, to \d{4}-/, 'the log says that it was set');
 	my @set = map { $_->{event} eq 'clock' ? $_->{seconds} : () } map { decode_json($_) } split /\n/, tao(qw(--json log))->{out};
-	is(scalar(grep { /^[+-]\d+\z/ } @set), scalar @set, 'so does the audit log');
-	cmp_ok(scalar(grep { /^-/ } @set), '>=', 1, 'also when it was set back');
+	cmp_ok(scalar(grep { /^\+\d+\z/ } @set), '>=', 2, 'so does the audit log, twice');
+	cmp_ok(scalar(grep { /^-\d+\z/ } @set), '>=', 2, 'also when it was set back');
 	ok_run([ cmd(qw(log verify)) ], 'whose records are as they were written, whatever time they have');
 	unlike(join(' ', @{ decode_json(tao(qw(--json status))->{out})->{warnings} }), qr/clock/, 'tao status is content');
 	$set->('-10m');
