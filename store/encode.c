@@ -1,4 +1,6 @@
 /* Keys to files: the stub, the public half, and text for people. */
+#include <stdlib.h>
+
 #include <openssl/core_names.h>
 #include <openssl/err.h>
 #include <openssl/params.h>
@@ -20,14 +22,23 @@ static OSSL_FUNC_encoder_encode_fn spki_pem;
 static OSSL_FUNC_encoder_encode_fn spki_der;
 static OSSL_FUNC_encoder_encode_fn text;
 
+struct encoder {
+	struct prov *prov;
+	int encrypts; /* what cannot be: some applications do not look whether it was accepted */
+};
+
 static void *encoder_newctx(void *provctx)
 {
-	return provctx;
+	struct encoder *c = calloc(1, sizeof *c);
+
+	if (c != NULL)
+		c->prov = provctx;
+	return c;
 }
 
 static void encoder_freectx(void *ctx)
 {
-	(void)ctx;
+	free(ctx);
 }
 
 static const OSSL_PARAM *stub_settable_ctx_params(void *provctx)
@@ -45,14 +56,16 @@ static const OSSL_PARAM *stub_settable_ctx_params(void *provctx)
 /* Who asks for encryption must not believe to have got it. */
 static int stub_set_ctx_params(void *ctx, const OSSL_PARAM params[])
 {
+	struct encoder *c = ctx;
 	const OSSL_PARAM *q = OSSL_PARAM_locate_const(params, OSSL_ENCODER_PARAM_CIPHER);
 	const char *cipher = NULL;
 
-	if (!prov_params_whole(ctx, params))
+	if (!prov_params_whole(c->prov, params))
 		return 0;
-	if (q == NULL || !OSSL_PARAM_get_utf8_string_ptr(q, &cipher) || cipher == NULL)
+	if (q == NULL)
 		return 1;
-	return prov_raise_reason((struct prov *)ctx, PROV_RCIPHER);
+	c->encrypts = OSSL_PARAM_get_utf8_string_ptr(q, &cipher) && cipher != NULL;
+	return !c->encrypts || prov_raise_reason(c->prov, PROV_RCIPHER);
 }
 
 static int stub_does_selection(void *provctx, int selection)
@@ -77,14 +90,17 @@ static int text_does_selection(void *provctx, int selection)
 
 /* ---- the stub ---- */
 
-static int write_stub(struct prov *p, OSSL_CORE_BIO *out, const struct opaque *k, int as_pem)
+static int write_stub(const struct encoder *c, OSSL_CORE_BIO *out, const struct opaque *k, int as_pem)
 {
+	struct prov *p = c->prov;
 	struct tao_buf pem = TAO_BUF_INIT;
 	enum tao_err e;
 	int r;
 
 	if (k == NULL || !opaque_is_private(k))
 		return prov_raise_reason(p, PROV_RNOPRIVATE);
+	if (c->encrypts)
+		return prov_raise_reason(p, PROV_RCIPHER);
 	if (!as_pem)
 		return prov_bio_write(p, out, k->der.p, k->der.n);
 	e = tao_stub_to_pem(k->der.p, k->der.n, &pem);
@@ -128,9 +144,10 @@ static int print_parameters(BIO *b, EVP_PKEY *pub)
 }
 
 /* Writes heading, and behind it what write makes of the public key. */
-static int write_public(struct prov *p, OSSL_CORE_BIO *out, const struct opaque *k,
+static int write_public(const struct encoder *c, OSSL_CORE_BIO *out, const struct opaque *k,
                         const struct tao_buf *heading, int (*write)(BIO *b, EVP_PKEY *pub))
 {
+	struct prov *p = c->prov;
 	BIO *b;
 	char *bytes;
 	long n;

@@ -104,6 +104,10 @@ ok_run([tao_openssl(qw(cms -sign -signer tao:rsa2048 -inkey tao:rsa2048 -keyopt 
 	'rsa2048: cms -sign with PSS');
 ok_run([$openssl, qw(cms -verify -purpose any -CAfile), $policy, '-in', "$dir/cms", '-out', '/dev/null'], 'verifies');
 
+fails_with([tao_openssl(qw(rsa -aes256 -passout pass:x -in tao:rsa2048))], qr/holds no secret: write it without cipher/,
+	'rsa2048: a stub is not written as if it were encrypted, also for who does not look whether that was accepted');
+like(ok_run([tao_openssl(qw(rsa -in tao:rsa2048))], 'rsa2048: openssl rsa')->{out}, qr/^-----BEGIN TAO PRIVATE KEY-----/, 'writes the stub');
+
 # --- restricted RSA-PSS
 
 ok_run([$host->cmd(qw(key new pss --type rsa-pss-2048 --for), $openssl)], 'an RSA-PSS key');
