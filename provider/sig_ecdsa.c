@@ -171,6 +171,7 @@ static int ecdsa_digest_verify_init(void *vctx, const char *name, void *key,
 static int ecdsa_digest_sign_final(void *vctx, unsigned char *sig, size_t *sig_n, size_t room)
 {
 	struct sig *c = vctx;
+	const struct digest *d;
 	uint8_t digest[EVP_MAX_MD_SIZE];
 	unsigned n = 0;
 
@@ -180,8 +181,11 @@ static int ecdsa_digest_sign_final(void *vctx, unsigned char *sig, size_t *sig_n
 		*sig_n = sig_max(c);
 		return 1;
 	}
+	d = digest_of(c->md); /* which needs memory */
+	if (d == NULL)
+		return sig_digest_refused(c);
 	return EVP_DigestFinal_ex(c->hash, digest, &n) &&
-	       sign_digest(c, digest_of(c->md)->name, digest, n, sig, sig_n, room);
+	       sign_digest(c, d->name, digest, n, sig, sig_n, room);
 }
 
 /* In one step: OpenSSL then copies no context, which costs more than hashing. */
@@ -191,9 +195,10 @@ static int ecdsa_digest_sign(void *vctx, unsigned char *sig, size_t *sig_n, size
 	struct sig *c = vctx;
 
 	if (sig != NULL && c->hash != NULL && n <= SIG_MESSAGE_MAX) {
-		struct opaque_how how = { .digest = digest_of(c->md)->name, .message = 1 };
+		const struct digest *d = digest_of(c->md);
+		struct opaque_how how = { .digest = d != NULL ? d->name : NULL, .message = 1 };
 
-		return sig_by_host(c, &how, data, n, sig, sig_n, room);
+		return d != NULL ? sig_by_host(c, &how, data, n, sig, sig_n, room) : sig_digest_refused(c);
 	}
 	if (sig != NULL && !sig_update_fn(vctx, data, n))
 		return 0;
