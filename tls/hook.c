@@ -147,12 +147,22 @@ struct tls_conn *tls_conn_ready(SSL *s)
 	return c;
 }
 
+/* For early data libssl leaves a handshake in the middle, and says that it is done; then, that another
+ * begins. */
+static int is_interlude(const struct tls_libssl *f, const SSL *s, int where)
+{
+	return (where & (SSL_CB_HANDSHAKE_START | SSL_CB_HANDSHAKE_DONE)) != 0 &&
+	       f->SSL_get_state(s) == TLS_ST_EARLY_DATA;
+}
+
 void tls_info(const SSL *s, int where, int value)
 {
 	const struct tls_libssl *f = tls_libssl();
 	struct tls_conn *c = tls_conn_of(s);
 	void (*theirs)(const SSL *, int, int);
 
+	if (is_interlude(f, s, where))
+		c = NULL;
 	if (c != NULL && (where & SSL_CB_HANDSHAKE_START)) {
 		tls_begin((SSL *)s, c);
 		if (c->mode != TLS_OFF && !c->server)

@@ -120,8 +120,9 @@ void tls_report_later(const SSL *s, struct tls_conn *c)
 	tls_report(s, c, 1);
 }
 
-/* What the alert of a server mostly means, where the client wants a Tao channel. */
-static const char *hint(int alert)
+/* What the alert of a server mostly means, where the client wants a Tao channel. One that chose the
+ * group is there, and refused. */
+static const char *hint(int alert, int has_group)
 {
 	static const struct {
 		int alert;
@@ -132,6 +133,8 @@ static const char *hint(int alert)
 		{ SSL_AD_ILLEGAL_PARAMETER, "; the log of its host says why" },
 	};
 
+	if (has_group)
+		alert = SSL_AD_ILLEGAL_PARAMETER;
 	for (size_t i = 0; i < sizeof hints / sizeof hints[0]; i++)
 		if (hints[i].alert == alert)
 			return hints[i].text;
@@ -148,7 +151,7 @@ void tls_report_failure(const SSL *s, struct tls_conn *c, int where, int value)
 	reason = e != 0 && !ERR_SYSTEM_ERROR(e) ? ERR_reason_error_string(e) : NULL;
 	if ((where & SSL_CB_READ) && c->required && !c->server)
 		tls_conn_why(c, "it has to be a Tao channel, and the server ended it: alert %d (%s)%s",
-		             ALERT(value), alert, hint(ALERT(value)));
+		             ALERT(value), alert, hint(ALERT(value), tls_group_used(s)));
 	else if (where & SSL_CB_READ)
 		tls_conn_why(c, "the handshake failed: the peer ended it: alert %d (%s)", ALERT(value), alert);
 	else if (e != 0 && ERR_GET_LIB(e) != ERR_LIB_SSL && (flags & ERR_TXT_STRING) && data[0] != 0)

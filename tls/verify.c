@@ -121,6 +121,11 @@ static int is_hopeless(SSL *s, const struct tls_conn *c, int r, int ours)
 	       tls_libssl()->SSL_get_verify_mode(s) != SSL_VERIFY_NONE;
 }
 
+static int wants_program(const struct tls_conn *c)
+{
+	return c->server ? c->set->demand : c->required;
+}
+
 int tls_verify(X509_STORE_CTX *x, void *arg)
 {
 	const struct tls_libssl *f = tls_libssl();
@@ -132,8 +137,12 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 	int r, ours;
 
 	(void)arg;
-	if (c == NULL || c->mode == TLS_OFF || leaf == NULL)
+	if (c == NULL || c->mode == TLS_OFF)
 		return X509_verify_cert(x);
+	/* A raw public key (RFC 7250, OpenSSL 3.2) names nobody. */
+	if (leaf == NULL)
+		return !wants_program(c) ? X509_verify_cert(x)
+		       : refuse(x, s, c, NULL, "a raw public key is no program's certificate");
 	/* After a handshake, tickets follow a certificate whatever the callback about resumption said. */
 	if (c->server)
 		f->SSL_set_num_tickets(s, 0);

@@ -294,6 +294,8 @@ serve($default);
 	talks(say_to([ hosted($default) ], @a), { %psk }, 'a server with virtual hosts');
 	refused(say_to([ hosted($default) ], qw(-n v.test)), 'one that demands certificates of other authorities');
 	log_has(qr/role=server did=refused .*virtual host does not accept/, 'ends it at the last gate');
+	log_has(qr/role=client did=refused .*name=v\.test .*the server ended it: alert 40 \(handshake failure\); the log of its host says why/,
+		'of which the client\'s record says where it is found');
 	serve($default, '-v', "v.test,$state/policy.pem");
 	talks(say_to([ hosted($default) ], qw(-n v.test)), { %psk }, 'one that demands the domain\'s');
 	serve($default, '-a', $other_ca);

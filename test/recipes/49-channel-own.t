@@ -115,6 +115,22 @@ talks(client([ hosted($default) ], @key, @suite, qw(-servername b.test)), 'anoth
 	ok(wait_for(sub { $records->() == $before + 2 }, 10), 'and has a record');
 }
 
+# --- early data, where libssl says in mid-handshake that it is done
+
+{
+	my $records = sub { my ($is) = @_; return scalar(() = $host->tao('log')->{out} =~ /role=server did=$is/mg) };
+	for my $case ([ $default, 'psk', 'completed' ], [ $nopsk, 'group', 'completed' ], [ $nopsk, 'group', 'refused', '-CAfile', "$dir/f.crt", qw(-Verify 1 -verify_return_error) ]) {
+		my ($conf, $mode, $did, @verify) = @$case;
+		serve([ hosted($conf) ], '-early_data', @own, @verify);
+		my @before = map { $records->($_) } "$did mode=$mode", 'completed', 'refused';
+		client([ hosted($conf) ], qw(-servername a.test));
+		my $good = wait_for(sub { $server->log =~ /^(?:forward|.*certificate verify failed.*)$/m }, 10) && $server->log =~ /^forward$/m ? 1 : 0;
+		is($good, $did eq 'completed' ? 1 : 0, "a server that takes early data, with $mode: $did") or short($server->log);
+		ok(wait_for(sub { $records->("$did mode=$mode") > $before[0] }, 10), 'has the record of that');
+		is($records->('completed') + $records->('refused'), $before[1] + $before[2] + 1, 'and no other');
+	}
+}
+
 # --- an info callback that comes in mid-handshake
 
 {
