@@ -170,6 +170,13 @@ void tls_conn_begin(struct tls_conn *c, SSL *s)
 
 /* ---- with the SSL ---- */
 
+static atomic_int spared;
+
+void tls_conn_spare(void)
+{
+	atomic_store(&spared, 1);
+}
+
 /* In an SSL that is being made: only what needs nothing of it. */
 static void add(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *settings)
 {
@@ -186,7 +193,8 @@ static void add(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, vo
 		return;
 	}
 	c->set = settings;
-	f->SSL_set_info_callback(ssl, tls_info);
+	if (!atomic_load(&spared))
+		f->SSL_set_info_callback(ssl, tls_info);
 }
 
 static void drop(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *settings)

@@ -116,12 +116,20 @@ void tls_begin(SSL *s, struct tls_conn *c)
 	settle(s, c);
 }
 
+/* Of each handshake's beginning. */
+static int is_told(const struct tls_libssl *f, const SSL *s)
+{
+	void (*own)(const SSL *, int, int) = f->SSL_get_info_callback(s);
+
+	return (own != NULL ? own : f->SSL_CTX_get_info_callback(f->SSL_get_SSL_CTX(s))) == tls_info;
+}
+
 /* Another handshake than the last one, where the info callback does not tell. */
 static int is_another(SSL *s, const struct tls_conn *c, uint8_t random[SSL3_RANDOM_SIZE])
 {
 	const struct tls_libssl *f = tls_libssl();
 
-	return f->SSL_get_info_callback(s) != tls_info &&
+	return !is_told(f, s) &&
 	       f->SSL_get_client_random(s, random, SSL3_RANDOM_SIZE) == SSL3_RANDOM_SIZE &&
 	       memcmp(random, c->random, SSL3_RANDOM_SIZE) != 0;
 }
@@ -187,9 +195,12 @@ void tls_hook_ctx(SSL_CTX *ctx, const struct tls_settings *set)
 {
 	const struct tls_libssl *f = tls_libssl();
 
+	if (tls_is_quic(ctx))
+		tls_conn_spare();
 	f->SSL_CTX_set_cert_cb(ctx, on_cert, (void *)set);
 	if (set->mode == TLS_OFF && set->n_peers == 0)
 		return;
+	f->SSL_CTX_set_info_callback(ctx, tls_info); /* for where it is not set in each SSL */
 	f->SSL_CTX_set_cert_verify_callback(ctx, tls_verify, NULL);
 	f->SSL_CTX_set_client_cert_cb(ctx, tls_identity_asked);
 	f->SSL_CTX_set_not_resumable_session_callback(ctx, on_resumable);

@@ -82,6 +82,7 @@
 	F(SSL_CIPHER_get_protocol_id) F(SSL_CIPHER_is_aead) \
 	F(SSL_CTX_add_custom_ext) F(SSL_CTX_get_cert_store) F(SSL_CTX_get_info_callback) \
 	F(SSL_CTX_set_cert_cb) F(SSL_CTX_set_cert_verify_callback) F(SSL_CTX_set_client_cert_cb) \
+	F(SSL_CTX_set_info_callback) \
 	F(SSL_CTX_set_not_resumable_session_callback) F(SSL_CTX_set_psk_client_callback) \
 	F(SSL_CTX_set_psk_find_session_callback) F(SSL_CTX_set_psk_server_callback) \
 	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
@@ -112,6 +113,8 @@ struct tls_libssl {
 const struct tls_libssl *tls_libssl(void);
 /* 1 if ctx, which may be under construction, was made by it. */
 int tls_is_libssls(const SSL_CTX *ctx);
+/* 1 if it is for QUIC, which libssl has from 3.2 on. */
+int tls_is_quic(const SSL_CTX *ctx);
 
 /* ---- settings (settings.c) ---- */
 
@@ -251,6 +254,10 @@ struct tls_conn {
 /* Reserves the place of struct tls_conn in every SSL, at the first call, which is that of the first SSL_CTX: who
  * has none does not pay for it. Any thread. */
 int tls_conn_setup(const struct tls_settings *set);
+/* From here on the info callback is not set in every SSL, but in SSL_CTX alone: there is QUIC in this process. An
+ * SSL that is being made does not tell whether it is a connection of TLS, and in one of QUIC's objects,
+ * which are smaller, it would be written beyond their end. */
+void tls_conn_spare(void);
 /* NULL if this SSL was made before, or memory ran out. */
 struct tls_conn *tls_conn_of(const SSL *s);
 /* A handshake begins: forgets the last one, finds role, name and mode. */

@@ -64,6 +64,27 @@ sub says {
 	return $r->{out};
 }
 
+# --- QUIC, and TLS in the same process
+
+SKIP: {
+	my $quic = tool('quic');
+	my @own = ("$state/certs/$>/quic.pem", "$state/keys/$>/quic.pem", "$state/policy.pem");
+	my @stranger = map { "$dir/f.$_" } qw(crt key crt);
+	skip 'libssl has no QUIC server: OpenSSL 3.5 has', 7 if run($quic, @stranger, 'a.test')->{status} == 77;
+	ok_run([ $host->cmd(@$_) ], "@$_[0 .. 1]") for [ qw(key new quic --for), $quic ], [ 'trust', $quic, qw(--serves a.test) ],
+		[ 'connect', $quic, $quic ];
+	my $said = sub {
+		my ($conf, @files) = @_;
+		my $r = run($host->cmd(qw(run --quiet --openssl-conf), $conf, '--', $quic), @files, { timeout => 20 });
+		return join ' ', "$r->{out}\n$r->{err}" =~ /^(tls \w+|done|failed|.*Sanitizer.*)/mg;
+	};
+	my $certificate = conf('quic', 'mode = certificate');
+	is($said->($default, @stranger, 'b.test'), 'tls done done done', 'a name that policy does not know');
+	is($said->($certificate, @own, 'a.test'), 'tls done done done', 'one that it knows');
+	is($said->($certificate, @stranger, 'a.test'), 'tls failed failed failed', 'and a stranger in its place');
+	is($said->(conf('off', 'mode = off'), @stranger, 'a.test'), 'tls done done done', 'who will do without the module');
+}
+
 # --- several libssl in one process
 
 {
