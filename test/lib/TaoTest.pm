@@ -279,10 +279,17 @@ sub need_programs {
 	}
 }
 
+# What has libssl in the place of the program.
+my %elsewhere = (
+	apache2 => '/usr/lib/apache2/modules/mod_ssl.so', dovecot => '/usr/lib/dovecot/*ssl*.so*',
+	lighttpd => '/usr/lib/lighttpd/mod_openssl.so', master => '/usr/lib/postfix/libpostfix-tls.so*',
+	python3 => '/usr/lib/python3*/lib-dynload/_ssl*.so', rsyslogd => '/usr/lib/*/rsyslog/lmnsd_ossl.so',
+);
+
 sub other_openssl {
 	my $major = sub { return run('ldd', $_[0])->{out} =~ /\b$_[1]\.so\.(\d+)/ ? $1 : undef };
 	my $own = $major->(module_dir() . '/tao.so', 'libcrypto');
-	for my $file (map { glob } @_) {
+	for my $file (map { $_, glob($elsewhere{ (split m{/})[-1] } // '') } map { glob } @_) {
 		my $its = $major->($file, 'libssl');
 		return "$file has libssl.so.$its, and the modules are for OpenSSL $own" if defined $its && $its != $own;
 	}

@@ -10,6 +10,7 @@ use TaoNginx;
 use TaoTest;
 
 need_programs(qw(openssl nginx curl));
+need_same_openssl('/usr/sbin/nginx');
 my $openssl = '/usr/bin/openssl';
 my ($nginx) = grep { -x } qw(/usr/sbin/nginx /usr/bin/nginx);
 my $dir = tmpdir();

@@ -8,6 +8,7 @@ use TaoDaemon;
 use TaoTest;
 
 need_programs(qw(haproxy curl openssl));
+need_same_openssl('/usr/sbin/haproxy');
 my $haproxy = '/usr/sbin/haproxy';
 my $dir = tmpdir();
 my $host = start_host();

@@ -12,6 +12,7 @@ use TaoTest;
 plan skip_all => 'Postfix and Dovecot start as root only' if $< != 0;
 plan skip_all => 'Postfix and Dovecot clear the environment, and with it the sanitizers\' runtime' if config('TAO_ASAN');
 need_programs(qw(postfix dovecot openssl setpriv));
+need_same_openssl('/usr/lib/postfix/sbin/master', '/usr/sbin/dovecot');
 my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;

@@ -514,6 +514,8 @@ for my $app (@table) {
 	SKIP: {
 		my @missing = grep { my $p = $_; !-e $p && !grep { -x "$_/$p" } split /:/, $ENV{PATH} } $app->{program}, @{ $app->{needs} // [] };
 		skip "$app->{name}: @missing not installed", 1 if @missing;
+		my $other = other_openssl($app->{program});
+		skip "$app->{name}: $other", 1 if $other;
 		skip "$app->{name}: $app->{heavy}: runtests --all runs it", 1 if $app->{heavy} && !$ENV{TAO_TEST_ALL} && !%only;
 		skip "$app->{name}: starts as root only", 1 if $app->{master} && $> != 0;
 		my @as = as($app->{account});

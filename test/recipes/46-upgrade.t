@@ -11,6 +11,7 @@ use TaoNginx;
 use TaoTest;
 
 need_programs(qw(nginx curl openssl));
+need_same_openssl('/usr/sbin/nginx');
 plan skip_all => 'nginx clears the environment of its successor, and with it the sanitizers\' runtime' if config('TAO_ASAN');
 my $dir = tmpdir();
 my $host = start_host();

@@ -567,6 +567,8 @@ for my $app (applications()) {
 	SKIP: {
 		my @missing = grep { !-e } $app->{program}, @{ $app->{modules} // [] }, ($app->{client} // {})->{program} // ();
 		skip "$app->{name}: the Debian package $app->{package} is not installed", 1 if @missing;
+		my $other = other_openssl($app->{program}, ($app->{client} // {})->{program} // ());
+		skip "$app->{name}: $other", 1 if $other;
 		skip "$app->{name}: $app->{heavy}: runtests --all runs it", 1 if $app->{heavy} && !$ENV{TAO_TEST_ALL} && !%only;
 		skip "$app->{name}: it does not run with the sanitizers' runtime", 1 if $app->{no_asan} && config('TAO_ASAN');
 		my @as = as($app->{account} // ($app->{client} // {})->{account});

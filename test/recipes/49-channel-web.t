@@ -28,11 +28,15 @@ my (%server, %relay);
 			note("$name: the Debian package $s{$name}{package} is not installed");
 			next;
 		}
+		if (my $other = other_openssl($s{$name}{program})) {
+			note("$name: $other");
+			next;
+		}
 		($server{$name}, $relay{$name}) = ($s{$name}, $r{$name});
 	}
 }
 my @names = sort keys %server;
-plan(skip_all => 'none of the servers is installed') if !@names;
+plan(skip_all => 'none of the servers is installed, with the OpenSSL of the modules') if !@names;
 my $has_curl = !config('TAO_ASAN'); # it does not run with the sanitizers' runtime
 
 # --- policy

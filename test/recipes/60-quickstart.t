@@ -5,6 +5,7 @@ use Test::More;
 use TaoTest;
 
 need_programs(qw(nginx curl openssl));
+need_same_openssl('/usr/sbin/nginx', '/usr/bin/curl');
 plan skip_all => 'the sanitizers\' shadow memory cannot be scanned for keys' if config('TAO_ASAN');
 
 my $r = ok_run([srctop() . '/quickstart', '--no-install'], 'quickstart', { timeout => 300 });
