@@ -100,6 +100,18 @@ sub started {
 	return (@{ $s->{as} }, $s->{kind} ne 'file' ? $host->cmd('run', '--quiet', '--') : (), @cmd);
 }
 
+# What a process says of its children's deaths, and how its own would look: SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV.
+my $crashed = qr/segmentation fault|signal 11|core dumped|dumped core/i;
+my %crash = map { (128 + $_ => 1) } 4, 6, 7, 8, 11;
+
+# The order in which libraries clean up is a place where programs with modules crash.
+sub ends {
+	my ($s, $process, $what) = @_;
+	my $status = $process->stop // 0;
+	my $said = join '', $process->log, map { slurp($_) } glob "$s->{dir}/*.log";
+	ok(!$crash{$status} && $said !~ $crashed, "$what: nothing of it crashes at its end") or diag($status, ' ', $said =~ /(.*$crashed.*)/);
+}
+
 # --- servers
 
 sub s_client {
@@ -223,7 +235,7 @@ sub as_server {
 	renews($app, $s) if $kind ne 'file';
 	reloads($app, $s, $server) if $app->{reload};
 	$fine or diag($server->log, map { slurp($_) } glob "$s->{dir}/*.log");
-	$server->stop;
+	ends($s, $server, $s->{name});
 }
 
 # Another one that has TLS 1.2 only, for clients which cannot be told.
@@ -348,7 +360,7 @@ sub client_speaks {
 		client_renews($client, $program, $s, $ask) if $client->{goes_on} && $kind ne 'file';
 	}
 	$end->();
-	$process->stop;
+	ends($s, $process, $what);
 	return $said . $process->log;
 }
 
@@ -406,7 +418,7 @@ sub openvpn {
 		ok($p->wait_for_line(qr/Initialization Sequence Completed.*Initialization Sequence Completed/s, 60), "$what: again after a reload")
 		    or diag($p->log);
 	}
-	$_->stop for @running;
+	ends($ends[$_], $running[$_], "$ends[$_]{name}, TLS $version") for 0, 1;
 }
 
 # --- FreeRADIUS and wpa_supplicant's EAP peer: EAP-TLS
