@@ -376,9 +376,8 @@ static void find_named(struct instance *i, void *arg)
 {
 	struct named *w = arg;
 	struct tao_buf urn = TAO_BUF_INIT;
-	int runs = !atomic_load(&i->ended) || atomic_load(&i->door_open);
 
-	if (w->found == NULL && runs && domain_principal_urn(instance_name(i), &urn) == TAO_OK &&
+	if (w->found == NULL && instance_runs(i) && domain_principal_urn(instance_name(i), &urn) == TAO_OK &&
 	    names(w->cert, tao_buf_cstr(&urn)))
 		w->found = instance_ref(i);
 	tao_buf_free(&urn);

@@ -132,6 +132,13 @@ sub generate { return call('Tao.GenerateKey', field(1, $_[0])) }
 	$host->tao('down');
 	up('once more, orderly');
 	answers(OK, 'it is known still', ask($p, 'connect', 'identify', $get_name));
+	$host->tao(qw(key new daemons --for), $raw);
+	$host->tao('trust', $raw);
+	answers(OK, 'it gets a certificate', ask($p, call('Tao.GetCertificate', field(1, 'daemons'))));
+	my $cert = $host->dir . "/certs/$>/daemons.pem";
+	ok_run([ $host->cmd(qw(key rotate daemons)) ], 'whose key is rotated');
+	is(run(qw(openssl x509 -noout -pubkey -in), $cert)->{out}, $host->tao(qw(key show --pubkey daemons))->{out},
+		'and which is at once replaced in its file: the daemon runs, although what was registered has ended');
 	finish($p);
 	ok(wait_for(sub { return instances() == 0 && ps() == 0 }), 'when it ends it is listed no more');
 }
