@@ -144,6 +144,9 @@ enum tao_err cmd_conf(const struct cmd_env *env, struct host_conf *conf);
 /* The same, and connects; explains when the host is not running. Both are the caller's to
  * clear and close, also after a failure. */
 enum tao_err cmd_connect(struct cmd_env *env, struct host_conf *conf, struct tao_conn *c);
+/* Of a call of status or down, its error: a host that did not answer stands still or is overloaded, and
+ * these are the commands that others name then. */
+enum tao_err cmd_hangs(const struct host_conf *conf, enum tao_err e);
 
 /* Only connects (open.c). */
 enum tao_err cmd_open(struct cmd_env *env, struct tao_conn *c);

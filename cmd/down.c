@@ -73,6 +73,7 @@ int cmd_down(struct cmd_env *env, int argc, char **argv)
 		said = "the Tao host was not running";
 		e = TAO_OK;
 	}
+	e = cmd_hangs(&conf, e);
 	if (e == TAO_OK && !env->json)
 		puts(said);
 	tao_conn_close(&conn);

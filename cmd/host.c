@@ -40,6 +40,15 @@ enum tao_err cmd_connect(struct cmd_env *env, struct host_conf *conf, struct tao
 	return e;
 }
 
+enum tao_err cmd_hangs(const struct host_conf *conf, enum tao_err e)
+{
+	if (e != TAO_ETIMEOUT)
+		return e;
+	return tao_fail(e, "the Tao host in %s runs and does not answer: its process, whose number is in "
+	                "run/taod.pid there, stands still ('kill -CONT' has it go on, 'kill -KILL' ends "
+	                "it, and 'tao up' starts another), or the machine is overloaded", conf->dir);
+}
+
 static enum tao_err pack(const ProtobufCMessage *rq, struct tao_buf *out)
 {
 	uint8_t *p;

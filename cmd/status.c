@@ -140,6 +140,7 @@ int cmd_status(struct cmd_env *env, int argc, char **argv)
 	e = cmd_connect(env, &conf, &conn);
 	if (e == TAO_OK)
 		e = ask(&conn, &s, &f);
+	e = cmd_hangs(&conf, e);
 	tao_conn_close(&conn);
 	host_conf_clear(&conf);
 	if (e == TAO_ENOHOST)
