@@ -167,7 +167,7 @@ static enum tao_err random_name(struct gen *g)
 	uint8_t r[RANDOM_NAME];
 	struct tao_buf b = TAO_BUF_INIT;
 
-	if (RAND_bytes_ex(g->prov->libctx, r, sizeof r, 0) != 1)
+	if (RAND_bytes_ex(g->prov->inner->libctx, r, sizeof r, 0) != 1)
 		return tao_fail_crypto("drawing a key's name");
 	tao_buf_fmt(&b, "key-");
 	tao_buf_hex(&b, r, sizeof r);

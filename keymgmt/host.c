@@ -59,7 +59,7 @@ enum tao_err opaque_take_private(struct opaque *k, const Tao__KeyResponse *m)
 	if (!m->has_private_key)
 		return TAO_OK;
 	ERR_set_mark();
-	priv = d2i_AutoPrivateKey_ex(NULL, &at, (long)m->private_key.len, k->prov->libctx, NULL);
+	priv = d2i_AutoPrivateKey_ex(NULL, &at, (long)m->private_key.len, k->prov->inner->libctx, NULL);
 	ERR_pop_to_mark();
 	if (priv == NULL || at != m->private_key.data + m->private_key.len ||
 	    EVP_PKEY_eq(priv, k->pub) != 1) {
@@ -179,7 +179,7 @@ static int sign_message(struct opaque *k, EVP_PKEY *priv, const struct opaque_ho
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_MU, &mu), OSSL_PARAM_construct_end()
 	};
-	int good = m != NULL && EVP_DigestSignInit_ex(m, &ctx, how->digest, k->prov->libctx, NULL, priv,
+	int good = m != NULL && EVP_DigestSignInit_ex(m, &ctx, how->digest, k->prov->inner->libctx, NULL, priv,
 	                                              mu ? params : NULL) > 0 &&
 	           set_signing(ctx, how) && EVP_DigestSign(m, sig, sig_n, data, n) > 0;
 
@@ -190,8 +190,8 @@ static int sign_message(struct opaque *k, EVP_PKEY *priv, const struct opaque_ho
 static int sign_digest(struct opaque *k, EVP_PKEY *priv, const struct opaque_how *how,
                        const uint8_t *data, size_t n, uint8_t *sig, size_t *sig_n)
 {
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->libctx, priv, NULL);
-	EVP_MD *md = EVP_MD_fetch(k->prov->libctx, how->digest, NULL);
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->inner->libctx, priv, NULL);
+	EVP_MD *md = EVP_MD_fetch(k->prov->inner->libctx, how->digest, NULL);
 	int good = ctx != NULL && md != NULL && EVP_PKEY_sign_init(ctx) > 0 &&
 	           (how->padding == NULL || set_signing(ctx, how)) &&
 	           EVP_PKEY_CTX_set_signature_md(ctx, md) > 0 &&
@@ -251,7 +251,7 @@ static enum tao_err local_decrypt(struct opaque *k, const struct opaque_unpad *h
 	int good;
 
 	ERR_set_mark();
-	ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->libctx, priv, NULL);
+	ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->inner->libctx, priv, NULL);
 	good = to != NULL && ctx != NULL && EVP_PKEY_decrypt_init(ctx) > 0 && set_unpad(ctx, how) &&
 	       EVP_PKEY_decrypt(ctx, to, &got, data, n) > 0;
 	EVP_PKEY_CTX_free(ctx);
@@ -270,7 +270,7 @@ static enum tao_err local_derive(struct opaque *k, const uint8_t *peer, size_t n
 	int good;
 
 	ERR_set_mark();
-	ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->libctx, priv, NULL);
+	ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->inner->libctx, priv, NULL);
 	good = to != NULL && ctx != NULL && other != NULL &&
 	       EVP_PKEY_copy_parameters(other, priv) > 0 &&
 	       EVP_PKEY_set1_encoded_public_key(other, peer, n) > 0 && EVP_PKEY_derive_init(ctx) > 0 &&

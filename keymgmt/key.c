@@ -94,7 +94,7 @@ static enum tao_err read_public(struct prov *p, const struct tao_stub *stub, EVP
 	const uint8_t *at = stub->spki;
 
 	ERR_set_mark();
-	*pub = d2i_PUBKEY_ex(NULL, &at, (long)stub->spki_n, p->libctx, NULL);
+	*pub = d2i_PUBKEY_ex(NULL, &at, (long)stub->spki_n, p->inner->libctx, NULL);
 	*type = *pub != NULL ? type_of(*pub) : NULL;
 	ERR_pop_to_mark();
 	if (*pub == NULL || at != stub->spki + stub->spki_n)
@@ -182,7 +182,7 @@ static int take_params(const OSSL_PARAM params[], void *arg)
 static EVP_PKEY *from_params(struct prov *p, const char *type, int selection,
                              const OSSL_PARAM params[])
 {
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(p->libctx, type, NULL);
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_name(p->inner->libctx, type, NULL);
 	EVP_PKEY *pub = NULL;
 
 	if (ctx == NULL || EVP_PKEY_fromdata_init(ctx) <= 0 ||
@@ -271,7 +271,7 @@ int opaque_match_fn(const void *keydata1, const void *keydata2, int selection)
 
 static int check_public(const struct opaque *k, int type)
 {
-	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->libctx, k->pub, NULL);
+	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->inner->libctx, k->pub, NULL);
 	int good;
 
 	if (type == OSSL_KEYMGMT_VALIDATE_QUICK_CHECK)

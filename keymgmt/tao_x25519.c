@@ -306,7 +306,7 @@ static enum tao_err make(struct group_key *k)
 	enum tao_err e = group_tail(k->prov, k->share + g->client_public);
 
 	if (e == TAO_OK)
-		e = mix_begin(&k->prov->mix, g->hybrid, &k->pair, k->share);
+		e = mix_begin(&k->prov->inner->mix, g->hybrid, &k->pair, k->share);
 	if (e == TAO_OK)
 		k->share_n = g->client_public + GROUP_TAIL;
 	return e;

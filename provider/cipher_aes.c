@@ -55,7 +55,7 @@ static void *aes_newctx(void *provctx)
 		return NULL;
 	c->prov = provctx;
 	ERR_set_mark();
-	cipher = EVP_CIPHER_fetch(c->prov->libctx, "AES-256-GCM", NULL);
+	cipher = EVP_CIPHER_fetch(c->prov->inner->libctx, "AES-256-GCM", NULL);
 	c->ctx = EVP_CIPHER_CTX_new();
 	good = cipher != NULL && c->ctx != NULL &&
 	       EVP_CipherInit_ex2(c->ctx, cipher, NULL, NULL, 1, NULL) > 0;

@@ -131,7 +131,7 @@ static enum tao_err agree(struct exchange *c, struct tao_buf *secret)
 /* X9.63 (ANSI; SEC 1 section 3.6.1). */
 static int run_kdf(struct exchange *c, const struct tao_buf *secret, uint8_t *out)
 {
-	EVP_KDF *kdf = EVP_KDF_fetch(c->prov->libctx, OSSL_KDF_NAME_X963KDF, NULL);
+	EVP_KDF *kdf = EVP_KDF_fetch(c->prov->inner->libctx, OSSL_KDF_NAME_X963KDF, NULL);
 	EVP_KDF_CTX *ctx = EVP_KDF_CTX_new(kdf);
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, c->digest, 0),

@@ -9,7 +9,7 @@ EVP_PKEY_CTX *inner_new(struct prov *p, EVP_PKEY *pub, int (*begin)(EVP_PKEY_CTX
 	EVP_PKEY_CTX *c;
 
 	ERR_set_mark();
-	c = EVP_PKEY_CTX_new_from_pkey(p->libctx, pub, NULL);
+	c = EVP_PKEY_CTX_new_from_pkey(p->inner->libctx, pub, NULL);
 	if (c != NULL && begin(c) <= 0) {
 		EVP_PKEY_CTX_free(c);
 		c = NULL;

@@ -97,7 +97,7 @@ struct agreement {
 /* The secret, when the host has answered. */
 static enum tao_err conclude(struct agreement *a, const uint8_t salt[MIX_SECRET], uint8_t *secret)
 {
-	return a->e == TAO_OK ? mix_extract(&a->key->prov->mix, &a->ikm, salt, secret) : a->e;
+	return a->e == TAO_OK ? mix_extract(&a->key->prov->inner->mix, &a->ikm, salt, secret) : a->e;
 }
 
 /* ---- server ---- */
@@ -107,7 +107,7 @@ static void answer(void *arg)
 	struct agreement *a = arg;
 	const struct group_key *k = a->key;
 
-	a->e = mix_answer_end(&k->prov->mix, k->group->hybrid, a->peer, &a->pair, &a->ikm);
+	a->e = mix_answer_end(&k->prov->inner->mix, k->group->hybrid, a->peer, &a->pair, &a->ikm);
 }
 
 static enum tao_err encapsulate(struct group_key *k, uint8_t *share, uint8_t *secret)
@@ -120,7 +120,7 @@ static enum tao_err encapsulate(struct group_key *k, uint8_t *share, uint8_t *se
 	enum tao_err e = mix_check(g->hybrid, 0, k->share);
 
 	if (e == TAO_OK)
-		e = mix_answer(&k->prov->mix, g->hybrid, k->share, &a.pair, pub, &a.ikm);
+		e = mix_answer(&k->prov->inner->mix, g->hybrid, k->share, &a.pair, pub, &a.ikm);
 	if (e == TAO_OK)
 		e = group_ask_server(k->prov, g, k->share, pub, &w, share, salt, &peer);
 	if (e == TAO_OK)
@@ -167,7 +167,7 @@ static void finish(void *arg)
 {
 	struct agreement *a = arg;
 
-	a->e = mix_finish(&a->key->prov->mix, &a->key->pair, a->peer, &a->ikm);
+	a->e = mix_finish(&a->key->prov->inner->mix, &a->key->pair, a->peer, &a->ikm);
 }
 
 static enum tao_err decapsulate(struct group_key *k, const uint8_t *in, size_t in_n,

@@ -329,7 +329,7 @@ const char *prov_digest_word(struct prov *p, const char *name)
 	EVP_MD *md;
 
 	ERR_set_mark();
-	md = EVP_MD_fetch(p->libctx, name, NULL);
+	md = EVP_MD_fetch(p->inner->libctx, name, NULL);
 	for (size_t i = 0; md != NULL && i < sizeof words / sizeof words[0]; i++)
 		if (EVP_MD_is_a(md, words[i]))
 			word = words[i];
@@ -344,7 +344,7 @@ enum tao_err prov_sha256(struct prov *p, const void *data, size_t n, uint8_t has
 	int good;
 
 	ERR_set_mark();
-	good = EVP_Q_digest(p->libctx, "SHA256", NULL, data, n, hash, &size) && size == 32;
+	good = EVP_Q_digest(p->inner->libctx, "SHA256", NULL, data, n, hash, &size) && size == 32;
 	ERR_pop_to_mark();
 	return good ? TAO_OK : tao_fail(TAO_ECRYPTO, "SHA-256 failed inside the Tao provider");
 }
@@ -514,6 +514,32 @@ static int prov_get_params(void *provctx, OSSL_PARAM params[])
 	return q == NULL || OSSL_PARAM_set_int(q, 1);
 }
 
+static void inner_free(struct prov_inner *in)
+{
+	if (in == NULL)
+		return;
+	mix_clear(&in->mix);
+	OSSL_LIB_CTX_free(in->libctx);
+	free(in);
+}
+
+/* All algorithms come through the question for them, so whoever has one has the inner context. */
+static int make_inner(struct prov *p)
+{
+	struct prov_inner *in, *none = NULL;
+
+	if (p->inner != NULL)
+		return 1;
+	in = calloc(1, sizeof *in);
+	if (in == NULL)
+		return 0;
+	in->libctx = OSSL_LIB_CTX_new();
+	mix_init(&in->mix, in->libctx);
+	if (in->libctx == NULL || !atomic_compare_exchange_strong(&p->inner, &none, in))
+		inner_free(in); /* or another thread's is there */
+	return p->inner != NULL;
+}
+
 static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_cache)
 {
 	static const struct {
@@ -534,13 +560,13 @@ static const OSSL_ALGORITHM *prov_query(void *provctx, int operation, int *no_ca
 		{ OSSL_OP_ENCODER, encoders + NEWER_ENCODERS, encoders },
 	};
 	int newer = ((const struct prov *)provctx)->newer;
+	const OSSL_ALGORITHM *found = NULL;
 
-	*no_cache = 0;
-	for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
+	for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++)
 		if (operations[i].operation == operation)
-			return newer ? operations[i].newer : operations[i].algorithms;
-	}
-	return NULL;
+			found = newer ? operations[i].newer : operations[i].algorithms;
+	*no_cache = found != NULL && !make_inner(provctx);
+	return *no_cache ? NULL : found;
 }
 
 static void prov_teardown(void *provctx)
@@ -550,9 +576,8 @@ static void prov_teardown(void *provctx)
 	if (p == NULL)
 		return;
 	group_drop_nonces(p);
-	mix_clear(&p->mix);
+	inner_free(p->inner);
 	tao_client_free(p->client);
-	OSSL_LIB_CTX_free(p->libctx);
 	free(p);
 }
 
@@ -611,9 +636,7 @@ int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
 	prov_channel_init(p);
 	fill_reasons(p->reasons);
 	p->newer = serves_newer(p);
-	p->libctx = OSSL_LIB_CTX_new_from_dispatch(handle, in);
-	mix_init(&p->mix, p->libctx);
-	if (p->libctx == NULL || !read_settings(p)) {
+	if (!read_settings(p)) {
 		prov_teardown(p);
 		return 0;
 	}

@@ -18,10 +18,10 @@
  *
  * Cryptography that is not the host's (hashing, verifying, encoding public
  * keys) is done in an inner library context that has the default provider and
- * nothing of the application's configuration. Nobody loads that provider: libcrypto
- * activates it when a context without any is first asked for an algorithm, so that
- * applications that never use a Tao key do not pay for it. Inner failures leave nothing on
- * the error queue: wrap them in ERR_set_mark() and ERR_pop_to_mark().
+ * nothing of the application's configuration. It is made when OpenSSL first asks for algorithms that
+ * this provider has, so that applications that never do do not pay for it. Nobody loads the default
+ * provider into it: libcrypto activates it when a context without any is first asked for an algorithm.
+ * Inner failures leave nothing on the error queue: wrap them in ERR_set_mark() and ERR_pop_to_mark().
  *
  * Errors go to the application's queue with prov_raise(): the reason is the
  * fixed sentence of the code, since some applications print only that, and
@@ -77,15 +77,19 @@ enum prov_reason {
 };
 #define PROV_REASONS (TAO_ERR_COUNT + PROV_REASON_END - PROV_REXPORT) /* with the end mark */
 
+struct prov_inner {
+	OSSL_LIB_CTX *libctx;
+	struct mix mix;
+};
+
 struct prov {
 	const OSSL_CORE_HANDLE *handle;
-	OSSL_LIB_CTX *libctx;
+	_Atomic(struct prov_inner *) inner; /* NULL: OpenSSL has no algorithm of ours yet */
 	struct tao_client *client;
 	int newer;           /* libcrypto knows what is in newer.h */
 	int undumpable;      /* the setting, for a process with a door */
 	atomic_int guarded;  /* the process that it was done in last */
 	_Atomic(struct prov_nonces *) nonces; /* group.c's */
-	struct mix mix;
 	enum tao_err setup; /* what is wrong with the settings, and the sentence */
 	char setup_why[TAO_WHY_MAX];
 	struct channel channel; /* for tao_tls.so */

@@ -78,7 +78,7 @@ int sig_choose_digest(struct sig *c, const char *name)
 		return prov_raise_text(c->prov, TAO_EINVAL, "the digest is chosen already: it "
 		                       "cannot become %.40s", name);
 	ERR_set_mark();
-	md = EVP_MD_fetch(c->prov->libctx, name, NULL);
+	md = EVP_MD_fetch(c->prov->inner->libctx, name, NULL);
 	ERR_pop_to_mark();
 	if (md == NULL)
 		return prov_raise_text(c->prov, PROV_RDIGEST, "unknown digest %.40s", name);

@@ -84,7 +84,7 @@ static int verify_digest(struct sig *c, const uint8_t *sig, size_t sig_n, const 
 	int good;
 
 	ERR_set_mark();
-	ctx = EVP_PKEY_CTX_new_from_pkey(c->prov->libctx, c->key->pub, NULL);
+	ctx = EVP_PKEY_CTX_new_from_pkey(c->prov->inner->libctx, c->key->pub, NULL);
 	good = ctx != NULL && EVP_PKEY_verify_init(ctx) > 0 &&
 	       EVP_PKEY_verify(ctx, sig, sig_n, data, n) == 1;
 	EVP_PKEY_CTX_free(ctx);

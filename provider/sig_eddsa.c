@@ -73,7 +73,7 @@ static int eddsa_verify(void *vctx, const unsigned char *sig, size_t sig_n,
 
 	ERR_set_mark();
 	m = EVP_MD_CTX_new();
-	good = m != NULL && EVP_DigestVerifyInit_ex(m, NULL, NULL, c->prov->libctx, NULL, c->key->pub,
+	good = m != NULL && EVP_DigestVerifyInit_ex(m, NULL, NULL, c->prov->inner->libctx, NULL, c->key->pub,
 	                                            NULL) > 0 &&
 	       EVP_DigestVerify(m, sig, sig_n, data, n) == 1;
 	EVP_MD_CTX_free(m);

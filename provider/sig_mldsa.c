@@ -204,7 +204,7 @@ static int verify_mu(const struct mldsa *c, const uint8_t mu[MU_LEN], const uint
 
 	ERR_set_mark();
 	m = EVP_MD_CTX_new();
-	good = m != NULL && EVP_DigestVerifyInit_ex(m, NULL, NULL, c->base.prov->libctx, NULL,
+	good = m != NULL && EVP_DigestVerifyInit_ex(m, NULL, NULL, c->base.prov->inner->libctx, NULL,
 	                                            c->base.key->pub, params) > 0 &&
 	       EVP_DigestVerify(m, sig, sig_n, mu, MU_LEN) == 1;
 	EVP_MD_CTX_free(m);

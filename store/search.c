@@ -141,7 +141,7 @@ static int same_fingerprint(const struct prov *p, const struct search *s, const 
 
 	if (s->fingerprint.n == 0)
 		return 1;
-	md = EVP_MD_fetch(p->libctx, s->digest[0] != 0 ? s->digest : "SHA256", NULL);
+	md = EVP_MD_fetch(p->inner->libctx, s->digest[0] != 0 ? s->digest : "SHA256", NULL);
 	len = i2d_X509_PUBKEY(X509_get_X509_PUBKEY(x), &spki);
 	same = md != NULL && (digest_is(md, &s->fingerprint, der, n) ||
 	                      (len > 0 && digest_is(md, &s->fingerprint, spki, (size_t)len)));
