@@ -19,6 +19,7 @@
 #include "newer.h"
 #include "config.h"
 #include "group.h"
+#include "late.h"
 #include "tao/pb.h"
 
 #define SOCKET_ENV "TAO_SOCKET"
@@ -228,22 +229,49 @@ static const char *const own_reasons[] = {
 		"TAO-AES-256-GCM alone",
 };
 
-/* The list has no place for TAO_OK: a zero ends it. */
-static void fill_reasons(OSSL_ITEM *to)
+static const char *reason_text(int reason)
 {
-	for (int i = TAO_OK + 1; i < TAO_ERR_COUNT; i++, to++) {
-		to->id = (unsigned)i;
-		to->ptr = (void *)tao_err_text(i);
-	}
-	for (int i = PROV_REXPORT; i < PROV_REASON_END; i++, to++) {
-		to->id = (unsigned)i;
-		to->ptr = (void *)own_reasons[i - PROV_REXPORT];
-	}
+	return reason < PROV_REXPORT ? tao_err_text(reason) : own_reasons[reason - PROV_REXPORT];
 }
 
+/* The list has no place for TAO_OK: a zero ends it. */
+static int reason_at(int i)
+{
+	return i < TAO_ERR_COUNT - 1 ? TAO_OK + 1 + i : PROV_REXPORT + i - (TAO_ERR_COUNT - 1);
+}
+
+/* For another libcrypto than the one that this file is linked to. */
 static const OSSL_ITEM *prov_get_reasons(void *provctx)
 {
-	return ((struct prov *)provctx)->reasons;
+	struct prov *p = provctx;
+
+	for (int i = 0; i < PROV_REASONS - 1; i++) {
+		p->reasons[i].id = (unsigned)reason_at(i);
+		p->reasons[i].ptr = (void *)reason_text(reason_at(i));
+	}
+	return p->reasons;
+}
+
+/* OpenSSL would take them from every provider that is loaded, one after the other. It does not say by which
+ * number it calls this one: an error does. */
+static void give_reasons(struct prov *p, struct prov_inner *in)
+{
+	char *name = NULL;
+	OSSL_PARAM wanted[] = {
+		OSSL_PARAM_construct_utf8_ptr(OSSL_PROV_PARAM_CORE_PROV_NAME, &name, 0),
+		OSSL_PARAM_construct_end(),
+	};
+
+	ERR_set_mark();
+	prov_raise_reason(p, TAO_EINVAL);
+	in->library = ERR_GET_LIB(ERR_peek_last_error());
+	ERR_pop_to_mark();
+	if (p->core_get_params != NULL)
+		p->core_get_params(p->handle, wanted);
+	in->reasons[0] = (ERR_STRING_DATA){ ERR_PACK(in->library, 0, 0), name };
+	for (int i = 0; i < PROV_REASONS - 1; i++)
+		in->reasons[i + 1] = (ERR_STRING_DATA){ (unsigned long)reason_at(i), reason_text(reason_at(i)) };
+	ERR_load_strings(in->library, in->reasons);
 }
 
 int prov_raise_at(const struct prov *p, const char *file, int line, const char *func, int reason,
@@ -436,10 +464,13 @@ static int serves_newer(const struct prov *p)
 		OSSL_PARAM_construct_utf8_ptr(OSSL_PROV_PARAM_CORE_VERSION, &version, 0),
 		OSSL_PARAM_construct_end(),
 	};
+	int newer = is_newer(OPENSSL_version_major(), OPENSSL_version_minor());
 
+	if (p->own_libcrypto)
+		return newer;
 	if (p->core_get_params != NULL)
 		p->core_get_params(p->handle, wanted);
-	return is_newer(OPENSSL_version_major(), OPENSSL_version_minor()) &&
+	return newer &&
 	       (version == NULL || sscanf(version, "%u.%u", &major, &minor) != 2 || is_newer(major, minor));
 }
 
@@ -518,25 +549,29 @@ static void inner_free(struct prov_inner *in)
 {
 	if (in == NULL)
 		return;
+	if (in->library != 0)
+		ERR_unload_strings(in->library, in->reasons);
 	mix_clear(&in->mix);
 	OSSL_LIB_CTX_free(in->libctx);
 	free(in);
 }
 
-/* All algorithms come through the question for them, so whoever has one has the inner context. */
+/* All algorithms come through the question for them, so whoever has one has what is in here. */
 static int make_inner(struct prov *p)
 {
 	struct prov_inner *in, *none = NULL;
 
 	if (p->inner != NULL)
 		return 1;
-	in = calloc(1, sizeof *in);
+	in = late_find() ? calloc(1, sizeof *in) : NULL;
 	if (in == NULL)
 		return 0;
 	in->libctx = OSSL_LIB_CTX_new();
 	mix_init(&in->mix, in->libctx);
 	if (in->libctx == NULL || !atomic_compare_exchange_strong(&p->inner, &none, in))
 		inner_free(in); /* or another thread's is there */
+	else if (p->own_libcrypto)
+		give_reasons(p, in);
 	return p->inner != NULL;
 }
 
@@ -581,13 +616,14 @@ static void prov_teardown(void *provctx)
 	free(p);
 }
 
+/* The first is not for the libcrypto that this file is linked to: see give_reasons(). */
 static const OSSL_DISPATCH prov_functions[] = {
+	{ OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))prov_get_reasons },
 	{ OSSL_FUNC_PROVIDER_TEARDOWN, (void (*)(void))prov_teardown },
 	{ OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, (void (*)(void))prov_gettable_params },
 	{ OSSL_FUNC_PROVIDER_GET_PARAMS, (void (*)(void))prov_get_params },
 	{ OSSL_FUNC_PROVIDER_QUERY_OPERATION, (void (*)(void))prov_query },
 	{ OSSL_FUNC_PROVIDER_GET_CAPABILITIES, (void (*)(void))group_capabilities },
-	{ OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, (void (*)(void))prov_get_reasons },
 	{ 0, NULL }
 };
 
@@ -606,6 +642,9 @@ static void take_core(struct prov *p, const OSSL_DISPATCH *in)
 			break;
 		case OSSL_FUNC_CORE_VSET_ERROR:
 			p->core_vset_error = OSSL_FUNC_core_vset_error(in);
+			break;
+		case OSSL_FUNC_CRYPTO_FREE:
+			p->own_libcrypto = in->function == (void (*)(void))CRYPTO_free;
 			break;
 		case OSSL_FUNC_PROVIDER_UP_REF:
 			p->core_up_ref = OSSL_FUNC_provider_up_ref(in);
@@ -627,20 +666,19 @@ __attribute__((visibility("default")))
 int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
                        const OSSL_DISPATCH **out, void **provctx)
 {
-	struct prov *p = calloc(1, sizeof *p);
+	struct prov *p = late_complete() ? calloc(1, sizeof *p) : NULL;
 
 	if (p == NULL)
 		return 0;
 	p->handle = handle;
 	take_core(p, in);
 	prov_channel_init(p);
-	fill_reasons(p->reasons);
 	p->newer = serves_newer(p);
 	if (!read_settings(p)) {
 		prov_teardown(p);
 		return 0;
 	}
-	*out = prov_functions;
+	*out = prov_functions + p->own_libcrypto;
 	*provctx = p;
 	return 1;
 }

@@ -19,7 +19,7 @@
  * Cryptography that is not the host's (hashing, verifying, encoding public
  * keys) is done in an inner library context that has the default provider and
  * nothing of the application's configuration. It is made when OpenSSL first asks for algorithms that
- * this provider has, so that applications that never do do not pay for it. Nobody loads the default
+ * this provider has, so that applications that never do do not pay for it; so are the texts of its errors. Nobody loads the default
  * provider into it: libcrypto activates it when a context without any is first asked for an algorithm.
  * Inner failures leave nothing on the error queue: wrap them in ERR_set_mark() and ERR_pop_to_mark().
  *
@@ -35,6 +35,7 @@
 
 #include <openssl/core.h>
 #include <openssl/core_dispatch.h>
+#include <openssl/err.h>
 #include <openssl/types.h>
 
 #include "channel.h"
@@ -80,6 +81,8 @@ enum prov_reason {
 struct prov_inner {
 	OSSL_LIB_CTX *libctx;
 	struct mix mix;
+	int library; /* the number of this provider's errors, and their texts; 0: libcrypto has these already */
+	ERR_STRING_DATA reasons[PROV_REASONS + 1];
 };
 
 struct prov {
@@ -93,6 +96,7 @@ struct prov {
 	enum tao_err setup; /* what is wrong with the settings, and the sentence */
 	char setup_why[TAO_WHY_MAX];
 	struct channel channel; /* for tao_tls.so */
+	int own_libcrypto;      /* 1: it was loaded by the one that this file is linked to */
 	OSSL_ITEM reasons[PROV_REASONS];
 	OSSL_FUNC_core_get_params_fn *core_get_params;
 	OSSL_FUNC_core_new_error_fn *core_new_error;

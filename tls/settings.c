@@ -42,7 +42,7 @@ static int bad(const char *section, const CONF_VALUE *line, const char *what)
 struct reading {
 	const CONF *cnf;
 	const char *section;
-	const char *program;
+	const char *program; /* NULL: the one that runs, which few have to ask for */
 	struct tls_settings *s;
 	int depth;
 };
@@ -202,17 +202,21 @@ static int is_program(const char *name, const char *path)
 static int read_programs(struct reading *r, const CONF_VALUE *line, void *to)
 {
 	STACK_OF(CONF_VALUE) *lines = NCONF_get_section(r->cnf, line->value);
+	char own[PATH_MAX];
 
 	(void)to;
 	if (lines == NULL || r->depth == TLS_SECTION_DEPTH)
 		return bad(r->section, line, "names a section of this file");
+	if (r->program == NULL)
+		find_program(own);
 	for (int i = 0; i < sk_CONF_VALUE_num(lines); i++) {
 		const CONF_VALUE *v = sk_CONF_VALUE_value(lines, i);
 		struct reading inner = *r;
 
 		inner.section = v->value;
+		inner.program = r->program != NULL ? r->program : own;
 		inner.depth++;
-		if (is_program(v->name, r->program) && !read_section(&inner))
+		if (is_program(v->name, inner.program) && !read_section(&inner))
 			return 0;
 	}
 	return 1;
@@ -258,13 +262,10 @@ static int read_section(struct reading *r)
 
 int tls_settings_read(const CONF *cnf, const char *section, const char *program, struct tls_settings *s)
 {
-	char own[PATH_MAX] = "";
-	struct reading r = { cnf, section, program != NULL ? program : own, s, 0 };
+	struct reading r = { cnf, section, program, s, 0 };
 
 	*s = (struct tls_settings){ .renew = TLS_RENEW_DEFAULT, .mode = TLS_PREFER, .psk = 1,
 		                    .group = 1, .identity = 1, .trust = 1 };
-	if (program == NULL)
-		find_program(own);
 	if (read_section(&r))
 		return 1;
 	s->mode = TLS_REQUIRE;
