@@ -425,17 +425,23 @@ static void check_ssl(struct check *c)
 	          section, section, all == NULL ? "missing" : "empty");
 }
 
-/* The entry of [init] whose section loads tao_tls.so; its place. NULL: there is none. */
+/* Both names are of one file. */
+static int is_tls_module(const char *path)
+{
+	const char *base = path != NULL ? strrchr(path, '/') : NULL;
+
+	return base != NULL && (strcmp(base, "/tao.so") == 0 || strcmp(base, "/tao_tls.so") == 0);
+}
+
+/* The entry of [init] whose section loads the TLS module; its place. NULL: there is none. */
 static const CONF_VALUE *find_tls(struct check *c, int *place)
 {
 	STACK_OF(CONF_VALUE) *all = NCONF_get_section(c->conf, c->init);
 
 	for (int i = 0; all != NULL && i < sk_CONF_VALUE_num(all); i++) {
 		const CONF_VALUE *v = sk_CONF_VALUE_value(all, i);
-		const char *path = value(c, v->value, "path");
-		const char *base = path != NULL ? strrchr(path, '/') : NULL;
 
-		if (base != NULL && strcmp(base, "/tao_tls.so") == 0) {
+		if (is_tls_module(value(c, v->value, "path"))) {
 			*place = i;
 			return v;
 		}
@@ -620,7 +626,7 @@ static void say_mode(struct check *c, const CONF_VALUE *v, const char *program)
 	free(set.peers);
 }
 
-/* Where that file loads tao_tls.so; NULL: nowhere. */
+/* Where that file loads the TLS module; NULL: nowhere. */
 static const CONF_VALUE *load_tls(struct check *c, const char *path)
 {
 	int place;

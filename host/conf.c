@@ -374,7 +374,7 @@ void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
 	            c->dir, c->tls_module != NULL ? "tao_tls = tao_tls_sect\n" : "", c->module, c->socket,
 	            c->timeout_ms, c->undumpable == CONF_YES ? "yes" : "no");
 	if (c->tls_module != NULL)
-		tao_buf_fmt(out, "[tao_tls_sect]\npath = %s\n\n", c->tls_module);
+		tao_buf_fmt(out, "[tao_tls_sect]\npath = %s\n\n", c->module);
 	tao_buf_fmt(out,
 	            "# What `openssl req` and `openssl ca` expect of a configuration file.\n"
 	            "[req]\n"

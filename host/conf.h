@@ -48,7 +48,7 @@ struct host_conf {
 	char *socket;            /* socket = PATH; default DIR/run/tao.sock */
 	char *openssl_conf;      /* DIR/openssl.cnf */
 	char *module;            /* provider = PATH of tao.so; default: beside the installation */
-	char *tls_module;        /* tao_tls.so, in the same directory; NULL: it is not there */
+	char *tls_module;        /* tao_tls.so, in the same directory, the other name of it; NULL: it is not there */
 	uint32_t workers;        /* workers = N; default: one per CPU */
 	uint32_t cert_seconds;   /* certificate_lifetime = SECONDS; default 259200 */
 	uint32_t admit;          /* admit = none | connected: name what connects without tao run */

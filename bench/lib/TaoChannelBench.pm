@@ -38,7 +38,7 @@ sub channel_host {
 sub under {
 	my ($host, @lines) = @_;
 	my $text = slurp($host->dir . '/openssl.cnf');
-	$text =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/me or die "openssl.cnf has no section of tao_tls\n";
+	$text =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/me or die "openssl.cnf has no section of tao_tls\n";
 	return $host->cmd(qw(run --quiet --openssl-conf), spew(tmpdir() . '/channel' . $files++ . '.cnf', $text), '--');
 }
 

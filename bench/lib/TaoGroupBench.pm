@@ -26,7 +26,7 @@ my $clients = 4;
 sub configuration {
 	my ($host, $name, $groups) = @_;
 	my $text = slurp($host->dir . '/openssl.cnf');
-	$text =~ s/^(path = .*tao_tls\.so)$/$1\nmode = off/m or die "no tao_tls in openssl.cnf\n";
+	$text =~ s/^(path = .*tao\.so)$/$1\nmode = off/m or die "no tao_tls in openssl.cnf\n";
 	$text =~ s/^\[openssl_init\]\n/[openssl_init]\nssl_conf = ssl_section\n/m or die "no openssl_init in openssl.cnf\n";
 	return spew(tmpdir() . "/$name.cnf",
 		"$text\n[ssl_section]\nsystem_default = tls_section\n\n[tls_section]\nGroups = $groups\n");

@@ -25,7 +25,6 @@ sub conf {
 	my $text = slurp(srctop() . '/conf/openssl.cnf.in');
 	my $module = module_dir() . '/tao.so';
 	$text =~ s/\@MODULE@/$module/g;
-	$text =~ s{\@TLS_MODULE@}{module_dir() . '/tao_tls.so'}ge;
 	$text =~ s/\@SOCKET@/$dir\/sock/g;
 	$text =~ s/^socket = .*$/join "\n", @lines/me if @lines;
 	return spew("$dir/$name", $text);

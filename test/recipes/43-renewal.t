@@ -16,8 +16,8 @@ my $policy = $host->dir . '/policy.pem';
 my $conf = $host->dir . '/openssl.cnf';
 like(slurp($conf), qr/^tao_tls = tao_tls_sect$/m, 'the host names the module in openssl.cnf');
 my $quick = "$dir/quick.cnf";
-spew($quick, slurp($conf) =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 1/mr);
-my $never = spew("$dir/never.cnf", slurp($conf) =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 0/mr);
+spew($quick, slurp($conf) =~ s/^(path = .*tao\.so)$/$1\nrenew = 1/mr);
+my $never = spew("$dir/never.cnf", slurp($conf) =~ s/^(path = .*tao\.so)$/$1\nrenew = 0/mr);
 
 ok_run([$host->cmd(qw(key new web --for), $openssl)], 'a key');
 ok_run([$host->cmd('trust', $openssl, '--serves', 'one.test')], 'which serves one.test');
@@ -86,7 +86,7 @@ my $server = spawn($host->cmd('run', '--openssl-conf', $quick, '--', $nginx, '-c
 wait_for(sub { shown($port)->{serial} }, 30) or diag($server->log);
 # Its title stands where its environment did.
 my $examined = $host->tao('doctor', $server->pid)->{out};
-like($examined, qr{^ok .*loaded /.*/tao_tls\.so$}m, 'tao doctor PID: the module is loaded') or diag($examined);
+like($examined, qr{^ok .*loaded /.*/tao\.so$}m, 'tao doctor PID: the module is loaded') or diag($examined);
 
 # Two clients, each handshake a new process, which verifies.
 my $client = "while test ! -e $dir/stop; do $openssl s_client -connect 127.0.0.1:$port -CAfile $policy -verify_return_error"

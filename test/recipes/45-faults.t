@@ -107,7 +107,6 @@ diag('each answer and each TLS version with each program: runtests --all') if !$
 	chmod 0666, "$fake/sock"; # for nginx' workers
 	my $text = slurp(srctop() . '/conf/openssl.cnf.in');
 	$text =~ s/\@MODULE@/@{[module_dir()]}\/tao.so/g;
-	$text =~ s{\@TLS_MODULE@}{module_dir() . '/tao_tls.so'}ge;
 	$text =~ s/\@SOCKET@/$fake\/sock/g;
 	# Who is not answered waits for a moment; who is, on a busy machine, for as long as it takes.
 	my ($moment, $patient) = map { my $ms = $_; +{ %{ preload_env() },

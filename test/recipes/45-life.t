@@ -284,7 +284,32 @@ for my $key (qw(host program)) {
 	}
 }
 
+{
+	# And as it was named before: the TLS module's other name.
+	my $named = spew("$dir/named.cnf", slurp($conf) =~ s/^(path = .*)tao\.so$/$1tao_tls.so/mr);
+	isnt(slurp($named), slurp($conf), 'the TLS module has two names');
+	for my $name ($named, $conf) {
+		my $r = run($host->cmd('run', '--quiet', '--openssl-conf', $name, '--'), $life, 'tao:host',
+			qw(init load sign modules sign mapped));
+		like($r->{out}, qr/^sign ok\n(?:.*\n)*?sign ok\n(?:.*\n)*?mapped 1$/m, 'by either it is loaded, and stays')
+		    or diag($r->{out}, $r->{err});
+	}
+}
+
 # --- who does not use it does not pay
+
+SKIP: {
+	my $late = slurp(bldtop() . '/Makefile') =~ /^LATE = 1$/m;
+	skip 'here all functions are looked up at load', 2 if !$late;
+	# What the module had looked up in libcrypto.
+	my $lookups = sub {
+		my $r = run($life, $stub{host}, @_, { env => { OPENSSL_CONF => $conf, LD_DEBUG => 'bindings' } });
+		return scalar(() = $r->{err} =~ m{binding file \S+/tao\.so \[0\] to \S*/libcrypto\.so}g);
+	};
+	my ($unused, $used) = ($lookups->('init'), $lookups->(qw(init load sign)));
+	cmp_ok($unused, '<', 20, 'a program looks up little of libcrypto that does not use the module');
+	cmp_ok($used, '>', 100, 'and the rest when it does');
+}
 
 my @fds;
 for my $with (0, 1) {

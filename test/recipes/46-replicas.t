@@ -18,7 +18,7 @@ my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
 my $openssl = '/usr/bin/openssl';
-spew("$state/openssl.cnf", slurp("$state/openssl.cnf") =~ s/^(path = .*tao_tls\.so)$/$1\nrenew = 1/mr);
+spew("$state/openssl.cnf", slurp("$state/openssl.cnf") =~ s/^(path = .*tao\.so)$/$1\nrenew = 1/mr);
 
 sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{out}$r->{err}"; return $r->{out} }
 

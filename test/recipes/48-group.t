@@ -26,7 +26,7 @@ chmod 0644, $key;
 
 # --- configurations: the host's own, with lines for libssl, and without the module that sets groups by itself
 
-my $base = slurp("$state/openssl.cnf") =~ s/^(path = .*tao_tls\.so)$/$1\nmode = off/mr;
+my $base = slurp("$state/openssl.cnf") =~ s/^(path = .*tao\.so)$/$1\nmode = off/mr;
 like($base, qr/^mode = off$/m, '(the module is off)');
 sub configuration {
 	my ($name, $lines, $text) = @_;

@@ -20,7 +20,7 @@ sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{out}$r->{err}"
 # The host's openssl.cnf with lines of a test's own in the module's section.
 sub settings {
 	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
+	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
 }
 my %conf = (
 	prefer => settings('prefer'),

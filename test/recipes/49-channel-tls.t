@@ -19,7 +19,7 @@ my $shipped = slurp("$state/openssl.cnf");
 # The host's openssl.cnf with lines of a test's own in the module's section.
 sub conf {
 	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
+	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
 }
 
 my $default = conf('default');

@@ -46,7 +46,7 @@ sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{out}$r->{err}"
 # The host's openssl.cnf with lines of a test's own in the module's section.
 sub cnf {
 	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
+	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
 }
 
 my @peers = ('peers = by_name', '[by_name]', '*.cert.test = certificate');
