@@ -39,10 +39,13 @@ static const char names[] =
 #undef LATE
 	"";
 
-/* NULL: not looked up yet. */
-__attribute__((visibility("hidden"), section(".data.rel.ro.late"))) void *late_table[COUNT + 1];
+/* What the assembler refers to. */
+#define FOR_STUBS __attribute__((visibility("hidden"), used))
 
-__attribute__((visibility("hidden"))) void late_first(void);
+/* NULL: not looked up yet. */
+FOR_STUBS __attribute__((section(".data.rel.ro.late"))) void *late_table[COUNT + 1];
+
+FOR_STUBS void late_first(void);
 
 /* A stub goes on to its function. In an empty table, all are looked up first, with the arguments kept: six
  * in registers, eight in vector registers and their count, and where the table has this one. */
