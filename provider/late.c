@@ -25,6 +25,8 @@ int late_find(void)
 
 #include <openssl/crypto.h>
 
+#define VERSION(major, minor) ((major) * 1000 + (minor))
+
 enum {
 #define LATE(i, name) NUMBER_##name,
 #include "gen/late.h"
@@ -160,10 +162,8 @@ void late_first(void)
 
 int late_complete(void)
 {
-	unsigned major = OPENSSL_version_major(), minor = OPENSSL_version_minor();
-	int older = major < OPENSSL_VERSION_MAJOR || (major == OPENSSL_VERSION_MAJOR && minor < OPENSSL_VERSION_MINOR);
-
-	return !older || late_find();
+	return VERSION(OPENSSL_version_major(), OPENSSL_version_minor()) >=
+	       VERSION(OPENSSL_VERSION_MAJOR, OPENSSL_VERSION_MINOR) || late_find();
 }
 
 #endif

@@ -18,7 +18,7 @@ my $shipped = slurp("$state/openssl.cnf");
 
 sub conf {
 	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao_tls\.so)$/join "\n", $1, @lines/mre);
+	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
 }
 sub program {
 	my ($name, $from) = @_;
