@@ -71,7 +71,8 @@ enum tao_err domain_check_until(struct domain *d, const uint8_t *exe)
 		hex(exe, text);
 		return tao_fail(TAO_EEXPIRED, "the executable [%s] was replaced by an upgrade, and "
 		                "accepted until %s: start the program again, so that the new "
-		                "executable runs", text, f->form->kid[1]->text);
+		                "executable runs (or 'tao trust' this one again, to go back to it)", text,
+		                f->form->kid[1]->text);
 	}
 	return TAO_OK;
 }

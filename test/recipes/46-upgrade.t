@@ -132,7 +132,7 @@ like(slurp("$dir/restart/error.log"), qr/accepted until|not valid at this time/,
 ok(wait_for(sub { seen($port{usr2})->{served} }, 30), 'the new one does');
 my $refused = run(@{ tao('run', "$dir/kept", '-v') });
 is($refused->{status}, 126, 'the old executable is not started any more');
-like($refused->{err}, qr/the executable \[$old\] was replaced by an upgrade, and accepted until \S+Z: start the program again, so that the new executable runs/,
+like($refused->{err}, qr/the executable \[$old\] was replaced by an upgrade, and accepted until \S+Z: start the program again, so that the new executable runs \(or .tao trust. this one/,
 	'with a sentence that says so');
 is(run(@{ tao('run', '--quiet', $nginx, '-v') })->{status}, 0, 'the new one is');
 like(run(@{ tao(qw(log 100)) })->{out}, qr/accepted until/, 'the audit log tells');
