@@ -10,6 +10,7 @@
 #define NAME_MAX_LIBSSL 32 /* bytes of the name that libssl has for its libcrypto */
 
 #define QUIC_METHODS 3
+#define QUIC_VERSION 1 /* OSSL_QUIC1_VERSION */
 
 static struct {
 	struct tls_libssl f;
@@ -121,4 +122,11 @@ int tls_is_quic(const SSL_CTX *ctx)
 		if (method != NULL && method == found.quic[i])
 			return 1;
 	return 0;
+}
+
+int tls_version(const SSL *s)
+{
+	int version = tls_libssl()->SSL_version(s);
+
+	return version == QUIC_VERSION ? TLS1_3_VERSION : version;
 }

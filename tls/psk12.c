@@ -88,7 +88,7 @@ void tls_psk12_suites(SSL *s, const struct tls_conn *conn)
 static int is_for_12(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
 {
 	return c != NULL && c->begun && c->set->psk && c->mode >= TLS_PREFER && !c->psk12_asked &&
-	       f->SSL_version(s) != TLS1_3_VERSION && f->SSL_get_state(s) != TLS_ST_CW_CLNT_HELLO &&
+	       tls_version(s) != TLS1_3_VERSION && f->SSL_get_state(s) != TLS_ST_CW_CLNT_HELLO &&
 	       is_good(f, s, c);
 }
 
@@ -121,7 +121,7 @@ unsigned tls_psk12_client(SSL *s, const char *hint, char *identity, unsigned roo
 	tls_conn_drop_psk(c); /* the one that it offered for TLS 1.3 */
 	c->psk_used = 0;
 	ERR_set_mark();
-	if (ch->psk_client(ch->arg, c->name, (uint32_t)f->SSL_version(s), CHANNEL_SHA256,
+	if (ch->psk_client(ch->arg, c->name, (uint32_t)tls_version(s), CHANNEL_SHA256,
 	                   &c->psk) != TAO_OK)
 		tls_conn_why(c, "%s", ch->why());
 	else if (c->psk->psk == NULL)
@@ -145,7 +145,7 @@ unsigned tls_psk12_server(SSL *s, const char *identity, unsigned char *psk, unsi
 		return 0;
 	c->psk12_asked = 1;
 	ERR_set_mark();
-	if (ch->psk_server(ch->arg, c->psk_id, CHANNEL_IDENTITY_LEN, (uint32_t)f->SSL_version(s),
+	if (ch->psk_server(ch->arg, c->psk_id, CHANNEL_IDENTITY_LEN, (uint32_t)tls_version(s),
 	                   c->psk_id[HASH_AT], &c->psk) != TAO_OK)
 		tls_conn_why(c, "%s", ch->why());
 	n = give(c, psk, room);

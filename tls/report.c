@@ -98,7 +98,7 @@ void tls_report(const SSL *s, struct tls_conn *c, int completed)
 	group = tls_group_id(s);
 	find_peer((SSL *)s, c);
 	h.mode = mode_of(f, s, c);
-	h.tls_version = (uint32_t)f->SSL_version(s);
+	h.tls_version = (uint32_t)tls_version(s);
 	h.group = group > 0 ? f->SSL_group_to_name((SSL *)s, group) : NULL;
 	h.cipher = cipher != NULL ? f->SSL_CIPHER_get_name(cipher) : NULL;
 	h.name = c->server ? f->SSL_get_servername(s, TLSEXT_NAMETYPE_host_name)

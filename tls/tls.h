@@ -115,6 +115,8 @@ const struct tls_libssl *tls_libssl(void);
 int tls_is_libssls(const SSL_CTX *ctx);
 /* 1 if it is for QUIC, which libssl has from 3.2 on. */
 int tls_is_quic(const SSL_CTX *ctx);
+/* As SSL_version(); of QUIC that of its TLS, 1.3. */
+int tls_version(const SSL *s);
 
 /* ---- settings (settings.c) ---- */
 

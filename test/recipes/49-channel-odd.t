@@ -70,7 +70,7 @@ SKIP: {
 	my $quic = tool('quic');
 	my @own = ("$state/certs/$>/quic.pem", "$state/keys/$>/quic.pem", "$state/policy.pem");
 	my @stranger = map { "$dir/f.$_" } qw(crt key crt);
-	skip 'libssl has no QUIC server: OpenSSL 3.5 has', 7 if run($quic, @stranger, 'a.test')->{status} == 77;
+	skip 'libssl has no QUIC server: OpenSSL 3.5 has', 8 if run($quic, @stranger, 'a.test')->{status} == 77;
 	ok_run([ $host->cmd(@$_) ], "@$_[0 .. 1]") for [ qw(key new quic --for), $quic ], [ 'trust', $quic, qw(--serves a.test) ],
 		[ 'connect', $quic, $quic ];
 	my $said = sub {
@@ -83,6 +83,8 @@ SKIP: {
 	is($said->($certificate, @own, 'a.test'), 'tls done done done', 'one that it knows');
 	is($said->($certificate, @stranger, 'a.test'), 'tls failed failed failed', 'and a stranger in its place');
 	is($said->(conf('off', 'mode = off'), @stranger, 'a.test'), 'tls done done done', 'who will do without the module');
+	my @records = $host->tao('log')->{out} =~ /\bquic\[\d+\]: Tao\.Handshake role=client .*?\btls=(\d+)/g;
+	ok(@records >= 7 && !grep({ $_ != 772 } @records), 'records of TLS 1.3') or diag("@records");
 }
 
 # --- several libssl in one process
