@@ -36,7 +36,7 @@ int prov_reason(const struct prov *p, enum tao_err e)
 	return (int)e;
 }
 
-int prov_raise_at(const struct prov *p, const char *file, int line, const char *func, int reason,
+int prov_raise_at(struct prov *p, const char *file, int line, const char *func, int reason,
                   const char *fmt, ...)
 {
 	(void)p;

@@ -64,7 +64,7 @@ int group_capabilities(void *provctx, const char *capability, OSSL_CALLBACK *cb,
 
 /* ---- errors ---- */
 
-int group_raise_at(const struct prov *p, const char *file, int line, const char *func,
+int group_raise_at(struct prov *p, const char *file, int line, const char *func,
                    enum tao_err e)
 {
 	static const struct {

@@ -100,7 +100,7 @@ struct group_key *group_key_up_ref(struct group_key *k);
 void group_key_free(struct group_key *k); /* drops one count; NULL is fine */
 
 /* As prov_raise(), with the reason of a group; returns 0. */
-int group_raise_at(const struct prov *p, const char *file, int line, const char *func,
+int group_raise_at(struct prov *p, const char *file, int line, const char *func,
                    enum tao_err e);
 #define group_raise(p, e) group_raise_at(p, __FILE__, __LINE__, __func__, e)
 

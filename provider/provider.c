@@ -19,7 +19,6 @@
 #include "newer.h"
 #include "config.h"
 #include "group.h"
-#include "late.h"
 #include "tao/pb.h"
 
 #define SOCKET_ENV "TAO_SOCKET"
@@ -240,41 +239,38 @@ static int reason_at(int i)
 	return i < TAO_ERR_COUNT - 1 ? TAO_OK + 1 + i : PROV_REXPORT + i - (TAO_ERR_COUNT - 1);
 }
 
-/* For another libcrypto than the one that this file is linked to. */
+/* Only for a libcrypto that is not the one which this file is linked to: see give_reasons(). */
 static const OSSL_ITEM *prov_get_reasons(void *provctx)
 {
 	struct prov *p = provctx;
 
-	for (int i = 0; i < PROV_REASONS - 1; i++) {
-		p->reasons[i].id = (unsigned)reason_at(i);
-		p->reasons[i].ptr = (void *)reason_text(reason_at(i));
-	}
-	return p->reasons;
+	for (int i = 0; i < PROV_REASONS; i++)
+		p->items[i] = (OSSL_ITEM){ (unsigned)reason_at(i), (void *)reason_text(reason_at(i)) };
+	return p->items;
 }
 
-/* OpenSSL would take them from every provider that is loaded, one after the other. It does not say by which
- * number it calls this one: an error does. */
-static void give_reasons(struct prov *p, struct prov_inner *in)
+/* OpenSSL would take the texts from each provider at load, whoever asks for them or not. So it gets
+ * them with the first error, which tells by what number it calls this provider. */
+static void give_reasons(struct prov *p)
 {
 	char *name = NULL;
 	OSSL_PARAM wanted[] = {
 		OSSL_PARAM_construct_utf8_ptr(OSSL_PROV_PARAM_CORE_PROV_NAME, &name, 0),
 		OSSL_PARAM_construct_end(),
 	};
+	int library = ERR_GET_LIB(ERR_peek_last_error()), none = 0;
 
-	ERR_set_mark();
-	prov_raise_reason(p, TAO_EINVAL);
-	in->library = ERR_GET_LIB(ERR_peek_last_error());
-	ERR_pop_to_mark();
+	if (!atomic_compare_exchange_strong(&p->library, &none, library))
+		return;
 	if (p->core_get_params != NULL)
 		p->core_get_params(p->handle, wanted);
-	in->reasons[0] = (ERR_STRING_DATA){ ERR_PACK(in->library, 0, 0), name };
-	for (int i = 0; i < PROV_REASONS - 1; i++)
-		in->reasons[i + 1] = (ERR_STRING_DATA){ (unsigned long)reason_at(i), reason_text(reason_at(i)) };
-	ERR_load_strings(in->library, in->reasons);
+	p->reasons[0] = (ERR_STRING_DATA){ ERR_PACK(library, 0, 0), name };
+	for (int i = 0; i < PROV_REASONS; i++)
+		p->reasons[i + 1] = (ERR_STRING_DATA){ (unsigned)reason_at(i), reason_text(reason_at(i)) };
+	ERR_load_strings(library, p->reasons);
 }
 
-int prov_raise_at(const struct prov *p, const char *file, int line, const char *func, int reason,
+int prov_raise_at(struct prov *p, const char *file, int line, const char *func, int reason,
                   const char *fmt, ...)
 {
 	va_list ap;
@@ -287,6 +283,8 @@ int prov_raise_at(const struct prov *p, const char *file, int line, const char *
 		p->core_set_error_debug(p->handle, file, line, func);
 	p->core_vset_error(p->handle, (uint32_t)reason, fmt, ap);
 	va_end(ap);
+	if (p->own_libcrypto && atomic_load(&p->library) == 0)
+		give_reasons(p);
 	return 0;
 }
 
@@ -391,7 +389,7 @@ static int is_whole(const OSSL_PARAM *q)
 	}
 }
 
-int prov_params_whole(const struct prov *p, const OSSL_PARAM params[])
+int prov_params_whole(struct prov *p, const OSSL_PARAM params[])
 {
 	for (; params != NULL && params->key != NULL; params++)
 		if (!is_whole(params))
@@ -549,29 +547,25 @@ static void inner_free(struct prov_inner *in)
 {
 	if (in == NULL)
 		return;
-	if (in->library != 0)
-		ERR_unload_strings(in->library, in->reasons);
 	mix_clear(&in->mix);
 	OSSL_LIB_CTX_free(in->libctx);
 	free(in);
 }
 
-/* All algorithms come through the question for them, so whoever has one has what is in here. */
+/* All algorithms come through the question for them, so whoever has one has the inner context. */
 static int make_inner(struct prov *p)
 {
 	struct prov_inner *in, *none = NULL;
 
 	if (p->inner != NULL)
 		return 1;
-	in = late_find() ? calloc(1, sizeof *in) : NULL;
+	in = calloc(1, sizeof *in);
 	if (in == NULL)
 		return 0;
 	in->libctx = OSSL_LIB_CTX_new();
 	mix_init(&in->mix, in->libctx);
 	if (in->libctx == NULL || !atomic_compare_exchange_strong(&p->inner, &none, in))
 		inner_free(in); /* or another thread's is there */
-	else if (p->own_libcrypto)
-		give_reasons(p, in);
 	return p->inner != NULL;
 }
 
@@ -610,6 +604,8 @@ static void prov_teardown(void *provctx)
 
 	if (p == NULL)
 		return;
+	if (atomic_load(&p->library) != 0)
+		ERR_unload_strings(p->library, p->reasons);
 	group_drop_nonces(p);
 	inner_free(p->inner);
 	tao_client_free(p->client);
@@ -666,7 +662,7 @@ __attribute__((visibility("default")))
 int OSSL_provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in,
                        const OSSL_DISPATCH **out, void **provctx)
 {
-	struct prov *p = late_complete() ? calloc(1, sizeof *p) : NULL;
+	struct prov *p = calloc(1, sizeof *p);
 
 	if (p == NULL)
 		return 0;

@@ -18,10 +18,11 @@
  *
  * Cryptography that is not the host's (hashing, verifying, encoding public
  * keys) is done in an inner library context that has the default provider and
- * nothing of the application's configuration. It is made when OpenSSL first asks for algorithms that
- * this provider has, so that applications that never do do not pay for it; so are the texts of its errors. Nobody loads the default
- * provider into it: libcrypto activates it when a context without any is first asked for an algorithm.
- * Inner failures leave nothing on the error queue: wrap them in ERR_set_mark() and ERR_pop_to_mark().
+ * nothing of the application's configuration. It is made when OpenSSL first asks for algorithms
+ * that this provider has, and the texts of errors are given to OpenSSL with the first error, so that
+ * applications that have none do not pay for them. Nobody loads the default provider into the inner
+ * context: libcrypto activates it when one without any is first asked for an algorithm. Inner
+ * failures leave nothing on the error queue: wrap them in ERR_set_mark() and ERR_pop_to_mark().
  *
  * Errors go to the application's queue with prov_raise(): the reason is the
  * fixed sentence of the code, since some applications print only that, and
@@ -76,13 +77,11 @@ enum prov_reason {
 	PROV_RSECRET,       /* the bytes of a TAO-SECRET key were asked for or given */
 	PROV_REASON_END
 };
-#define PROV_REASONS (TAO_ERR_COUNT + PROV_REASON_END - PROV_REXPORT) /* with the end mark */
+#define PROV_REASONS (TAO_ERR_COUNT - 1 + PROV_REASON_END - PROV_REXPORT) /* TAO_OK is none */
 
 struct prov_inner {
 	OSSL_LIB_CTX *libctx;
 	struct mix mix;
-	int library; /* the number of this provider's errors, and their texts; 0: libcrypto has these already */
-	ERR_STRING_DATA reasons[PROV_REASONS + 1];
 };
 
 struct prov {
@@ -97,7 +96,9 @@ struct prov {
 	char setup_why[TAO_WHY_MAX];
 	struct channel channel; /* for tao_tls.so */
 	int own_libcrypto;      /* 1: it was loaded by the one that this file is linked to */
-	OSSL_ITEM reasons[PROV_REASONS];
+	atomic_int library;     /* its number for the provider, once it has the texts of the reasons; or 0 */
+	ERR_STRING_DATA reasons[1 + PROV_REASONS + 1]; /* the provider's name, they, and an end mark */
+	OSSL_ITEM items[PROV_REASONS + 1];             /* for another libcrypto */
 	OSSL_FUNC_core_get_params_fn *core_get_params;
 	OSSL_FUNC_core_new_error_fn *core_new_error;
 	OSSL_FUNC_core_set_error_debug_fn *core_set_error_debug;
@@ -110,7 +111,7 @@ struct prov {
 
 /* Puts an error on the application's queue. reason: enum tao_err or enum
  * prov_reason; fmt: NULL for none. Returns 0, so that callers can return it. */
-int prov_raise_at(const struct prov *p, const char *file, int line, const char *func, int reason,
+int prov_raise_at(struct prov *p, const char *file, int line, const char *func, int reason,
                   const char *fmt, ...) __attribute__((format(printf, 6, 7), cold));
 #define prov_raise(p, e) \
 	prov_raise_at(p, __FILE__, __LINE__, __func__, prov_reason(p, e), "%s", tao_why())
@@ -147,7 +148,7 @@ const char *prov_digest_word(struct prov *p, const char *name);
 
 /* 1 if every parameter has the data that its size says, and numbers have some: libcrypto's functions
  * that read parameters rely on it. Else 0, with an error. NULL has none that lacks any. */
-int prov_params_whole(const struct prov *p, const OSSL_PARAM params[]);
+int prov_params_whole(struct prov *p, const OSSL_PARAM params[]);
 
 /* SHA-256 in the inner context. */
 enum tao_err prov_sha256(struct prov *p, const void *data, size_t n, uint8_t hash[32]);

@@ -7,7 +7,6 @@
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 
-#include "provider/late.h"
 #include "tls.h"
 
 /* crypto.h declares another OPENSSL_init(): ours has the name for the linker only. */
@@ -26,7 +25,7 @@ static void hook_ctx(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int idx, long 
 	(void)idx;
 	(void)argl;
 	(void)argp;
-	if (parent != NULL && late_find() && tls_is_libssls(parent) && tls_conn_setup(&settings))
+	if (parent != NULL && tls_is_libssls(parent) && tls_conn_setup(&settings))
 		tls_hook_ctx(parent, &settings);
 }
 
@@ -82,8 +81,6 @@ int module_init(CONF_IMODULE *md, const CONF *cnf)
 	const char *section = CONF_imodule_get_value(md);
 	int good;
 
-	if (!late_complete())
-		return 0;
 	if (!is_own_libcrypto(__builtin_return_address(0)))
 		return 1;
 	if (atomic_flag_test_and_set(&hooked)) /* a second library context reads it again */

@@ -298,19 +298,6 @@ for my $key (qw(host program)) {
 
 # --- who does not use it does not pay
 
-SKIP: {
-	my $late = slurp(bldtop() . '/Makefile') =~ /^LATE = 1$/m;
-	skip 'here all functions are looked up at load', 2 if !$late;
-	# What the module had looked up in libcrypto.
-	my $lookups = sub {
-		my $r = run($life, $stub{host}, @_, { env => { OPENSSL_CONF => $conf, LD_DEBUG => 'bindings' } });
-		return scalar(() = $r->{err} =~ m{binding file \S+/tao\.so \[0\] to \S*/libcrypto\.so}g);
-	};
-	my ($unused, $used) = ($lookups->('init'), $lookups->(qw(init load sign)));
-	cmp_ok($unused, '<', 20, 'a program looks up little of libcrypto that does not use the module');
-	cmp_ok($used, '>', 100, 'and the rest when it does');
-}
-
 my @fds;
 for my $with (0, 1) {
 	my $r = run($life, $key{file}, qw(load sign threads:4 tasks sockets fds),

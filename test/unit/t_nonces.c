@@ -84,7 +84,7 @@ int prov_reason(const struct prov *p, enum tao_err e)
 	return (int)e;
 }
 
-int prov_raise_at(const struct prov *p, const char *file, int line, const char *func, int reason,
+int prov_raise_at(struct prov *p, const char *file, int line, const char *func, int reason,
                   const char *fmt, ...)
 {
 	(void)p, (void)file, (void)line, (void)func, (void)reason, (void)fmt;
