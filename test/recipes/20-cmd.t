@@ -36,13 +36,16 @@ for my $command (@commands) {
 	is($r->{out}, '', 'and nothing on standard output');
 }
 my $manual = slurp(srctop() . '/man/tao.1');
+my $options = 0;
 for my $command (@commands) {
 	ok($manual =~ /^\.It Cm $command\b/m, "tao(1) has $command");
 	for my $option (tao(split(/ /, $command), '--help')->{out} =~ /^  --([a-z-]+)/mg) {
 		next if $option eq 'json' || $option eq 'help';
+		$options++;
 		ok($manual =~ /^\.It Fl -$option\b/m, "and --$option");
 	}
 }
+cmp_ok($options, '>=', 20, 'they have options');
 
 exits([], 2, qr/^usage: tao /, 'tao alone');
 exits(['frob'], 2, qr/^tao: there is no command 'frob'$/m, 'an unknown command');

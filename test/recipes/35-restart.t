@@ -285,9 +285,7 @@ ok_run([ $host->cmd(qw(key new sign --for), tool('keyuse')) ], 'a key');
 
 # --- a program that cannot get to the socket
 
-SKIP: {
-	my $real = run('readlink', '-f', tool('keyuse'))->{out};
-	skip 'the program of a socket that is gone: no openssl', 1 if !length $real;
+{
 	my $signer = spawn($host->cmd('run', '--quiet', '--', tool('keyuse')), 'tao:sign', 1, 1, 100000000);
 	ok(wait_for(sub { return (map { $_->{connections} } ps())[0] // 0 }, 20), 'a program signs');
 	kill_host();

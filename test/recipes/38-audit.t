@@ -107,6 +107,7 @@ for my $line (map { lines($_) } @files) {
 	$prev = sha256_hex($line);
 }
 is($broken, 0, 'the chain is SHA-256 over lines');
+cmp_ok($seq, '>=', 20, 'of which there are some');
 
 # --- tao log
 

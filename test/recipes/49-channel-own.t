@@ -63,7 +63,11 @@ sub client {
 my $answered = qr/^drawrof$/m;
 sub short { diag(join "\n", grep { length() > 0 && length() < 160 && !/^[A-Za-z0-9+\/=]{40,}$/ } split /\n/, $_[0]) }
 sub talks { my ($t, $name) = @_; like($t, $answered, $name) or short($t) }
-sub refused { my ($t, $name) = @_; unlike($t, $answered, $name) or short($t) }
+sub refused {
+	my ($t, $why, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	ok($t !~ $answered && "$t${\ $server->log}" =~ $why, $name) or short("$t\nserver:\n" . $server->log);
+}
 
 # --- pre-shared keys of its own
 
@@ -84,11 +88,11 @@ serve([ hosted($default) ], '-rev', @own, @key);
 	talks(client([ $openssl ], @key, qw(-tls1_2 -cipher PSK)), 'and with TLS 1.2');
 }
 serve([ hosted($demand) ], '-rev', @own, @key);
-refused(client([ $openssl ], @key, @suite), 'but not one that demands a program\'s certificate');
-refused(client([ $openssl ], @key, qw(-tls1_2 -cipher PSK)), 'nor with TLS 1.2');
+refused(client([ $openssl ], @key, @suite), qr/alert certificate required/, 'but not one that demands a program\'s certificate');
+refused(client([ $openssl ], @key, qw(-tls1_2 -cipher PSK)), qr/no shared cipher/, 'nor with TLS 1.2');
 talks(client([ hosted($default) ], @key, qw(-servername a.test)), 'which talks to programs that have it');
 serve([ hosted($default, $other) ], '-rev', '-nocert', @key);
-refused(client([ hosted($default) ], @key, @suite, qw(-servername a.test)),
+refused(client([ hosted($default) ], @key, @suite, qw(-servername a.test)), qr/no suitable signature algorithm/,
 	'a name that policy knows, and a program that has the key, but is not said to serve it');
 talks(client([ hosted($default) ], @key, @suite, qw(-servername b.test)), 'another name is for the key to decide');
 
@@ -165,7 +169,7 @@ talks(client([ hosted($default) ], @key, @suite, qw(-servername b.test)), 'anoth
 		my $file = conf('programs', 'programs = q', '[q]', "$name = its", '[its]', 'mode = require');
 		my ($seen) = run(hosted($file, $copied), 'version')->{out} =~ /^OpenSSL/;
 		ok($seen, "a program that others may write to");
-		refused(client([ hosted($file, $copied) ], qw(-servername b.test)), "has the settings of $name");
+		refused(client([ hosted($file, $copied) ], qw(-servername b.test)), qr/no suitable key share/, "has the settings of $name");
 	}
 	talks(client([ hosted(conf('programs', 'programs = q', '[q]', 'other = its', '[its]', 'mode = require'), $copied) ],
 		qw(-servername b.test)), 'and not those of another');
