@@ -72,7 +72,8 @@ void tls_drop_context(SSL *s)
 	if (session == NULL)
 		return;
 	id = f->SSL_SESSION_get0_id_context(session, &n);
-	if (n != sizeof CONTEXT - 1 || memcmp(id, CONTEXT, n) != 0)
+	/* One that is taken up again had its own dropped when it was made. */
+	if (n != 0 && (n != sizeof CONTEXT - 1 || memcmp(id, CONTEXT, n) != 0))
 		return;
 	f->SSL_set_session_id_context(s, NULL, 0);
 	f->SSL_SESSION_set1_id_context(session, NULL, 0);
