@@ -237,7 +237,11 @@ serve($default);
 	mkdir $thief;
 	my %stolen = map { $_ => spew("$thief/$_.pem", slurp((glob "$state/$_/*/web.pem")[0])) } qw(certs keys);
 	my @own = ('-cert', $stolen{certs}, '-key', $stolen{keys});
-	my $outside = sub { [ 'env', 'OPENSSL_CONF=' . spew("$thief/$_[0].cnf", slurp("$dir/$_[0].cnf")), $openssl ] };
+	my %asan = %{ preload_env() };
+	my $outside = sub {
+		return [ 'env', (map { "$_=$asan{$_}" } keys %asan),
+			'OPENSSL_CONF=' . spew("$thief/$_[0].cnf", slurp("$dir/$_[0].cnf")), $openssl ];
+	};
 	conf($_->[0], @{ $_->[1] }) for [ 'plainly', [ 'mode = certificate', 'renew = 0', 'identity = no' ] ], [ 'prefer', [] ], [ 'require', [ 'mode = require' ] ];
 	my $why = qr/not started with 'tao run'/;
 	my %shown = (plainly => \@own, prefer => [], require => []); # with a Tao channel the host has certificates for it
