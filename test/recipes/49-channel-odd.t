@@ -116,6 +116,9 @@ SKIP: {
 	my @files = map { spew("$dir/$_.so.$next", $next{$_} =~ s/\Q$was\E/$is_now/gr) } qw(libcrypto libssl);
 	$is->(\@files, [qw(loaded alone)], 'another OpenSSL');
 	$is->([ @files, $lib{libssl} ], [qw(loaded alone hooked)], 'with ours behind it');
+	my $bound = run(tool('twossl'), '+' . $files[0], $files[1], { env => { OPENSSL_CONF => $default, LD_DEBUG => 'bindings' } })->{err};
+	like($bound, qr{^\s*\d+:\s+binding file \S*/tao(?:_tls)?\.so \S+ to \S*libcrypto\.so\.$major }m, 'the modules call the OpenSSL that they are built with');
+	unlike($bound, qr{binding file \S*/tao(?:_tls)?\.so \S+ to \Q$files[0]\E \[\d+\]: normal symbol .(?!OPENSSL_version_major\b)}, 'and never the other one, but to compare');
 	my $input = "$dir/waits";
 	mkfifo($input, 0600) && open(my $to, '+<', $input) or die "$input: $!";
 	my $p = spawn($host->cmd(qw(run --quiet --openssl-conf), $require, '--', tool('twossl')), @files, '-', { stdin => $input });

@@ -5,7 +5,7 @@
  *
  * loads these files, in that order, each in a way that shows its symbols to nobody else. If it is a libssl, makes
  * an SSL_CTX with it and prints "hooked" if tao_tls.so has added its extension, "alone" if not; if it is
- * another library, prints "loaded". For "-", prints "waiting" and waits for a line on standard input.
+ * another library, prints "loaded". "+FILE" shows its symbols to all. For "-", prints "waiting" and waits for a line on standard input.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -17,7 +17,8 @@
 
 static int look(const char *path)
 {
-	void *lib = dlopen(path, RTLD_NOW | RTLD_LOCAL);
+	int all = *path == '+';
+	void *lib = dlopen(path + all, RTLD_NOW | (all ? RTLD_GLOBAL : RTLD_LOCAL));
 	const SSL_METHOD *(*method)(void);
 	SSL_CTX *(*make)(const SSL_METHOD *);
 	int (*has)(const SSL_CTX *, unsigned);
