@@ -352,6 +352,7 @@ void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
 	            "\n"
 	            "openssl_conf = openssl_init\n"
 	            "nodejs_conf = openssl_init\n"
+	            "extensions = default_exts\n"
 	            "\n"
 	            "[openssl_init]\n"
 	            "providers = provider_sect\n"
@@ -376,7 +377,12 @@ void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
 	if (c->tls_module != NULL)
 		tao_buf_fmt(out, "[tao_tls_sect]\npath = %s\n\n", c->module);
 	tao_buf_fmt(out,
-	            "# What `openssl req` and `openssl ca` expect of a configuration file.\n"
+	            "# What `openssl req`, `openssl ca` and, of OpenSSL 4, `openssl x509 -req` expect of a\n"
+	            "# configuration file.\n"
+	            "[default_exts]\n"
+	            "subjectKeyIdentifier = hash\n"
+	            "authorityKeyIdentifier = keyid:nonss,issuer:nonss\n"
+	            "\n"
 	            "[req]\n"
 	            "distinguished_name = req_dn\n"
 	            "\n"

@@ -110,15 +110,17 @@ SKIP: {
 	$is->([ $foreign, $lib{libssl} ], [qw(alone alone)], 'or behind it, where its name leads to the other one');
 
 	# Another major version: its files, and the versions of its symbols, have other names.
-	my ($version, $next) = (qr/OPENSSL_\K$major(?=\.0\.0)/, 9);
-	my %next = map { $_ => slurp($lib{$_}) =~ s/lib(?:ssl|crypto)\.so\.\K$major/$next/gr =~ s/$version/$next/gr } keys %lib;
-	my ($was, $is_now) = map { pack 'V', elf_hash("OPENSSL_$_.0.0") } $major, $next;
-	my @files = map { spew("$dir/$_.so.$next", $next{$_} =~ s/\Q$was\E/$is_now/gr) } qw(libcrypto libssl);
+	my ($version, $next) = (qr/OPENSSL_$major(?=\.\d+\.\d+\0)/, 9);
+	my %next = map { $_ => slurp($lib{$_}) =~ s/lib(?:ssl|crypto)\.so\.\K$major/$next/gr } keys %lib;
+	my %versions = map { $_ => 1 } map { /($version\.[\d.]+)/g } values %next;
+	my %hash = map { pack('V', elf_hash($_)) => pack('V', elf_hash(s/$major/$next/r)) } keys %versions;
+	my $hashes = join '|', map { quotemeta } keys %hash;
+	my @files = map { spew("$dir/$_.so.$next", $next{$_} =~ s/$version/OPENSSL_$next/gr =~ s/($hashes)/$hash{$1}/gr) } qw(libcrypto libssl);
 	$is->(\@files, [qw(loaded alone)], 'another OpenSSL');
 	$is->([ @files, $lib{libssl} ], [qw(loaded alone hooked)], 'with ours behind it');
 	my $bound = run(tool('twossl'), '+' . $files[0], $files[1], { env => { OPENSSL_CONF => $default, LD_DEBUG => 'bindings' } })->{err};
 	like($bound, qr{^\s*\d+:\s+binding file \S*/tao(?:_tls)?\.so \S+ to \S*libcrypto\.so\.$major }m, 'the modules call the OpenSSL that they are built with');
-	unlike($bound, qr{binding file \S*/tao(?:_tls)?\.so \S+ to \Q$files[0]\E \[\d+\]: normal symbol .(?!OPENSSL_version_major\b)}, 'and never the other one, but to compare');
+	unlike($bound, qr{binding file \S*/tao(?:_tls)?\.so \S+ to \Q$files[0]\E \[\d+\]: normal symbol}, 'and never the other one');
 	my $input = "$dir/waits";
 	mkfifo($input, 0600) && open(my $to, '+<', $input) or die "$input: $!";
 	my $p = spawn($host->cmd(qw(run --quiet --openssl-conf), $require, '--', tool('twossl')), @files, '-', { stdin => $input });

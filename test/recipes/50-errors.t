@@ -107,7 +107,7 @@ for my $bad (@stubs) {
 	spew("$dir/bad.pem", "-----BEGIN TAO PRIVATE KEY-----\n" . encode_base64($bytes) . "-----END TAO PRIVATE KEY-----\n");
 	fails_with(sign_with("$dir/bad.pem"), $sentence, "$what: the sentence");
 	fails_with(tao_openssl(qw(dgst -sha256 -keyform DER -sign), "$dir/bad.der", '-out', "$dir/sig", $openssl),
-		qr/$sentence|Could not (?:read|find) private key/, "$what, in DER");
+		qr/$sentence|Could not (?:read|find(?: or decode)?) private key/, "$what, in DER");
 }
 
 my $other = start_host();
