@@ -127,7 +127,7 @@ talks(client([ hosted($default) ], @key, @suite, qw(-servername b.test)), 'anoth
 		my ($conf, $mode, $did, @verify) = @$case;
 		serve([ hosted($conf) ], '-early_data', @own, @verify);
 		my @before = map { $records->($_) } "$did mode=$mode", 'completed', 'refused';
-		client([ hosted($conf) ], qw(-servername a.test));
+		run(hosted($conf), qw(s_client -servername a.test -connect), "127.0.0.1:$port", { stdin => "forward\n", timeout => 20 });
 		my $good = wait_for(sub { $server->log =~ /^(?:forward|.*certificate verify failed.*)$/m }, 10) && $server->log =~ /^forward$/m ? 1 : 0;
 		is($good, $did eq 'completed' ? 1 : 0, "a server that takes early data, with $mode: $did") or short($server->log);
 		ok(wait_for(sub { $records->("$did mode=$mode") > $before[0] }, 10), 'has the record of that');
