@@ -260,7 +260,8 @@ static void give_reasons(struct prov *p)
 	};
 	int library = ERR_GET_LIB(ERR_peek_last_error()), none = 0;
 
-	if (!atomic_compare_exchange_strong(&p->library, &none, library))
+	/* After OPENSSL_cleanup() there are no errors, and nothing may be loaded. */
+	if (library == 0 || !atomic_compare_exchange_strong(&p->library, &none, library))
 		return;
 	if (p->core_get_params != NULL)
 		p->core_get_params(p->handle, wanted);

@@ -237,6 +237,8 @@ SKIP: {
 
 for my $key (qw(host program file)) {
 	fine('freed after OPENSSL_cleanup()', $key, qw(load cleanup free));
+	fine('asked for its private half before it, and after it', $key, qw(load private cleanup private free));
+	fine('asked for that only after it', $key, qw(load cleanup private free));
 	fine('used, then freed after it', $key, qw(load sign cleanup free));
 	fine('never freed', $key, qw(load sign cleanup));
 	fine('used at exit', $key, qw(load atexit sign));

@@ -15,6 +15,7 @@
  *   threads:N   the same in N threads, ten times each, with one key
  *   busy:N      N threads start to sign, and go on until `calm`, which expects that none failed
  *   free        drops the key
+ *   private     asks for its private half
  *   ctx:DIR     a library context of the program's own, without configuration; modules are in DIR
  *   conf:FILE   in such a context, that configuration
  *   child       a context as a provider makes it, child of the default one
@@ -228,6 +229,22 @@ static int step_free(struct life *l, const char *arg)
 	(void)arg;
 	EVP_PKEY_free(l->key);
 	l->key = NULL;
+	return 1;
+}
+
+static int ignore(const OSSL_PARAM params[], void *arg)
+{
+	(void)params;
+	(void)arg;
+	return 1;
+}
+
+/* A key of the host has none to give, and puts an error on the queue. */
+static int step_private(struct life *l, const char *arg)
+{
+	(void)arg;
+	EVP_PKEY_export(l->key, OSSL_KEYMGMT_SELECT_PRIVATE_KEY, ignore, NULL);
+	ERR_clear_error();
 	return 1;
 }
 
@@ -545,7 +562,7 @@ static const struct {
 	int silent; /* prints its own line */
 } steps[] = {
 	{ "init", step_init, 0 }, { "load", step_load, 0 }, { "ask", step_ask, 0 }, { "sign", step_sign, 0 }, { "threads", step_threads, 0 },
-	{ "busy", step_busy, 0 }, { "calm", step_calm, 0 }, { "free", step_free, 0 },
+	{ "busy", step_busy, 0 }, { "calm", step_calm, 0 }, { "free", step_free, 0 }, { "private", step_private, 0 },
 	{ "ctx", step_ctx, 0 }, { "conf", step_conf, 0 }, { "child", step_child, 0 },
 	{ "provider", step_provider, 0 }, { "unload", step_unload, 0 },
 	{ "drop", step_drop, 0 }, { "modules", step_modules, 0 }, { "cleanup", step_cleanup, 0 },
