@@ -93,7 +93,7 @@ static int is_peer(const char *name, size_t n)
 {
 	size_t label = 0;
 
-	if (strncmp(name, "*.", 2) == 0) {
+	if (n > 1 && strncmp(name, "*.", 2) == 0) {
 		name += 2;
 		n -= 2;
 	}

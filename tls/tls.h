@@ -30,7 +30,8 @@
  * in the copy that the program has loaded, when its first SSL_CTX is made. It
  * does nothing in a program whose libcrypto is not the one that it is linked
  * to, nor for an SSL_CTX of another libssl than that libcrypto's. From then on
- * the file stays in memory (CONF_modules_unload() would leave dangling callbacks). It starts no thread, installs no handler, reads no environment.
+ * the file stays in memory (CONF_modules_unload() would leave dangling
+ * callbacks). It starts no thread, installs no handler, reads no environment.
  *
  * Renewal never fails a handshake: on any error the connection goes on with
  * the certificate that the program configured. Policy does, and says why: in the
