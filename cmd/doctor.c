@@ -440,7 +440,7 @@ static void check_channels(int pid, const struct mapped *maps, const char *given
 	else if (module != NULL && maps[MAP_TLS].deleted)
 		cmd_found(f, CMD_WARNING, 0, "it has loaded %s, which was replaced since: restart it", module);
 	else if (module != NULL)
-		cmd_found(f, CMD_GOOD, 0, "it has loaded %s", module);
+		cmd_found(f, CMD_GOOD, 0, "tao_tls(5) is in use, from %s", module);
 	else if (maps[MAP_SSL].path[0] != 0 || maps[MAP_OTHER_SSL].path[0] != 0)
 		cmd_found(f, CMD_WARNING, 0, "it uses libssl without tao_tls.so: no Tao channels, no policy on its "
 		          "peers, no renewed certificates without a reload; see tao_tls(5)");
