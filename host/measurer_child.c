@@ -335,8 +335,11 @@ static int confine(void)
 /* 0: the keeper is gone. 1: it does not speak our language, or nothing can be done here. */
 static int serve_all(int fd)
 {
-	struct child c = { .sock = fd, .threads = 1, .receiving = 1 };
+	/* Not on the stack: the other threads, too, see that the keeper is gone, and may look at it
+	 * when this one has left. */
+	static struct child c = { .threads = 1, .receiving = 1 };
 
+	c.sock = fd;
 	/* Where it cannot be done, the keeper looks from outside. */
 	hold_open(&c.holder);
 	/* A kernel without seccomp is told by the keeper. */
