@@ -14,6 +14,7 @@
 #include "root.h"
 #include "../tao/attest.h"
 #include "../tao/file.h"
+#include "../tao/stub.h"
 
 #define MAX_CERT 65536
 #define MAX_WHY 4096
@@ -154,8 +155,7 @@ static int fits(struct host *h, X509 *x, const char *urn, const struct key_facts
 	       memcmp(hash, f->spki_hash, sizeof hash) == 0;
 }
 
-/* Takes over path. */
-static enum tao_err put(char *path, const struct tao_buf *der, int flags)
+static enum tao_err to_pem(const struct tao_buf *der, struct tao_buf *pem)
 {
 	const unsigned char *p = der->p;
 	X509 *x = d2i_X509(NULL, &p, (long)der->n);
@@ -164,15 +164,28 @@ static enum tao_err put(char *path, const struct tao_buf *der, int flags)
 	enum tao_err e = TAO_OK;
 	long n;
 
-	if (x == NULL || bio == NULL || path == NULL || PEM_write_bio_X509(bio, x) != 1) {
+	if (x == NULL || bio == NULL || PEM_write_bio_X509(bio, x) != 1) {
 		e = tao_fail_crypto("writing a certificate");
 	} else {
 		n = BIO_get_mem_data(bio, &text);
-		e = tao_file_write(path, text, (size_t)n, 0644, flags);
+		tao_buf_put(pem, text, (size_t)n);
+		e = tao_buf_err(pem);
 	}
 	BIO_free(bio);
 	X509_free(x);
-	free(path);
+	return e;
+}
+
+/* The file that has a certificate which the domain gave under rules of that time. */
+static enum tao_err prepare(const char *path, const struct tao_buf *der, struct timespec rules,
+                            struct tao_file **file)
+{
+	struct tao_buf pem = TAO_BUF_INIT;
+	enum tao_err e = to_pem(der, &pem);
+
+	if (e == TAO_OK)
+		e = tao_file_prepare(path, pem.p, pem.n, 0644, &rules, file);
+	tao_buf_free(&pem);
 	return e;
 }
 
@@ -282,13 +295,26 @@ static int is_held(struct host *h, const struct tao_node *name, const struct key
 	return w.found;
 }
 
+/* Another generation has taken the key's place, or it was deleted. */
+static int is_past(struct host *h, const struct key_facts *f)
+{
+	struct tao_buf stub = TAO_BUF_INIT;
+	struct tao_stub now;
+	int past = keystore_get(h, f->uid, f->name, &stub) != TAO_OK ||
+	           tao_stub_parse(stub.p, stub.n, &now) != TAO_OK || now.spki_n != f->spki_n ||
+	           memcmp(now.spki, f->spki, f->spki_n) != 0;
+
+	tao_buf_free(&stub);
+	return past;
+}
+
 /* Nor does it replace what the key's owner has brought. */
 static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
                                     const struct key_facts *f, struct timespec rules,
                                     const struct tao_buf *der)
 {
-	const struct timespec times[2] = { { 0, UTIME_OMIT }, rules };
 	char *path = keystore_cert_path(h, f->uid, f->name);
+	struct tao_file *file = NULL;
 	enum tao_err e = TAO_OK;
 
 	custody_lock_files(h->custody);
@@ -296,12 +322,13 @@ static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
 		host_log_of(h, f->uid, "info", "%s stays the one that was imported", path);
 	} else if (is_held(h, name, f, path)) {
 		host_log_of(h, f->uid, "info", "%s stays that of the running program it names", path);
-	} else {
-		e = put(path != NULL ? strdup(path) : NULL, der, 0);
+	} else if (!is_past(h, f)) {
+		e = path != NULL ? prepare(path, der, rules, &file) : tao_fail_nomem();
 		if (e == TAO_OK)
-			utimensat(AT_FDCWD, path, times, 0); /* if not, it is made anew next time */
+			e = tao_files_place(&file, 1);
 	}
 	custody_unlock_files(h->custody);
+	tao_file_free(file);
 	free(path);
 	return e;
 }
@@ -337,6 +364,22 @@ static enum tao_err other_authority(struct host *h, const struct key_facts *f, s
 	return e == TAO_ENOTFOUND ? tao_fail(TAO_EALTERED, "%s", tao_why()) : e;
 }
 
+/* From the domain. */
+static enum tao_err ask(struct host *h, struct instance *i, const struct key_facts *f,
+                        struct tao_buf *der)
+{
+	enum tao_err e;
+
+	if (strcmp(f->policy, "host") == 0)
+		e = tao_fail(TAO_EDENIED, "every program of this host may use key %s, so no certificate can "
+		             "say whose it is: make one with --policy program or exact", f->name);
+	else
+		e = issue(h, instance_name(i), f, der);
+	if (e != TAO_OK)
+		der->n = 0;
+	return e;
+}
+
 enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
                          struct tao_buf *der)
 {
@@ -352,13 +395,7 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
 	if (reuse(h, name, &f, der) == TAO_OK)
 		return TAO_OK;
 	der->n = 0;
-	if (strcmp(f.policy, "host") == 0)
-		e = tao_fail(TAO_EDENIED, "every program of this host may use key %s, so no certificate can "
-		             "say whose it is: make one with --policy program or exact", f.name);
-	else
-		e = issue(h, name, &f, der);
-	if (e != TAO_OK)
-		der->n = 0;
+	e = ask(h, i, &f, der);
 	if (e == TAO_OK)
 		e = put_unless_held(h, name, &f, rules, der);
 	record(h, i, &f, e);
@@ -377,52 +414,92 @@ static void find_named(struct instance *i, void *arg)
 	struct named *w = arg;
 	struct tao_buf urn = TAO_BUF_INIT;
 
-	if (w->found == NULL && instance_runs(i) && domain_principal_urn(instance_name(i), &urn) == TAO_OK &&
+	if (w->found == NULL && instance_runs(i) &&
+	    domain_principal_urn(instance_name(i), &urn) == TAO_OK &&
 	    names(w->cert, tao_buf_cstr(&urn)))
 		w->found = instance_ref(i);
 	tao_buf_free(&urn);
 }
 
-enum tao_err cert_follow(struct host *h, const struct held_key *k)
+/* A program that runs keeps its certificate: with none for the next generation there is none. */
+static enum tao_err replace(struct host *h, struct instance *i, const struct key_facts *f,
+                            const char *path, struct tao_file **file)
 {
+	struct timespec rules = rules_time(h);
 	struct tao_buf der = TAO_BUF_INIT;
-	struct named w = { NULL, NULL };
-	struct key_facts f;
-	enum tao_err e;
-	char *path;
+	enum tao_err e = ask(h, i, f, &der);
 
-	held_key_facts(k, &f);
-	e = other_authority(h, &f, &der);
-	if (e != TAO_ENOTFOUND) { /* the file stays, for the generation before */
-		tao_buf_free(&der);
-		return e;
-	}
-	path = keystore_cert_path(h, f.uid, f.name);
-	e = path != NULL ? read_pem(path, &w.cert) : tao_fail_nomem();
+	record(h, i, f, e);
+	if (e == TAO_OK)
+		e = prepare(path, &der, rules, file);
+	if (e != TAO_OK)
+		e = tao_fail(e, "key %s stays as it is, for program %s, which runs, would have no certificate "
+		             "for the next generation: %s", f->name, i->program, tao_why());
+	tao_buf_free(&der);
+	return e;
+}
+
+static void notice(struct cert_change *c, const char *name)
+{
+	tao_buf_fmt(&c->notice, "key %s has no certificate now: %s", name, tao_why());
+}
+
+static enum tao_err domain_next(struct host *h, const struct key_facts *f, struct cert_change *out)
+{
+	char *path = keystore_cert_path(h, f->uid, f->name);
+	struct named w = { NULL, NULL };
+	enum tao_err e;
+
+	if (path == NULL)
+		return tao_fail_nomem();
+	e = read_pem(path, &w.cert);
 	if (e == TAO_OK)
 		registry_each(h->registry, find_named, &w);
-	if (e == TAO_ENOTFOUND) {
-		e = TAO_OK;
-	} else {
-		if (w.found != NULL)
-			e = cert_obtain(h, w.found, k, &der);
-		if (w.found == NULL || e != TAO_OK) /* it would not fit the stub beside it */
-			unlink(path);
-	}
+	else if (e != TAO_ENOTFOUND)
+		notice(out, f->name);
+	out->goes = e != TAO_ENOTFOUND && w.found == NULL;
+	e = w.found != NULL ? replace(h, w.found, f, path, &out->file) : TAO_OK;
 	X509_free(w.cert);
 	instance_unref(w.found);
-	tao_buf_free(&der);
 	free(path);
 	return e;
 }
 
-enum tao_err cert_publish_policy(struct host *h)
+enum tao_err cert_next(struct host *h, const struct held_key *next, struct cert_change *out)
 {
 	struct tao_buf der = TAO_BUF_INIT;
-	enum tao_err e = domain_policy_cert(h->domain, &der);
+	struct key_facts f;
+	enum tao_err e;
+
+	held_key_facts(next, &f);
+	e = other_authority(h, &f, &der);
+	tao_buf_free(&der);
+	if (e == TAO_ENOTFOUND)
+		return domain_next(h, &f, out);
+	if (e != TAO_OK)
+		notice(out, f.name);
+	return TAO_OK;
+}
+
+void cert_change_clear(struct cert_change *c)
+{
+	tao_file_free(c->file);
+	tao_buf_free(&c->notice);
+	*c = (struct cert_change){ .notice = TAO_BUF_INIT };
+}
+
+enum tao_err cert_publish_policy(struct host *h)
+{
+	struct tao_buf der = TAO_BUF_INIT, pem = TAO_BUF_INIT;
+	char *path = host_path(&h->conf, "policy.pem");
+	enum tao_err e = path != NULL ? domain_policy_cert(h->domain, &der) : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = put(host_path(&h->conf, "policy.pem"), &der, TAO_FILE_KEEP);
+		e = to_pem(&der, &pem);
+	if (e == TAO_OK)
+		e = tao_file_write(path, pem.p, pem.n, 0644, TAO_FILE_KEEP);
 	tao_buf_free(&der);
+	tao_buf_free(&pem);
+	free(path);
 	return e;
 }

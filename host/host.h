@@ -611,9 +611,11 @@ enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const str
 /* TAO_ENOTFOUND with what to do. */
 enum tao_err keystore_get(struct host *h, uid_t uid, const char *name, struct tao_buf *stub);
 enum tao_err keystore_get_old(struct host *h, uid_t uid, const char *name, struct tao_buf *stub);
-/* The stub there becomes NAME.old, and this one takes its place. */
-enum tao_err keystore_replace(struct host *h, uid_t uid, const char *name,
-                              const struct tao_buf *stub);
+/* For tao_files_place(), in this order: the stub of now becomes NAME.old, and next takes its place. */
+struct tao_file;
+enum tao_err keystore_prepare(struct host *h, uid_t uid, const char *name,
+                              const struct tao_buf *now, const struct tao_buf *next,
+                              struct tao_file **old, struct tao_file **stub);
 /* Stubs and certificate; TAO_OK if there are none. */
 enum tao_err keystore_remove(struct host *h, uid_t uid, const char *name);
 enum tao_err keystore_remove_old(struct host *h, uid_t uid, const char *name);
@@ -640,9 +642,17 @@ enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_k
  * not_after: seconds since 1970. */
 enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct tao_buf *der,
                           int64_t *not_after);
-/* After a rotation: the certificate on file is replaced by one of key k for the running program
- * that it names, or removed if that has ended. One that was imported stays: an error says so. */
-enum tao_err cert_follow(struct host *h, const struct held_key *k);
+/* What a rotation does to the certificate on file, found out before anything is changed. */
+struct cert_change {
+	struct tao_file *file; /* takes its place; NULL: none does */
+	int goes;              /* there is none until the program's next start: it named none that runs */
+	struct tao_buf notice; /* for the user, if not empty: why the key has no certificate then */
+};
+/* For next, the generation to come: a certificate for the running program that the one on file
+ * names. TAO_OK also when there is none to replace, and when an imported one stays, which is for the
+ * generation before. An error: the domain gives none. Either way cert_change_clear(). */
+enum tao_err cert_next(struct host *h, const struct held_key *next, struct cert_change *out);
+void cert_change_clear(struct cert_change *c);
 /* Writes DIR/policy.pem: what peers are given to verify program certificates with. */
 enum tao_err cert_publish_policy(struct host *h);
 /* Why the domain gave none, malloc'ed; NULL: it did, or was not asked. */

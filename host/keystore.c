@@ -56,13 +56,26 @@ static enum tao_err make_user_dirs(struct host *h, uid_t uid)
 }
 
 /* Takes over path. */
-static enum tao_err write_stub(char *path, const struct tao_buf *stub, int flags)
+static enum tao_err prepare_stub(char *path, const struct tao_buf *stub, struct tao_file **file)
 {
 	struct tao_buf pem = TAO_BUF_INIT;
 	enum tao_err e = path != NULL ? tao_stub_to_pem(stub->p, stub->n, &pem) : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = tao_file_write(path, pem.p, pem.n, 0644, flags);
+		e = tao_file_prepare(path, pem.p, pem.n, 0644, NULL, file);
+	free(path);
+	tao_buf_free(&pem);
+	return e;
+}
+
+/* Takes over path. */
+static enum tao_err write_new_stub(char *path, const struct tao_buf *stub)
+{
+	struct tao_buf pem = TAO_BUF_INIT;
+	enum tao_err e = path != NULL ? tao_stub_to_pem(stub->p, stub->n, &pem) : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		e = tao_file_write(path, pem.p, pem.n, 0644, TAO_FILE_NEW);
 	free(path);
 	tao_buf_free(&pem);
 	return e;
@@ -103,7 +116,7 @@ enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const str
 	if (e == TAO_OK)
 		e = limit_check_user(&h->conf, LIMIT_USER_KEYS, uid, count.n);
 	if (e == TAO_OK)
-		e = write_stub(keystore_stub_path(h, uid, name), stub, TAO_FILE_NEW);
+		e = write_new_stub(keystore_stub_path(h, uid, name), stub);
 	if (e == TAO_EEXIST)
 		e = tao_fail(TAO_EEXIST, "user %u has a key %s already: choose another name",
 		             (unsigned)uid, name);
@@ -136,18 +149,13 @@ enum tao_err keystore_get_old(struct host *h, uid_t uid, const char *name, struc
 	return e;
 }
 
-enum tao_err keystore_replace(struct host *h, uid_t uid, const char *name,
-                              const struct tao_buf *stub)
+enum tao_err keystore_prepare(struct host *h, uid_t uid, const char *name,
+                              const struct tao_buf *now, const struct tao_buf *next,
+                              struct tao_file **old, struct tao_file **stub)
 {
-	struct tao_buf now = TAO_BUF_INIT;
-	enum tao_err e = keystore_get(h, uid, name, &now);
+	enum tao_err e = prepare_stub(keystore_old_path(h, uid, name), now, old);
 
-	if (e == TAO_OK)
-		e = write_stub(keystore_old_path(h, uid, name), &now, 0);
-	if (e == TAO_OK)
-		e = write_stub(keystore_stub_path(h, uid, name), stub, 0);
-	tao_buf_free(&now);
-	return e;
+	return e == TAO_OK ? prepare_stub(keystore_stub_path(h, uid, name), next, stub) : e;
 }
 
 enum tao_err keystore_remove_old(struct host *h, uid_t uid, const char *name)

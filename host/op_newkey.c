@@ -3,8 +3,10 @@
 #include <string.h>
 
 #include "host.h"
+#include "imported.h"
 #include "peers.h"
 #include "tao.pb-c.h"
+#include "../tao/file.h"
 #include "../tao/stub.h"
 
 /* Scripts run by one interpreter would all have the key: policy program says
@@ -217,69 +219,109 @@ enum tao_err op_open_named(struct request *r, const char *name, uid_t uid, struc
 	if (strcmp(f.name, name) != 0)
 		return tao_fail(TAO_EALTERED, "the file of key %s holds key %s: give it its own name again",
 		                name, f.name);
+	if (f.uid != uid)
+		return tao_fail(TAO_EALTERED, "the file of user %u's key %s holds one of user %u: put it back",
+		                (unsigned)uid, name, (unsigned)f.uid);
 	return TAO_OK;
 }
 
-/* Key files are changed by one at a time; now: the stub that was looked at. */
-static enum tao_err put_next(struct request *r, uid_t uid, const struct key_facts *f,
-                             const struct tao_buf *now, const struct tao_buf *next)
+enum { OLD, CERT, STUB, FILES }; /* programs read the certificate first, then the key */
+
+/* Lock held. Once the files are prepared, little can fail. */
+static enum tao_err publish(struct request *r, const struct key_facts *f, struct tao_file **files,
+                            const struct cert_change *c)
 {
+	char *cert = keystore_cert_path(r->h, f->uid, f->name);
+	struct tao_file *list[FILES];
+	size_t n = 0;
+	enum tao_err e = cert != NULL ? keystore_retire(r->h, f->key_id, f->generation) : tao_fail_nomem();
+
+	if (e == TAO_OK)
+		custody_forget(r->h, f->key_id, f->generation);
+	files[CERT] = cert != NULL && imported_is(cert) ? NULL : c->file; /* brought meanwhile */
+	if (e == TAO_OK && c->goes && !imported_is(cert))
+		e = tao_file_remove(cert);
+	for (size_t i = 0; i < FILES; i++)
+		if (files[i] != NULL)
+			list[n++] = files[i];
+	if (e == TAO_OK)
+		e = tao_files_place(list, n);
+	free(cert);
+	return e;
+}
+
+/* Key files are changed by one at a time; now: the stub that was looked at. */
+static enum tao_err put_next(struct request *r, const struct key_facts *f,
+                             const struct tao_buf *now, const struct tao_buf *next,
+                             const struct cert_change *c)
+{
+	struct tao_file *files[FILES] = { NULL };
 	struct tao_buf there = TAO_BUF_INIT;
-	enum tao_err e;
+	enum tao_err e = keystore_prepare(r->h, f->uid, f->name, now, next, &files[OLD], &files[STUB]);
 
 	custody_lock_files(r->h->custody);
-	e = keystore_get(r->h, uid, f->name, &there);
+	if (e == TAO_OK)
+		e = keystore_get(r->h, f->uid, f->name, &there);
 	if (e == TAO_OK && (there.n != now->n || memcmp(there.p, now->p, now->n) != 0))
 		e = tao_fail(TAO_EBUSY, "key %s was changed meanwhile: look at it with 'tao key show %s'",
 		             f->name, f->name);
 	if (e == TAO_OK)
-		e = keystore_retire(r->h, f->key_id, f->generation);
-	if (e == TAO_OK) {
-		custody_forget(r->h, f->key_id, f->generation);
-		e = keystore_replace(r->h, uid, f->name, next);
-	}
+		e = publish(r, f, files, c);
 	custody_unlock_files(r->h->custody);
+	tao_file_free(files[OLD]);
+	tao_file_free(files[STUB]);
 	tao_buf_free(&there);
 	return e;
 }
 
-static void put_rotated(struct request *r, uid_t uid, const char *name, const struct tao_buf *stub,
-                        char *notice)
+static void put_rotated(struct request *r, const struct key_facts *f, const struct tao_buf *stub,
+                        struct tao_buf *notice)
 {
 	Tao__KeyResponse rp = TAO__KEY_RESPONSE__INIT;
 
 	rp.has_stub = 1;
 	rp.stub.data = stub->p;
 	rp.stub.len = stub->n;
-	rp.stub_path = keystore_stub_path(r->h, uid, name);
-	rp.cert_path = keystore_cert_path(r->h, uid, name);
-	rp.notice = notice;
+	rp.stub_path = keystore_stub_path(r->h, f->uid, f->name);
+	rp.cert_path = keystore_cert_path(r->h, f->uid, f->name);
+	rp.notice = notice->n > 0 ? (char *)tao_buf_cstr(notice) : NULL;
 	tao_pb_pack(&rp.base, r->body);
 	free(rp.stub_path);
 	free(rp.cert_path);
 }
 
-/* The key is there, whatever becomes of the certificate: that is a notice. */
-static void follow(struct request *r, uid_t uid, const char *name, const struct tao_buf *stub)
+/* All that takes time or may be refused comes before the first change. */
+static enum tao_err rotate(struct request *r, const struct key_facts *f, struct held_key *k,
+                           const struct tao_buf *now)
 {
-	struct tao_buf why = TAO_BUF_INIT;
-	struct held_key *k = NULL;
-	enum tao_err e = custody_open(r->h, stub->p, stub->n, &k);
+	struct cert_change c = { .notice = TAO_BUF_INIT };
+	struct tao_buf stub = TAO_BUF_INIT;
+	struct held_key *next = NULL;
+	enum tao_err e = custody_next(r->h, k, &stub);
 
+	audit_note_int(r, "generation", (int64_t)f->generation + 1);
 	if (e == TAO_OK)
-		e = cert_follow(r->h, k);
-	if (e != TAO_OK)
-		tao_buf_fmt(&why, "key %s has no certificate now: %s", name, tao_why());
-	put_rotated(r, uid, name, stub, e != TAO_OK ? (char *)tao_buf_cstr(&why) : NULL);
-	held_key_release(k);
-	tao_buf_free(&why);
+		e = custody_open(r->h, stub.p, stub.n, &next);
+	if (e == TAO_OK)
+		e = cert_next(r->h, next, &c);
+	if (e == TAO_OK)
+		e = put_next(r, f, now, &stub, &c);
+	if (e == TAO_OK) {
+		host_log_of(r->h, r->c->uid, "info", "user %u rotated key %s: generation %u",
+		            (unsigned)r->c->uid, f->name, f->generation + 1);
+		put_rotated(r, f, &stub, &c.notice);
+	}
+	cert_change_clear(&c);
+	held_key_release(next);
+	tao_buf_free(&stub);
+	return e;
 }
 
 enum tao_err op_rotate_key(struct request *r)
 {
 	struct tao_pb_alloc pa;
 	Tao__KeyRequest *rq = NULL;
-	struct tao_buf stub = TAO_BUF_INIT, next = TAO_BUF_INIT;
+	struct tao_buf stub = TAO_BUF_INIT;
 	struct held_key *k = NULL;
 	struct key_facts f;
 	uid_t uid;
@@ -291,21 +333,12 @@ enum tao_err op_rotate_key(struct request *r)
 		e = op_whose(r, rq->has_uid, rq->uid, &uid);
 	if (e == TAO_OK)
 		e = op_open_named(r, rq->name, uid, &stub, &k);
-	if (e == TAO_OK)
-		e = custody_next(r->h, k, &next);
 	if (e == TAO_OK) {
 		held_key_facts(k, &f);
-		audit_note_int(r, "generation", (int64_t)f.generation + 1);
-		e = put_next(r, uid, &f, &stub, &next);
-	}
-	if (e == TAO_OK) {
-		host_log_of(r->h, r->c->uid, "info", "user %u rotated key %s: generation %u",
-		            (unsigned)r->c->uid, f.name, f.generation + 1);
-		follow(r, uid, f.name, &next);
+		e = rotate(r, &f, k, &stub);
 	}
 	held_key_release(k);
 	tao_buf_free(&stub);
-	tao_buf_free(&next);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
 }

@@ -100,10 +100,12 @@ enum tao_err tao_file_read(const char *path, size_t max, struct tao_buf *out)
 
 /* Writing */
 
-struct target {
+struct tao_file {
+	char *path;       /* for sentences */
 	int dir;          /* the directory, so that it cannot be exchanged in between */
-	const char *name; /* in it */
-	char temp[32];
+	const char *name; /* in it: the end of path */
+	char temp[32];    /* "": there is none, or it is in place */
+	int flags;
 };
 
 static enum tao_err fail_write(const char *path)
@@ -124,13 +126,13 @@ static enum tao_err fail_write(const char *path)
 	}
 }
 
-static enum tao_err open_dir(const char *path, struct target *t)
+static enum tao_err open_dir(struct tao_file *f)
 {
-	const char *slash = strrchr(path, '/');
+	const char *path = f->path, *slash = strrchr(path, '/');
 	char *dir;
 
-	t->name = slash != NULL ? slash + 1 : path;
-	if (t->name[0] == 0 || strcmp(t->name, ".") == 0 || strcmp(t->name, "..") == 0)
+	f->name = slash != NULL ? slash + 1 : path;
+	if (f->name[0] == 0 || strcmp(f->name, ".") == 0 || strcmp(f->name, "..") == 0)
 		return tao_fail(TAO_EINVAL, "'%s' does not name a file", path);
 	if (slash == NULL)
 		dir = strdup(".");
@@ -138,9 +140,9 @@ static enum tao_err open_dir(const char *path, struct target *t)
 		dir = slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
 	if (dir == NULL)
 		return tao_fail_nomem();
-	t->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	f->dir = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	free(dir);
-	if (t->dir >= 0)
+	if (f->dir >= 0)
 		return TAO_OK;
 	if (errno == ENOENT || errno == ENOTDIR)
 		return tao_fail(TAO_ENOTFOUND, "cannot write %s: its directory does not exist, make it "
@@ -148,9 +150,41 @@ static enum tao_err open_dir(const char *path, struct target *t)
 	return fail_write(path);
 }
 
-/* A name of its own and not the target's with a tail, which may be too long. */
-static int open_temp(struct target *t)
+static enum tao_err open_file(const char *path, int flags, struct tao_file **out)
 {
+	struct tao_file *f = calloc(1, sizeof *f);
+	enum tao_err e;
+
+	*out = NULL;
+	if (f == NULL)
+		return tao_fail_nomem();
+	f->dir = -1;
+	f->flags = flags;
+	f->path = strdup(path);
+	e = f->path != NULL ? open_dir(f) : tao_fail_nomem();
+	if (e == TAO_OK)
+		*out = f;
+	else
+		tao_file_free(f);
+	return e;
+}
+
+void tao_file_free(struct tao_file *f)
+{
+	if (f == NULL)
+		return;
+	if (f->temp[0] != 0)
+		unlinkat(f->dir, f->temp, 0);
+	if (f->dir >= 0)
+		close(f->dir);
+	free(f->path);
+	free(f);
+}
+
+/* A name of its own and not the target's with a tail, which may be too long. */
+static int open_temp(struct tao_file *f)
+{
+	char name[sizeof f->temp];
 	uint8_t r[8];
 	int fd = -1;
 
@@ -159,12 +193,14 @@ static int open_temp(struct target *t)
 			errno = EIO;
 			return -1;
 		}
-		snprintf(t->temp, sizeof t->temp, TEMP_PREFIX "%02x%02x%02x%02x%02x%02x%02x%02x", r[0], r[1],
-		         r[2], r[3], r[4], r[5], r[6], r[7]);
-		fd = openat(t->dir, t->temp, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		snprintf(name, sizeof name, TEMP_PREFIX "%02x%02x%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2],
+		         r[3], r[4], r[5], r[6], r[7]);
+		fd = openat(f->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
 		if (fd >= 0 || errno != EEXIST)
 			break;
 	}
+	if (fd >= 0)
+		memcpy(f->temp, name, sizeof name);
 	return fd;
 }
 
@@ -183,26 +219,71 @@ static int write_all(int fd, const uint8_t *p, size_t n)
 	return 0;
 }
 
-static int fill(int fd, const void *p, size_t n, mode_t mode, int flags)
+static int fill(int fd, const void *p, size_t n, mode_t mode, const struct timespec *mtime, int flags)
 {
-	if (fchmod(fd, mode) < 0 || write_all(fd, p, n) < 0)
+	struct timespec times[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } };
+
+	if (mtime != NULL)
+		times[1] = *mtime;
+	if (fchmod(fd, mode) < 0 || write_all(fd, p, n) < 0 ||
+	    (mtime != NULL && futimens(fd, times) < 0))
 		return -1;
 	return (flags & TAO_FILE_VOLATILE) != 0 ? 0 : fsync(fd);
 }
 
-static int put_in_place(const struct target *t, int flags)
+static enum tao_err prepare(const char *path, const void *p, size_t n, mode_t mode,
+                            const struct timespec *mtime, int flags, struct tao_file **out)
 {
-	if ((flags & TAO_FILE_NEW) == 0)
-		return renameat(t->dir, t->temp, t->dir, t->name);
-	if (renameat2(t->dir, t->temp, t->dir, t->name, RENAME_NOREPLACE) == 0)
+	enum tao_err e = open_file(path, flags, out);
+	int fd;
+
+	if (e != TAO_OK)
+		return e;
+	fd = open_temp(*out);
+	if (fd < 0 || fill(fd, p, n, mode, mtime, flags) < 0) {
+		e = fail_write(path);
+		tao_file_free(*out);
+		*out = NULL;
+	}
+	if (fd >= 0)
+		close(fd);
+	return e;
+}
+
+enum tao_err tao_file_prepare(const char *path, const void *p, size_t n, mode_t mode,
+                              const struct timespec *mtime, struct tao_file **out)
+{
+	return prepare(path, p, n, mode, mtime, 0, out);
+}
+
+static int put_in_place(const struct tao_file *f)
+{
+	if ((f->flags & TAO_FILE_NEW) == 0)
+		return renameat(f->dir, f->temp, f->dir, f->name);
+	if (renameat2(f->dir, f->temp, f->dir, f->name, RENAME_NOREPLACE) == 0)
 		return 0;
 	if (errno != EINVAL && errno != ENOSYS)
 		return -1;
 	/* A file system without it: a link does not replace either. */
-	if (linkat(t->dir, t->temp, t->dir, t->name, 0) < 0)
+	if (linkat(f->dir, f->temp, f->dir, f->name, 0) < 0)
 		return -1;
-	unlinkat(t->dir, t->temp, 0);
+	unlinkat(f->dir, f->temp, 0);
 	return 0;
+}
+
+enum tao_err tao_files_place(struct tao_file *const *files, size_t n)
+{
+	enum tao_err e = TAO_OK;
+	size_t placed = 0;
+
+	for (; placed < n && put_in_place(files[placed]) == 0; placed++)
+		files[placed]->temp[0] = 0;
+	if (placed < n)
+		e = fail_write(files[placed]->path);
+	for (size_t i = 0; i < placed; i++)
+		if ((files[i]->flags & TAO_FILE_VOLATILE) == 0 && fsync(files[i]->dir) < 0 && e == TAO_OK)
+			e = tao_fail_sys("%s is written, but may not survive a power cut", files[i]->path);
+	return e;
 }
 
 static int is_so_already(const char *path, const void *p, size_t n, mode_t mode)
@@ -219,34 +300,15 @@ static int is_so_already(const char *path, const void *p, size_t n, mode_t mode)
 
 enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mode, int flags)
 {
-	struct target t = { -1, NULL, "" };
-	int fd = -1, placed = 0, filled;
+	struct tao_file *f;
 	enum tao_err e;
 
 	if ((flags & TAO_FILE_KEEP) != 0 && n > 0 && is_so_already(path, p, n, mode))
 		return TAO_OK;
-	e = open_dir(path, &t);
-	if (e != TAO_OK)
-		return e;
-	fd = open_temp(&t);
-	if (fd < 0) {
-		e = fail_write(path);
-		goto out;
-	}
-	filled = fill(fd, p, n, mode, flags) == 0;
-	if (!filled || put_in_place(&t, flags) < 0) {
-		e = fail_write(path);
-		goto out;
-	}
-	placed = 1;
-	if ((flags & TAO_FILE_VOLATILE) == 0 && fsync(t.dir) < 0)
-		e = tao_fail_sys("%s is written, but may not survive a power cut", path);
-out:
-	if (fd >= 0)
-		close(fd);
-	if (fd >= 0 && !placed)
-		unlinkat(t.dir, t.temp, 0);
-	close(t.dir);
+	e = prepare(path, p, n, mode, NULL, flags, &f);
+	if (e == TAO_OK)
+		e = tao_files_place(&f, 1);
+	tao_file_free(f);
 	return e;
 }
 
@@ -279,18 +341,18 @@ enum tao_err tao_file_lock(const char *path, int *fd)
 
 enum tao_err tao_file_remove(const char *path)
 {
-	struct target t;
-	enum tao_err e = open_dir(path, &t);
+	struct tao_file *f;
+	enum tao_err e = open_file(path, 0, &f);
 
 	if (e == TAO_ENOTFOUND) /* no directory, no file */
 		return TAO_OK;
 	if (e != TAO_OK)
 		return e;
-	if (unlinkat(t.dir, t.name, 0) < 0 && errno != ENOENT)
+	if (unlinkat(f->dir, f->name, 0) < 0 && errno != ENOENT)
 		e = tao_fail_sys("cannot remove %s", path);
-	else if (fsync(t.dir) < 0)
+	else if (fsync(f->dir) < 0)
 		e = tao_fail_sys("%s is removed, but may be back after a power cut", path);
-	close(t.dir);
+	tao_file_free(f);
 	return e;
 }
 

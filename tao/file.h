@@ -9,6 +9,7 @@
 #define TAO_FILE_H
 
 #include <sys/types.h>
+#include <time.h>
 
 #include "buf.h"
 
@@ -22,6 +23,17 @@ enum tao_err tao_fd_read(int fd, const char *what, size_t max, struct tao_buf *o
 #define TAO_FILE_KEEP 4     /* a file that has these bytes and this mode is left as it is */
 /* write to a temporary beside it, fsync, rename, fsync of the directory. */
 enum tao_err tao_file_write(const char *path, const void *p, size_t n, mode_t mode, int flags);
+
+/* Files that change together: each is written to a temporary beside its path and flushed, which may
+ * take its time and fail with nothing changed; then all are renamed in the order of the list, with
+ * nothing in between, and their directories flushed. mtime: NULL, or what the file says it was
+ * changed. When one cannot be renamed, those before it are in place and those after it are not.
+ * tao_file_free(), NULL-safe, removes the temporary of one that is not in place. */
+struct tao_file;
+enum tao_err tao_file_prepare(const char *path, const void *p, size_t n, mode_t mode,
+                              const struct timespec *mtime, struct tao_file **out);
+enum tao_err tao_files_place(struct tao_file *const *files, size_t n);
+void tao_file_free(struct tao_file *f);
 
 /* Removes the temporaries that writers who were killed left there and in the directories below,
  * symbolic links not followed. Only while nobody writes there. Returns how many; what cannot be

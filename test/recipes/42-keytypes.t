@@ -283,9 +283,39 @@ for my $type (qw(p256 rsa2048 rsa-pss-2048 ed25519)) {
 	my $cert = $host->dir . "/certs/$uid/g-cert.pem";
 	my $of = sub { return openssl(qw(x509 -noout -pubkey -in), $cert)->{out} };
 	is($of->(), slurp(pubkey('g-cert')), 'its certificate');
+
+	# A program reads the certificate, then the key: nothing happens between the two.
+	my @dirs = map { $host->dir . "/$_/$uid" } qw(certs keys);
+	mkdir "$dir/marks";
+	my $watch = spawn(tool('changes'), @dirs, "$dir/marks");
+	$watch->wait_for_line(qr/^watching$/m, 20) or die $watch->log;
 	ok_run([ $host->cmd(qw(key rotate g-cert)) ], 'its key is rotated');
+	spew("$dir/marks/rotated", '');
+	ok($watch->wait_for_line(qr{^\Q$dir\E/marks/rotated written$}m, 20), 'what changed was seen');
+	$watch->stop;
+	my ($placed) = $watch->log =~ m{^(\Q$dirs[1]\E/g-cert\.old here\n.*)^\Q$dir\E/marks/rotated created$}ms;
+	is(($placed // $watch->log) =~ s{/\.tao-\w+ away}{/TEMP away}gr,
+		"$dirs[1]/g-cert.old here\n$dirs[0]/TEMP away\n$dirs[0]/g-cert.pem here\n$dirs[1]/TEMP away\n$dirs[1]/g-cert.pem here\n",
+		'all is written before the first file takes its place, then both do, the certificate first');
 	is($of->(), slurp(pubkey('g-cert')), 'its certificate is the new key\'s');
+
+	# What the domain refuses.
+	my @files = ($cert, map { "$dirs[1]/g-cert.$_" } qw(pem old));
+	my @before = map { slurp($_) } @files;
+	my ($id, $older) = map { parse($_)->{2} } hosted(open_key(stub('g-cert')), open_key(stub('g-cert', 'old')));
+	ok_run([ $host->cmd('trust', $raw, '--remove') ], 'the domain trusts the program no more');
+	fails_with([ $host->cmd(qw(key rotate g-cert)) ], qr/key g-cert stays as it is, .*\Q$raw\E, which runs.*next generation: /s,
+		'its key is not rotated');
+	is_deeply([ map { slurp($_) } @files ], \@before, 'stubs and certificate are as they were');
+	is(show('g-cert')->{generation}, 2, 'and so is its generation');
+	is_deeply([ map { parse($_)->{2} } hosted(open_key(stub('g-cert')), open_key(stub('g-cert', 'old'))) ], [ $id, $older ],
+		'both generations work as before');
+	is(scalar(() = glob("$_/.tao-*")), 0, 'nothing else is left there') for @dirs;
 	$p->stop('KILL');
+	ok(wait_for(sub { $host->tao('ps')->{out} !~ /sleep|\Q$raw\E/ }, 20), 'the program ends');
+	ok_run([ $host->cmd(qw(key rotate g-cert)) ], 'now its key is rotated');
+	ok(!-e $cert, 'and the certificate, which names nothing that runs, is gone');
+	ok_run([ $host->cmd('trust', $raw) ], 'the program is trusted again');
 }
 
 # --- the deletions outlive the host; keys of an earlier version work

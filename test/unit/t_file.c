@@ -102,6 +102,49 @@ static void writing(void)
 	ok(entries(dir) == 6, "and nothing is left over of all that");
 }
 
+static void together(void)
+{
+	const struct timespec then = { 1000000000, 123456789 };
+	struct tao_file *f[3] = { NULL };
+	struct stat st;
+	int before;
+
+	mkdir(in_dir("one"), 0700);
+	mkdir(in_dir("two"), 0700);
+	tao_file_write(in_dir("one/a"), "old a", 5, 0600, 0);
+	tao_file_write(in_dir("two/b"), "old b", 5, 0600, 0);
+	ok_err(tao_file_prepare(in_dir("one/a"), "new a", 5, 0640, &then, &f[0]), TAO_OK, "two files");
+	ok_err(tao_file_prepare(in_dir("two/b"), "new b", 5, 0600, NULL, &f[1]), TAO_OK, "are prepared");
+	ok(holds(in_dir("one/a"), "old a") && holds(in_dir("two/b"), "old b"), "and not there yet");
+	ok_err(tao_files_place(f, 2), TAO_OK, "they are put in place");
+	ok(holds(in_dir("one/a"), "new a") && holds(in_dir("two/b"), "new b"), "and there");
+	ok(stat(in_dir("one/a"), &st) == 0 && (st.st_mode & 07777) == 0640 &&
+	   st.st_mtim.tv_sec == then.tv_sec && st.st_mtim.tv_nsec == then.tv_nsec, "with mode and time");
+	tao_file_free(f[0]);
+	tao_file_free(f[1]);
+	ok(holds(in_dir("one/a"), "new a") && holds(in_dir("two/b"), "new b") &&
+	   entries(in_dir("one")) == 1 && entries(in_dir("two")) == 1, "and nothing else");
+
+	ok_err(tao_file_prepare(in_dir("one/a"), "newer", 5, 0600, NULL, &f[0]), TAO_OK, "once more");
+	tao_file_free(f[0]);
+	ok(holds(in_dir("one/a"), "new a") && entries(in_dir("one")) == 1, "and given up: as before");
+	ok_err(tao_file_prepare(in_dir("none/c"), "c", 1, 0600, NULL, &f[0]), TAO_ENOTFOUND, "no directory");
+	ok(f[0] == NULL, "no file");
+	tao_file_free(NULL);
+
+	mkdir(in_dir("two/d"), 0700);
+	before = entries(in_dir("two"));
+	tao_file_prepare(in_dir("one/a"), "newest", 6, 0600, NULL, &f[0]);
+	tao_file_prepare(in_dir("two/d"), "d", 1, 0600, NULL, &f[1]);
+	tao_file_prepare(in_dir("two/b"), "newest", 6, 0600, NULL, &f[2]);
+	ok_err(tao_files_place(f, 3), TAO_ESYS, "the second of three cannot be put in place");
+	ok(strstr(tao_why(), "two/d") != NULL, "the sentence names it");
+	for (int i = 0; i < 3; i++)
+		tao_file_free(f[i]);
+	ok(holds(in_dir("one/a"), "newest") && holds(in_dir("two/b"), "new b") &&
+	   entries(in_dir("two")) == before, "the first is, the third is not, and nothing is left over");
+}
+
 static void directories(void)
 {
 	struct stat st;
@@ -266,6 +309,7 @@ int main(void)
 		return 1;
 	reading();
 	writing();
+	together();
 	directories();
 	passphrases();
 	full_disk();
