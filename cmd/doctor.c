@@ -504,6 +504,8 @@ static void check_instance(struct tao_conn *conn, int pid, char **conf, struct c
 		          : "the host does not know it: start it with 'tao run'");
 	else
 		cmd_found(f, CMD_GOOD, 0, "the host knows it as %s", rs->name != NULL ? rs->name : "?");
+	if (rs->refused != NULL)
+		cmd_found(f, CMD_BAD, 0, "the host refuses it all keys and channels: %s", rs->refused);
 	*conf = rs->openssl_conf != NULL ? strdup(rs->openssl_conf) : NULL;
 	if (rs->instance && rs->operations == 0)
 		cmd_found(f, CMD_WARNING, 0, "it has not asked the host for anything yet: see that its "

@@ -235,6 +235,8 @@ enum tao_err op_doctor(struct request *r)
 		rp.has_connections = rp.has_operations = 1;
 		rp.connections = atomic_load(&i->conns);
 		rp.operations = atomic_load(&i->operations);
+		if (upgrade_check(r->h, i) != TAO_OK || peers_not_revoked(r->h, i) != TAO_OK)
+			rp.refused = (char *)tao_why();
 	}
 	tao_pb_pack(&rp.base, r->body);
 out:

@@ -1,3 +1,4 @@
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/crypto.h>
@@ -56,6 +57,15 @@ static void put_salt(struct request *r, uint8_t salt[TLSKEYS_LEN], const struct 
 		rp.server_share = (ProtobufCBinaryData){ share->n, share->p };
 	}
 	tao_pb_pack(&rp.base, r->body);
+}
+
+/* Whom the share names, where nothing came of it. */
+static void note_peer(struct request *r, enum tao_err e, const struct principal *peer)
+{
+	char *text = e != TAO_OK && peer != NULL ? tao_node_text(peer->node) : NULL;
+
+	audit_note(r, "peer", text);
+	free(text);
 }
 
 /* Whose share it is, and that it is not the caller's own reflected. */
@@ -124,6 +134,7 @@ enum tao_err op_group_server(struct request *r)
 		put_salt(r, salt, client, &share);
 	if (e == TAO_OK)
 		peers_answered(r->h, r->inst);
+	note_peer(r, e, client);
 	OPENSSL_cleanse(key, sizeof key);
 	OPENSSL_cleanse(salt, sizeof salt);
 	tao_buf_free(&share);
@@ -182,6 +193,7 @@ enum tao_err op_group_client(struct request *r)
 		e = nonces_spend_share(r->h->peers->nonces, r->inst, drawn);
 	if (e == TAO_OK)
 		put_salt(r, salt, server, NULL);
+	note_peer(r, e, server);
 	OPENSSL_cleanse(key, sizeof key);
 	OPENSSL_cleanse(salt, sizeof salt);
 	principal_unref(client);

@@ -94,7 +94,7 @@ void tls_group_watch(SSL *s, int from, int type, const unsigned char *data, int 
 	if (type != TLSEXT_TYPE_supported_groups || !c->server || !offers(data, n))
 		return;
 	c->offers_group = 1;
-	if (!c->required && c->set->group && may_be_13(f, s))
+	if (!c->required && c->mode >= TLS_PREFER && c->set->group && may_be_13(f, s))
 		set_tao(f, s);
 }
 

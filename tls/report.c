@@ -129,7 +129,7 @@ static const char *hint(int alert, int has_group)
 		const char *text;
 	} hints[] = {
 		{ SSL_AD_PROTOCOL_VERSION, "; its configuration has to allow TLS 1.3" },
-		{ SSL_AD_HANDSHAKE_FAILURE, "; is it started by 'tao run'?" },
+		{ SSL_AD_HANDSHAKE_FAILURE, "; is it started by 'tao run', in mode prefer or require?" },
 		{ SSL_AD_ILLEGAL_PARAMETER, "; the log of its host says why" },
 	};
 

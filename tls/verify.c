@@ -153,11 +153,11 @@ int tls_verify(X509_STORE_CTX *x, void *arg)
 	ERR_set_mark();
 	why = judge(s, c, leaf, r, ours, &v);
 	ERR_pop_to_mark();
+	if (v.ours && (why == NULL || (r > 0 && c->peer_n == 0))) /* refused: for the record */
+		tls_conn_set_peer(c, v.peer, v.peer_n);
 	if (why != NULL)
 		return refuse(x, s, c, leaf, why);
 	c->peer_ok = v.ours && v.allowed && r > 0;
-	if (v.ours)
-		tls_conn_set_peer(c, v.peer, v.peer_n);
 	c->later = v.ours && c->ended;
 	return r;
 }

@@ -422,6 +422,11 @@ talks(say_to([ hosted($default) ], @a), \%psk, 'until it is not');
 	like($r->{out}, qr{^ok .*loaded .*/tao\.so$}m, 'tao doctor PID: the module') or diag($r->{out}, $r->{err});
 	like($r->{out}, qr/mode = require: no connection but Tao channels/, 'its mode');
 	like($r->{out}, qr/^warning.*nothing is required where tao_tls\.so/m, 'and what that does not do');
+	$host->tao('revoke', $S);
+	$r = $host->tao('doctor', $server->pid);
+	ok($r->{status} == 1 && $r->{out} =~ /^error .*refuses it all keys and channels: the domain has revoked the program/m, 'that it is revoked') or diag($r->{out});
+	$host->tao('revoke', $S, '--undo');
+	unlike($host->tao('doctor', $server->pid)->{out}, qr/revoked/, 'until it is not');
 	serve($bare);
 	say_to([ hosted($off) ], @policy, @a); # its first SSL_CTX
 	$r = $host->tao('doctor', $server->pid);

@@ -2,6 +2,7 @@
 # mode, each switch; who is refused, and how that looks.
 use strict;
 use warnings;
+use Digest::SHA;
 use IO::Handle;
 use IO::Select;
 use IO::Socket::INET;
@@ -79,6 +80,7 @@ sub refused {
 	ok(!$t->{data}, $name) or short($t);
 	like($t->{client} . $t->{server}, $like, 'and a sentence says why');
 }
+sub hash_of { return Digest::SHA->new(256)->addfile($_[0])->hexdigest }
 my $PROGRAM = qr/Measured\(/;
 
 # --- no rule of who may talk to whom: certificates decide
@@ -174,6 +176,19 @@ serve($default);
 	serve($default);
 }
 
+# --- a server with certificates alone
+
+{
+	my $certificate = conf('certificate', 'mode = certificate');
+	serve($certificate);
+	my $t = say_to(hosted($certificate), @a);
+	is_talk($t, { data => 1, psk => 0 }, 'mode = certificate at both ends');
+	unlike($t->{group}, qr/tao/, 'with an ordinary group');
+	refused(say_to(hosted($default), @a), qr/the server ended it.*is it started by 'tao run', in mode prefer or require/,
+		'such a server takes neither group nor PSK from a client that wants them');
+	serve($default);
+}
+
 # --- policy
 
 {
@@ -182,6 +197,11 @@ serve($default);
 	ok((grep { /Tao\.Handshake role=client did=refused .*name=a\.test/ } split /\n/, $host->tao('log')->{out}), 'its record') or diag($host->tao('log')->{out});
 	$t = say_to(hosted(conf('certificate', 'mode = certificate'), $other), @a);
 	refused($t, qr/policy refuses.*[Cc]onnect/s, 'nor with certificates');
+	my @no = grep { /no rule lets/ } split /\n/, $host->tao('log')->{out};
+	like((grep { /Tao\.Handshake role=client did=refused .*group=x25519 /i } @no)[-1], qr/ peer=key\S*Measured/, 'the record names whom it refused');
+	say_to(hosted("$dir/nopsk.cnf", $other), @a);
+	@no = grep { /Tao\.GroupServer.*: denied/ } split /\n/, $host->tao('log')->{out};
+	like($no[-1] // 'none', qr/ peer=key\S*Measured\(\[@{[ hash_of($other) ]}\]/, 'as does that of the group');
 	refused(say_to(hosted("$dir/$_.cnf", $other), @a), qr/policy refuses.*[Cc]onnect/s, "nor with $_") for qw(nopsk nogroup);
 	$t = say_to(hosted(conf('certificate', 'mode = certificate'), $other), qw(-servername a.test));
 	refused($t, qr/application verification/, 'nor if it does not verify');
@@ -255,7 +275,7 @@ serve($default);
 		$port = free_port();
 		$server = spawn(@{ $outside->($how) }, 's_server', '-accept', "127.0.0.1:$port", @own, '-rev');
 		$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
-		refused(say_to(hosted($default), @a), $why, "$how: nor as server");
+		refused(say_to(hosted($default), @a), $how eq 'plainly' ? qr/no suitable/ : $why, "$how: nor as server");
 		refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", @a), $how eq 'require' ? qr/no suitable/ : $why, 'nor to those who know nothing of the Tao');
 	}
 	$server->stop;
