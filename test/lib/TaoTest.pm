@@ -36,7 +36,10 @@ package TaoTest;
 #                            build with sanitizers needs
 #   start_host(%opt)         makes and starts a Tao host: an object with dir, passfile,
 #                            cmd(ARGS...), tao(ARGS..., {opt}), down; taken down at the end. Options: dir,
-#                            passphrase, init => [ARGS], up => [ARGS], env
+#                            passphrase, init => [ARGS], up => [ARGS], env. conf(NAME, LINES...) writes
+#                            tmpdir()/NAME.cnf, its openssl.cnf with these settings of tao_tls, behind which
+#                            sections of their own may follow, and returns the path; set(LINES...) changes
+#                            its openssl.cnf itself
 
 use strict;
 use warnings;
@@ -404,6 +407,23 @@ sub tao {
 	my %opt = TaoTest::options(\@args);
 	$opt{env} = { %{ $self->{env} }, %{ $opt{env} // {} } };
 	return TaoTest::run($self->cmd(@args), \%opt);
+}
+
+sub with_settings {
+	my ($self, @lines) = @_;
+	my $text = TaoTest::slurp("$self->{dir}/openssl.cnf");
+	$text =~ s{^path = .*/tao\.so\n\K}{join '', map { "$_\n" } @lines}me or die "$self->{dir}/openssl.cnf has no section of tao_tls\n";
+	return $text;
+}
+
+sub conf {
+	my ($self, $name, @lines) = @_;
+	return TaoTest::spew(TaoTest::tmpdir() . "/$name.cnf", $self->with_settings(@lines));
+}
+
+sub set {
+	my ($self, @lines) = @_;
+	return TaoTest::spew("$self->{dir}/openssl.cnf", $self->with_settings(@lines));
 }
 
 sub down {

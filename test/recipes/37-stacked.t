@@ -21,7 +21,7 @@ sub stacked {
 }
 sub status { return decode_json($_[0]->tao('--json', 'status')->{out} || '{}') }
 sub up { return $_[0]->tao('up', @_[1 .. $#_]) }
-sub conf {
+sub taod_conf {
 	my ($host, $line) = @_;
 	spew($host->dir . '/taod.conf', slurp($host->dir . '/taod.conf') . "$line\n");
 }
@@ -195,7 +195,7 @@ $front->stop;
 
 # In an instance of the parent: tao up makes taod a program of its own.
 $r = run($outer->cmd('run', '--', 'sh', '-c', "$tao -d " . $inner->dir . ' up'), { env => { TAO_DIR => undef } });
-conf($inner, 'parent = ' . $outer->dir);
+taod_conf($inner, 'parent = ' . $outer->dir);
 $r = run($outer->cmd('run', '--', 'sh', '-c', "$tao -d " . $inner->dir . ' up')) if $r->{status} != 0;
 is($r->{status}, 0, 'tao up from inside an instance') or diag $r->{err};
 same_again('there');
@@ -229,7 +229,7 @@ open my $fh, '>>', "$dir/taod" or die;
 print $fh "\0";
 close $fh;
 chmod 0755, "$dir/taod";
-conf($inner, 'provider = ' . module_dir() . '/tao.so');
+taod_conf($inner, 'provider = ' . module_dir() . '/tao.so');
 my ($hash) = map { /^(\w{64})/ } run('sha256sum', "$dir/taod")->{out};
 my ($old) = map { /^(\w{64})/ } run('sha256sum', bin('taod'))->{out};
 starts_not('another taod is refused, and what to do if it is an upgrade can be copied', qr/sealed for another taod.*"tao policy add 'Successor\(\[$hash\], \[$old\]\)'"/,
@@ -273,7 +273,7 @@ $second->stop;
 
 is(up($inner)->{status}, 0, 'the first taod, which the newer one had followed') or diag slurp($inner->dir . '/taod.log');
 $inner->tao('down');
-conf($inner, 'delegation_lifetime = 4');
+taod_conf($inner, 'delegation_lifetime = 4');
 is(up($inner)->{status}, 0, 'a delegation of seconds') or diag slurp($inner->dir . '/taod.log');
 my $until = status($inner)->{delegated_until};
 ok(wait_for(sub { return status($inner)->{delegated_until} > $until + 4 }, 30), 'is renewed before it ends');

@@ -20,7 +20,7 @@ sub start_fake {
 }
 
 # The fragment as it is shipped, with lines of a test's own in the provider's section.
-sub conf {
+sub fragment {
 	my ($name, @lines) = @_;
 	my $text = slurp(srctop() . '/conf/openssl.cnf.in');
 	my $module = module_dir() . '/tao.so';
@@ -31,7 +31,7 @@ sub conf {
 }
 
 start_fake();
-my $conf = conf('openssl.cnf');
+my $conf = fragment('openssl.cnf');
 my %env = (%{ preload_env() }, OPENSSL_CONF => $conf);
 my %plain = (OPENSSL_CONF => '/dev/null');
 
@@ -197,7 +197,7 @@ for my $version (qw(-tls1_2 -tls1_3)) {
 
 my $broke = qr/the Tao host broke the protocol/;
 my @sign = qw(dgst -sha256 -out sig -sign);
-my $quick = { OPENSSL_CONF => conf('quick.cnf', "socket = $dir/sock", 'timeout = 400') };
+my $quick = { OPENSSL_CONF => fragment('quick.cnf', "socket = $dir/sock", 'timeout = 400') };
 my @bad = (
 	[ 'Tao.Sign', 'short', $broke ], [ 'Tao.Sign', 'empty', $broke ], [ 'Tao.Sign', 'long', $broke ],
 	[ 'Tao.Sign', 'garbage', $broke ], [ 'Tao.Sign', 'frame', $broke ], [ 'Tao.Sign', 'huge', $broke ],
@@ -255,7 +255,7 @@ o([ @sign, 'web.pem', 'data' ], 'all is well again');
 
 # --- settings, through a real openssl.cnf
 
-my %no_host = map { $_ => { OPENSSL_CONF => conf("$_.cnf", @{ {
+my %no_host = map { $_ => { OPENSSL_CONF => fragment("$_.cnf", @{ {
 	absent => ["socket = $dir/absent"], relative => ['socket = run/sock'], long => [ 'socket = /' . 'x' x 200 ],
 	words => [ "socket = $dir/sock", 'timeout = soon' ],
 	maybe => [ "socket = $dir/sock", 'undumpable = maybe' ], zero => [ "socket = $dir/sock", 'timeout = 0' ],

@@ -15,9 +15,8 @@ my $policy = $host->dir . '/policy.pem';
 # The host's openssl.cnf, looking every second.
 my $conf = $host->dir . '/openssl.cnf';
 like(slurp($conf), qr/^tao_tls = tao_tls_sect$/m, 'the host names the module in openssl.cnf');
-my $quick = "$dir/quick.cnf";
-spew($quick, slurp($conf) =~ s/^(path = .*tao\.so)$/$1\nrenew = 1/mr);
-my $never = spew("$dir/never.cnf", slurp($conf) =~ s/^(path = .*tao\.so)$/$1\nrenew = 0/mr);
+my $quick = $host->conf('quick', 'renew = 1');
+my $never = $host->conf('never', 'renew = 0');
 
 ok_run([$host->cmd(qw(key new web --for), $openssl)], 'a key');
 ok_run([$host->cmd('trust', $openssl, '--serves', 'one.test')], 'which serves one.test');

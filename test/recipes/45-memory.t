@@ -57,8 +57,7 @@ SKIP: {
 	ok_run([ $host->cmd('connect', $peer, $peer) ], 'and may talk to itself');
 	ok_run([ $host->cmd(qw(run --quiet --prepare --), $peer, 'server', "$certs/peer.pem", "$keys/peer.pem") ], 'it has a certificate');
 	for my $psk (qw(yes no)) {
-		my $conf = slurp($host->dir . '/openssl.cnf') =~ s/^(path = .*tao\.so)$/$1\npsk = no/mr;
-		my @run = ($host->cmd(qw(run --quiet)), $psk eq 'no' ? ('--openssl-conf', spew("$dir/nopsk.cnf", $conf)) : (), '--');
+		my @run = ($host->cmd(qw(run --quiet)), $psk eq 'no' ? ('--openssl-conf', $host->conf('nopsk', 'psk = no')) : (), '--');
 		my $server = spawn(@run, $peer, 'server', "$certs/peer.pem", "$keys/peer.pem");
 		$server->wait_for_line(qr/^port \d+$/m, 20);
 		my ($port) = $server->log =~ /^port (\d+)$/m;

@@ -134,8 +134,7 @@ unlike(told($_), qr/imported for key web/, "$_: nothing is wrong") for qw(status
 
 # --- nginx, and curl that has never heard of the Tao
 
-my $conf = "$dir/quick.cnf";
-spew($conf, slurp("$state/openssl.cnf") =~ s/^(path = .*tao\.so)$/$1\nrenew = 1/mr);
+my $conf = $host->conf('quick', 'renew = 1');
 my $port = free_port();
 my $nginx_conf = nginx_conf("$dir/nginx", $port, $file, "$state/keys/$>/web.pem",
 	{ main => 'daemon off;', log => 'stderr', says => "heard \$arg_say\n" });

@@ -18,7 +18,7 @@ my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
 my $openssl = '/usr/bin/openssl';
-spew("$state/openssl.cnf", slurp("$state/openssl.cnf") =~ s/^(path = .*tao\.so)$/$1\nrenew = 1/mr);
+$host->set('renew = 1');
 
 sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{out}$r->{err}"; return $r->{out} }
 
@@ -141,7 +141,7 @@ sub make_key {
 	ok_run([ @{ $s->{as} }, $host->cmd('run', '--prepare', $app->{program}) ], "$s->{key_name}: a certificate");
 }
 
-sub conf {
+sub app_conf {
 	my ($s, $name, $text) = @_;
 	return spew("$s->{dir}/$name", $text =~ s/^\t+//mgr);
 }
@@ -187,11 +187,11 @@ my @table = (
 		name => 'mosquitto', program => '/usr/sbin/mosquitto', account => 'mosquitto', needs => ['mosquitto_sub'],
 		back => sub {
 			my ($s) = @_;
-			return (@{ $s->{as} }, '/usr/sbin/mosquitto', '-c', conf($s, 'back.conf', "listener $s->{back} 127.0.0.1\nallow_anonymous true\n"));
+			return (@{ $s->{as} }, '/usr/sbin/mosquitto', '-c', app_conf($s, 'back.conf', "listener $s->{back} 127.0.0.1\nallow_anonymous true\n"));
 		},
 		run => sub {
 			my ($s) = @_;
-			return ('/usr/sbin/mosquitto', '-c', conf($s, 'bridge.conf', <<"CONF"));
+			return ('/usr/sbin/mosquitto', '-c', app_conf($s, 'bridge.conf', <<"CONF"));
 			listener $s->{port} 127.0.0.1
 			allow_anonymous true
 			connection other
@@ -217,7 +217,7 @@ CONF
 		},
 		run => sub {
 			my ($s) = @_;
-			return ('/usr/bin/redis-server', conf($s, 'replica.conf', <<"CONF"));
+			return ('/usr/bin/redis-server', app_conf($s, 'replica.conf', <<"CONF"));
 			bind 127.0.0.1
 			port $s->{port}
 			replicaof 127.0.0.1 $s->{front}
@@ -242,15 +242,15 @@ CONF
 		back => sub {
 			my ($s) = @_;
 			quietly(@{ $s->{as} }, "$postgres_bin/initdb", qw(-A trust -U postgres --no-sync -D), "$s->{dir}/primary");
-			conf($s, 'primary/postgresql.auto.conf', $postgres_conf . "port = $s->{back}\n");
+			app_conf($s, 'primary/postgresql.auto.conf', $postgres_conf . "port = $s->{back}\n");
 			return (@{ $s->{as} }, "$postgres_bin/postgres", '-D', "$s->{dir}/primary");
 		},
 		run => sub {
 			my ($s) = @_;
 			wait_for(sub { psql($s, $s->{back}, 'create table if not exists said (n int); select 1') =~ /^1$/m }, 30);
 			quietly(@{ $s->{as} }, "$postgres_bin/pg_basebackup", qw(-h 127.0.0.1 -U postgres --no-sync -c fast -p), $s->{back}, '-D', "$s->{dir}/standby");
-			conf($s, 'standby/standby.signal', '');
-			conf($s, 'standby/postgresql.auto.conf', $postgres_conf . <<"CONF");
+			app_conf($s, 'standby/standby.signal', '');
+			app_conf($s, 'standby/postgresql.auto.conf', $postgres_conf . <<"CONF");
 			port = $s->{port}
 			primary_conninfo = 'host=localhost hostaddr=127.0.0.1 port=$s->{front} user=postgres sslmode=verify-full sslrootcert=$s->{ca} sslcert=$s->{cert} sslkey=$s->{key}'
 CONF
@@ -383,7 +383,7 @@ sub dovecot {
 	mkdir "$s->{dir}/$_" for qw(mail home local);
 	chown uid('nobody'), -1, map { "$s->{dir}/$_" } qw(mail home local);
 	my $common = dovecot_common("$s->{dir}/$port", 'no', "inet_listener imap {\n    port = $s->{$port}\n  }");
-	return (qw(/usr/sbin/dovecot -F -c), conf($s, "$port.conf", $common . (dovecot_24() ? <<"NEW" : <<"OLD") . $more));
+	return (qw(/usr/sbin/dovecot -F -c), app_conf($s, "$port.conf", $common . (dovecot_24() ? <<"NEW" : <<"OLD") . $more));
 	ssl_client_ca_file = $s->{ca}
 	ssl_client_cert_file = $s->{cert}
 	ssl_client_key_file = $s->{key}
@@ -419,7 +419,7 @@ sub zone {
 sub named {
 	my ($s, $port, $more) = @_;
 	zone($s) if $port eq 'back';
-	return ('/usr/sbin/named', '-g', ($> == 0 ? qw(-u bind) : ()), '-c', conf($s, "$port.conf", <<"CONF"));
+	return ('/usr/sbin/named', '-g', ($> == 0 ? qw(-u bind) : ()), '-c', app_conf($s, "$port.conf", <<"CONF"));
 	controls { };
 	options {
 	    directory "$s->{dir}"; pid-file none; session-keyfile none; managed-keys-directory "$s->{dir}";

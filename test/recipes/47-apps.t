@@ -20,7 +20,7 @@ my $policy = $host->dir . '/policy.pem';
 
 # The host's openssl.cnf, looking every second.
 my $conf = $host->dir . '/openssl.cnf';
-spew($conf, slurp($conf) =~ s/^(path = .*tao\.so)$/$1\nrenew = 1/mr);
+$host->set('renew = 1');
 
 # --- another authority, with a server and a client: the control, and those who speak to the programs
 

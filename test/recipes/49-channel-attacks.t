@@ -14,7 +14,6 @@ my $dir = tmpdir();
 my $NONCES = 4096; # remembered at once: a flood of identities is more than that
 my $host = start_host(conf => "max_channel_nonces = $NONCES\n");
 my $state = $host->dir;
-my $shipped = slurp("$state/openssl.cnf");
 
 # --- programs, names, certificates
 
@@ -32,16 +31,12 @@ sub replaced {
 	$text =~ s/$from/$to/m or die "nothing matches $from in:\n$text";
 	return $text;
 }
-sub conf {
-	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", replaced($shipped, qr/^(?=path = .*tao\.so$)/m, join '', map { "$_\n" } @lines));
-}
-my $default = conf('default');
-my $nogroup = conf('nogroup', 'group = no');
-my $require = conf('require', 'mode = require');
-my $certificate = conf('certificate', 'mode = certificate');
-my $off = conf('off', 'mode = off');
-my $bare = spew("$dir/bare.cnf", replaced($shipped, qr/^tao_tls = .*$/m, '')); # the provider alone
+my $default = $host->conf('default');
+my $nogroup = $host->conf('nogroup', 'group = no');
+my $require = $host->conf('require', 'mode = require');
+my $certificate = $host->conf('certificate', 'mode = certificate');
+my $off = $host->conf('off', 'mode = off');
+my $bare = spew("$dir/bare.cnf", replaced(slurp("$state/openssl.cnf"), qr/^tao_tls = .*$/m, '')); # the provider alone
 
 ok_run([ $host->cmd(qw(key new web --for), $S) ], 'a key');
 ok_run([ $host->cmd('trust', $S, map { ('--serves', $_) } qw(a.test v.test)) ], 'of a server');
@@ -282,7 +277,7 @@ serve($default);
 # --- what the application trusts, and virtual hosts
 
 {
-	my $notrust = conf('notrust', 'trust = no');
+	my $notrust = $host->conf('notrust', 'trust = no');
 	refused(say_to([ hosted($notrust) ], @a, '-a', $other_ca), 'a client with the wrong trust store');
 	log_has(qr/role=client did=refused .*this application does not accept/, 'took no key');
 	talks(say_to([ hosted($notrust) ], @a, @policy), { %psk, verify => 0 }, 'with the right one');
@@ -312,10 +307,10 @@ serve($default);
 	my @show = ('-c', join ',', spew("$dir/first.pem", slurp($cert)), $key); # for a start without arguments
 	my @stale = ('renew = 0', 'psk = no');
 	serve($default, @policy);
-	talks(say_to([ hosted(conf('stale', @stale, 'group = no')) ], @a, @show), { reused => 0 }, 'the certificate of another start, with its key');
-	refused(say_to([ hosted(conf('stalegroup', @stale)) ], @a, @show), 'but not with the group, which is keyed for this one',
+	talks(say_to([ hosted($host->conf('stale', @stale, 'group = no')) ], @a, @show), { reused => 0 }, 'the certificate of another start, with its key');
+	refused(say_to([ hosted($host->conf('stalegroup', @stale)) ], @a, @show), 'but not with the group, which is keyed for this one',
 		qr/another program's than the one that the group was keyed for/);
-	talks(say_to([ hosted(conf('own', 'psk = no')) ], @a, @show), { reused => 0, group => 'tao_x25519' }, 'it is with this one\'s');
+	talks(say_to([ hosted($host->conf('own', 'psk = no')) ], @a, @show), { reused => 0, group => 'tao_x25519' }, 'it is with this one\'s');
 	serve($default);
 }
 

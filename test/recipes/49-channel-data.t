@@ -13,24 +13,18 @@ need_programs(qw(openssl));
 my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
-my $shipped = slurp("$state/openssl.cnf");
 
 sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{out}$r->{err}" }
 
-# The host's openssl.cnf with lines of a test's own in the module's section.
-sub settings {
-	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
-}
 my %conf = (
-	prefer => settings('prefer'),
-	group => settings('group', 'psk = no'),
-	psk => settings('psk', 'group = no'),
-	certificate => settings('certificate', 'mode = certificate'),
-	require => settings('require', 'mode = require'),
-	demand => settings('demand', 'demand = yes', 'psk = no'),
-	vpn => settings('vpn', 'programs = tao_programs', '[tao_programs]', 'openvpn = tao_vpn', 'copy-openvpn = tao_vpn', '[tao_vpn]', 'mode = require'),
-	twelve => settings('twelve', 'tls12_psk = yes', 'group = no'),
+	prefer => $host->conf('prefer'),
+	group => $host->conf('group', 'psk = no'),
+	psk => $host->conf('psk', 'group = no'),
+	certificate => $host->conf('certificate', 'mode = certificate'),
+	require => $host->conf('require', 'mode = require'),
+	demand => $host->conf('demand', 'demand = yes', 'psk = no'),
+	vpn => $host->conf('vpn', 'programs = tao_programs', '[tao_programs]', 'openvpn = tao_vpn', 'copy-openvpn = tao_vpn', '[tao_vpn]', 'mode = require'),
+	twelve => $host->conf('twelve', 'tls12_psk = yes', 'group = no'),
 );
 # Not every program has a setting for the highest version.
 spew($conf{twelve}, slurp($conf{twelve}) =~ s/^\[openssl_init\]\n/[openssl_init]\nssl_conf = tao_ssl\n/mr .

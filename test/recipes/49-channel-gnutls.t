@@ -17,7 +17,7 @@ my $gnutls = "$dir/gnutlspeer";
 ok_run([ $cc, qw(-Wall -Wextra -Werror), srctop() . '/test/data/gnutlspeer.c', '-o', $gnutls, split ' ', $flags->{out} ], 'a peer with GnuTLS');
 
 my $host = start_host();
-my $conf = spew("$dir/tao.cnf", slurp($host->dir . '/openssl.cnf') =~ s/^(path = .*tao\.so)$/$1\ngroup = no/mr);
+my $conf = $host->conf('tao', 'group = no');
 my ($peer) = (tool('tlspeer'));
 my $asks = "$dir/asks"; # it asks the host for whom GnuTLS speaks
 spew($asks, slurp(tool('rawclient')) . 'x');

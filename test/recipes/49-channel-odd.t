@@ -13,7 +13,6 @@ my $odd = tool('oddclient');
 my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
-my $shipped = slurp("$state/openssl.cnf");
 
 # Of a symbol's version, as System V has it.
 sub elf_hash {
@@ -26,13 +25,8 @@ sub elf_hash {
 	return $h;
 }
 
-sub conf {
-	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
-}
-
-my $default = conf('default');
-my $require = conf('require', 'mode = require');
+my $default = $host->conf('default');
+my $require = $host->conf('require', 'mode = require');
 ok_run([ $host->cmd(qw(key new web --for), $openssl) ], 'a key');
 ok_run([ $host->cmd('trust', $openssl, '--serves', 'a.test') ], 'which serves a.test');
 ok_run([ $host->cmd('connect', $_, $openssl) ], "$_ may talk to openssl") for $odd, $openssl;
@@ -78,11 +72,11 @@ SKIP: {
 		my $r = run($host->cmd(qw(run --quiet --openssl-conf), $conf, '--', $quic), @files, { timeout => 20 });
 		return join ' ', "$r->{out}\n$r->{err}" =~ /^(tls \w+|done|failed|.*Sanitizer.*)/mg;
 	};
-	my $certificate = conf('quic', 'mode = certificate');
+	my $certificate = $host->conf('quic', 'mode = certificate');
 	is($said->($default, @stranger, 'b.test'), 'tls done done done', 'a name that policy does not know');
 	is($said->($certificate, @own, 'a.test'), 'tls done done done', 'one that it knows');
 	is($said->($certificate, @stranger, 'a.test'), 'tls failed failed failed', 'and a stranger in its place');
-	is($said->(conf('off', 'mode = off'), @stranger, 'a.test'), 'tls done done done', 'who will do without the module');
+	is($said->($host->conf('off', 'mode = off'), @stranger, 'a.test'), 'tls done done done', 'who will do without the module');
 	my @records = $host->tao('log')->{out} =~ /\bquic\[\d+\]: Tao\.Handshake role=client .*?\btls=(\d+)/g;
 	ok(@records >= 7 && !grep({ $_ != 772 } @records), 'records of TLS 1.3') or diag("@records");
 }
@@ -136,16 +130,16 @@ SKIP: {
 # --- strangers
 
 serve(undef, '-rev', @foreign);
-like(says(conf('off', 'mode = off'), 'b.test', @ca, $_), qr/^done/, "without the module a stranger will do: $_")
+like(says($host->conf('off', 'mode = off'), 'b.test', @ca, $_), qr/^done/, "without the module a stranger will do: $_")
 	for qw(plain fixed info hosts dot);
 like(says($require, 'b.test', @ca, $_), qr/^failed/, "require, a stranger: $_") for qw(plain fixed info);
 like(says($default, 'a.test', @ca, $_), qr/^failed/, "a name that policy knows, a stranger: $_")
 	for qw(plain fixed info hosts dot);
-like(says(conf('hosts', 'peers = p', '[p]', 'a.test = require', 'other.test = off'), 'a.test', @ca, 'hosts'),
+like(says($host->conf('hosts', 'peers = p', '[p]', 'a.test = require', 'other.test = off'), 'a.test', @ca, 'hosts'),
 	qr/^failed/, 'the strictest mode of all names');
 like(says($default, 'b.test', @ca, $_), qr/^done/, "a name that it does not: $_") for qw(plain fixed info);
 serve(undef, '-dtls', @foreign);
-like(says(conf('off', 'mode = off'), 'b.test', @ca, 'dtls'), qr/^shook/m, 'DTLS with a stranger');
+like(says($host->conf('off', 'mode = off'), 'b.test', @ca, 'dtls'), qr/^shook/m, 'DTLS with a stranger');
 unlike(says($require, 'b.test', @ca, 'dtls'), qr/^shook/m, 'not where a Tao channel is required');
 unlike(says($default, 'a.test', @ca, 'dtls'), qr/^shook/m, 'nor for a name that policy knows');
 serve($default, '-dtls', @own);
@@ -165,9 +159,9 @@ serve($require, '-dtls', @foreign);
 serve($default, '-rev', @own);
 like(says($default, 'a.test', 'plain'), qr/^done .* reused=1 verify=0 peer=yes/, 'a PSK');
 like(says($default, 'a.test', 'none'), qr/^done .* reused=1 verify=0 peer=yes/, 'also with no verification');
-like(says(conf('notrust', 'trust = no'), 'a.test', 'none'), qr/^done .* verify=[1-9]/,
+like(says($host->conf('notrust', 'trust = no'), 'a.test', 'none'), qr/^done .* verify=[1-9]/,
 	'where the domain is not trusted, who asks later for the result is not told that it was good');
-like(says(conf('notrust', 'trust = no'), 'a.test', 'none', @policy), qr/^done .* reused=1 verify=0/,
+like(says($host->conf('notrust', 'trust = no'), 'a.test', 'none', @policy), qr/^done .* reused=1 verify=0/,
 	'but where the program trusts it');
 like(says($default, 'a.test', 'dot'), qr/^done .* reused=1 verify=0/, 'one of several below a domain');
 like(says($default, 'a.test', 'again'), qr/^done .*^done .* reused=1/ms, 'the same SSL a second time');
@@ -175,14 +169,14 @@ like(says($default, 'a.test', qw(again address)), qr/^done .* reused=1.*^failed 
 	'which now asks for an address as well: that the chain was good a moment ago is not enough');
 like(says($default, 'a.test', 'info'), qr/^done /, 'an info callback of its own');
 like(says($require, 'a.test', 'info'), qr/^done /, 'the same, required');
-serve(conf('nogroup', 'group = no'), '-rev', '-client_renegotiation', @own);
-like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .*^done .*TLSv1.2/ms,
+serve($host->conf('nogroup', 'group = no'), '-rev', '-client_renegotiation', @own);
+like(says($host->conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .*^done .*TLSv1.2/ms,
 	'a renegotiation');
 
 # --- resumption
 
 {
-	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	my $twelve = $host->conf('twelve', 'tls12_psk = yes', 'group = no');
 	my $session = "$dir/session";
 	serve($twelve, '-rev', @own);
 	my @c = ($host->cmd(qw(run --quiet --openssl-conf), $twelve, '--', $openssl), qw(s_client -tls1_2 -ign_eof),
@@ -197,7 +191,7 @@ like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .
 {
 	my ($keeper) = $host->tao('status', '--json')->{out} =~ /"pid": ?(\d+)/;
 	my $soon = sub { my ($file) = @_; return spew("$file.soon", slurp($file) =~ s/^#?(timeout) = .*$/$1 = 1000/mr) };
-	my @cases = ([ 'a name that the file requires', conf('named', 'peers = p', '[p]', 'a.test = require'), 0 ],
+	my @cases = ([ 'a name that the file requires', $host->conf('named', 'peers = p', '[p]', 'a.test = require'), 0 ],
 		[ 'require', $require, 0 ],
 		[ 'prefer, a name that was never asked about: certificates decide, and the program trusts this one', $default, 1 ]);
 	my $n = 0;
@@ -224,7 +218,7 @@ like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .
 
 	# A server that needs no host for its signatures.
 	ok_run([ $host->cmd(qw(key new held --custody program --for), $openssl) ], 'a key that the program holds');
-	serve(conf('alone', 'mode = off', 'renew = 0'), qw(-rev -cert tao:held -key tao:held));
+	serve($host->conf('alone', 'mode = off', 'renew = 0'), qw(-rev -cert tao:held -key tao:held));
 	my @own_clients = map { $begin->($default, $_) } \@ca, \@policy;
 	kill 'STOP', $keeper or die "$keeper: $!";
 	eval {
@@ -233,7 +227,7 @@ like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .
 		1;
 	} or fail($@);
 	kill 'CONT', $keeper;
-	like(says(conf('certificate', 'mode = certificate'), 'a.test', @policy), qr/^done /, 'as it is when the host answers again');
+	like(says($host->conf('certificate', 'mode = certificate'), 'a.test', @policy), qr/^done /, 'as it is when the host answers again');
 	serve($default, '-rev', @own);
 	like(says($default, 'a.test', 'plain'), qr/^done .* reused=1/, 'and all is well');
 }
@@ -244,7 +238,7 @@ like(says(conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .
 	my $line = "$dir/line";
 	mkfifo($line, 0600) && open(my $to, '+<', $line) or die "$line: $!";
 	$to->autoflush(1);
-	my $quiet = conf('quiet', 'group = no', 'psk = no');
+	my $quiet = $host->conf('quiet', 'group = no', 'psk = no');
 	serve($default, '-rev', @own);
 	my $client = spawn($host->cmd(qw(run --quiet --openssl-conf), $quiet, '--', $odd), $port, 'a.test', @ca,
 		qw(again wait), { stdin => $line });

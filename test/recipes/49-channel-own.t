@@ -14,20 +14,15 @@ my $openssl = '/usr/bin/openssl';
 my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
-my $shipped = slurp("$state/openssl.cnf");
 
-sub conf {
-	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
-}
 sub program {
 	my ($name, $from) = @_;
 	spew("$dir/$name", slurp($from) . $name);
 	chmod 0755, "$dir/$name";
 	return "$dir/$name";
 }
-my $default = conf('default');
-my $nopsk = conf('nopsk', 'psk = no');
+my $default = $host->conf('default');
+my $nopsk = $host->conf('nopsk', 'psk = no');
 my $other = program('other', $openssl);
 ok_run([ $host->cmd(qw(key new web --for), $openssl) ], 'a key');
 ok_run([ $host->cmd('trust', $openssl, '--serves', 'a.test') ], 'of a server');
@@ -73,7 +68,7 @@ sub refused {
 
 my @key = qw(-psk 0123456789abcdef);
 my @suite = qw(-ciphersuites TLS_AES_128_GCM_SHA256); # which has the hash of such a key
-my $demand = conf('demand', 'demand = yes');
+my $demand = $host->conf('demand', 'demand = yes');
 serve([ $openssl ], '-rev', @foreign, @key);
 {
 	my $t = client([ hosted($default) ], @key, @suite, qw(-servername b.test));
@@ -166,12 +161,12 @@ talks(client([ hosted($default) ], @key, @suite, qw(-servername b.test)), 'anoth
 	chmod 0777, $copied;
 	serve([ $openssl ], '-rev', @foreign);
 	for my $name ('copied', $copied) {
-		my $file = conf('programs', 'programs = q', '[q]', "$name = its", '[its]', 'mode = require');
+		my $file = $host->conf('programs', 'programs = q', '[q]', "$name = its", '[its]', 'mode = require');
 		my ($seen) = run(hosted($file, $copied), 'version')->{out} =~ /^OpenSSL/;
 		ok($seen, "a program that others may write to");
 		refused(client([ hosted($file, $copied) ], qw(-servername b.test)), qr/no suitable key share/, "has the settings of $name");
 	}
-	talks(client([ hosted(conf('programs', 'programs = q', '[q]', 'other = its', '[its]', 'mode = require'), $copied) ],
+	talks(client([ hosted($host->conf('programs', 'programs = q', '[q]', 'other = its', '[its]', 'mode = require'), $copied) ],
 		qw(-servername b.test)), 'and not those of another');
 }
 

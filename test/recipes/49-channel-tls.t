@@ -15,15 +15,10 @@ my $openssl = '/usr/bin/openssl';
 my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
-my $shipped = slurp("$state/openssl.cnf");
 
 # The host's openssl.cnf with lines of a test's own in the module's section.
-sub conf {
-	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
-}
 
-my $default = conf('default');
+my $default = $host->conf('default');
 # Another program: the same bytes at another path would be the same program.
 my $other = "$dir/other";
 spew($other, slurp($openssl) . 'x');
@@ -127,13 +122,13 @@ serve($default);
 # --- switches
 
 {
-	my $t = say_to(hosted(conf('nopsk', 'psk = no')), @a);
+	my $t = say_to(hosted($host->conf('nopsk', 'psk = no')), @a);
 	is_talk($t, { data => 1, psk => 0, group => 'tao_x25519' }, 'psk = no: the group with certificates');
 	like($t->{client}, qr/^subject=.*Measured\(/m, 'the client sees the server\'s program');
-	$t = say_to(hosted(conf('nogroup', 'group = no')), @a);
+	$t = say_to(hosted($host->conf('nogroup', 'group = no')), @a);
 	is_talk($t, { data => 1, psk => 1 }, 'group = no: the PSK');
 	unlike($t->{group}, qr/tao/, 'with an ordinary group');
-	$t = say_to(hosted(conf('certificate', 'mode = certificate')), @a);
+	$t = say_to(hosted($host->conf('certificate', 'mode = certificate')), @a);
 	is_talk($t, { data => 1, psk => 0 }, 'mode = certificate');
 	like($t->{client}, qr/^subject=.*Measured\(/m, 'with the server\'s program');
 	my @log = grep { /Tao\.Handshake role=client did=completed .*name=a\.test peer=key.*Measured/ } split /\n/, $host->tao('log')->{out};
@@ -141,24 +136,24 @@ serve($default);
 		ok((grep { /$want/i } @log), "a record: $want");
 	}
 	unlike($t->{group}, qr/tao/, 'with an ordinary group');
-	$t = say_to(hosted(conf('off', 'mode = off')), @a);
+	$t = say_to(hosted($host->conf('off', 'mode = off')), @a);
 	ok(!$t->{data}, 'mode = off: the policy certificate is not trusted') or short($t);
-	$t = say_to(hosted(conf('off', 'mode = off')), '-CAfile', "$state/policy.pem", @a);
+	$t = say_to(hosted($host->conf('off', 'mode = off')), '-CAfile', "$state/policy.pem", @a);
 	is_talk($t, { data => 1, psk => 0, cert => '' }, 'but the application may');
-	$t = say_to(hosted(conf('notrust', 'mode = certificate', 'trust = no')), @a);
+	$t = say_to(hosted($host->conf('notrust', 'mode = certificate', 'trust = no')), @a);
 	ok(!$t->{data}, 'trust = no: neither here');
-	$t = say_to(hosted(conf('bypeer', 'mode = off', 'peers = p', '[p]', 'a.test = prefer')), @a);
+	$t = say_to(hosted($host->conf('bypeer', 'mode = off', 'peers = p', '[p]', 'a.test = prefer')), @a);
 	is_talk($t, { data => 1, psk => 1 }, 'a mode of one name');
-	$t = say_to(hosted(conf('byprogram', 'mode = off', 'programs = q', '[q]', 'openssl = own', '[own]', 'mode = prefer')), @a);
+	$t = say_to(hosted($host->conf('byprogram', 'mode = off', 'programs = q', '[q]', 'openssl = own', '[own]', 'mode = prefer')), @a);
 	is_talk($t, { data => 1, psk => 1 }, 'settings of one program');
-	$t = say_to(hosted(conf('wrong', 'mode = maybe')), '-CAfile', "$state/policy.pem", @a);
+	$t = say_to(hosted($host->conf('wrong', 'mode = maybe')), '-CAfile', "$state/policy.pem", @a);
 	refused($t, qr/settings of tao_tls are wrong: see 'tao conf check'/, 'a wrong setting: no connection at all');
 }
 
 # --- require
 
 {
-	my $require = conf('require', 'mode = require');
+	my $require = $host->conf('require', 'mode = require');
 	is_talk(say_to(hosted($require), @a), { data => 1, psk => 1, group => 'tao_x25519' }, 'require, both can');
 	is_talk(say_to(hosted($require), '-CAfile', "$state/policy.pem", qw(-servername b.test)),
 		{ data => 1, psk => 0, group => 'tao_x25519' }, 'to a name that policy does not know: the group');
@@ -195,7 +190,7 @@ serve($default);
 	my $t = say_to(hosted($default, $other), @a);
 	refused($t, qr/policy refuses|application verification|handshake failure|illegal parameter|internal error/, 'a program that no Connect rule names');
 	ok((grep { /Tao\.Handshake role=client did=refused .*name=a\.test/ } split /\n/, $host->tao('log')->{out}), 'its record') or diag($host->tao('log')->{out});
-	$t = say_to(hosted(conf('certificate', 'mode = certificate'), $other), @a);
+	$t = say_to(hosted($host->conf('certificate', 'mode = certificate'), $other), @a);
 	refused($t, qr/policy refuses.*[Cc]onnect/s, 'nor with certificates');
 	my @no = grep { /no rule lets/ } split /\n/, $host->tao('log')->{out};
 	like((grep { /Tao\.Handshake role=client did=refused .*group=x25519 /i } @no)[-1], qr/ peer=key\S*Measured/, 'the record names whom it refused');
@@ -203,7 +198,7 @@ serve($default);
 	@no = grep { /Tao\.GroupServer.*: denied/ } split /\n/, $host->tao('log')->{out};
 	like($no[-1] // 'none', qr/ peer=key\S*Measured\(\[@{[ hash_of($other) ]}\]/, 'as does that of the group');
 	refused(say_to(hosted("$dir/$_.cnf", $other), @a), qr/policy refuses.*[Cc]onnect/s, "nor with $_") for qw(nopsk nogroup);
-	$t = say_to(hosted(conf('certificate', 'mode = certificate'), $other), qw(-servername a.test));
+	$t = say_to(hosted($host->conf('certificate', 'mode = certificate'), $other), qw(-servername a.test));
 	refused($t, qr/application verification/, 'nor if it does not verify');
 	ok_run([ $host->cmd('connect', $other, $openssl) ], 'a rule for it');
 	is_talk(say_to(hosted($default, $other), @a), { data => 1, psk => 1 }, 'then it may');
@@ -227,8 +222,8 @@ serve($default);
 	my @f = ('-CAfile', "$dir/f.crt", @a);
 	is_talk(say_to([ $openssl ], @f), { data => 1 }, 'which others accept');
 	refused(say_to(hosted($default), @f), qr/handshake failure|no suitable/, 'a name of the domain is required to be a Tao channel');
-	refused(say_to(hosted(conf('nogroup', 'group = no')), @f), qr/programs of the domain|policy refuses/, 'and to be served by its programs');
-	refused(say_to(hosted(conf('nogroup', 'group = no')), qw(-servername a.test)), qr/programs of the domain|policy refuses/,
+	refused(say_to(hosted($host->conf('nogroup', 'group = no')), @f), qr/programs of the domain|policy refuses/, 'and to be served by its programs');
+	refused(say_to(hosted($host->conf('nogroup', 'group = no')), qw(-servername a.test)), qr/programs of the domain|policy refuses/,
 		'also for a client that does not verify');
 	is_talk(say_to(hosted($default), '-CAfile', "$dir/f.crt", qw(-servername b.test)), { data => 1 }, 'under another name it is');
 }
@@ -236,17 +231,17 @@ serve($default);
 # --- a server that demands, clients without certificates
 
 {
-	my $demand = conf('demand', 'demand = yes', 'psk = no');
+	my $demand = $host->conf('demand', 'demand = yes', 'psk = no');
 	serve($demand);
-	my $t = say_to(hosted(conf('certificate', 'mode = certificate')), @a);
+	my $t = say_to(hosted($host->conf('certificate', 'mode = certificate')), @a);
 	is_talk($t, { data => 1, psk => 0 }, 'demand: a client that was given no certificate');
 	like($t->{cert}, $PROGRAM, 'shows its own');
-	refused(say_to(hosted(conf('noidentity', 'mode = certificate', 'identity = no')), @a), qr/certificate required|handshake failure/, 'identity = no: none');
+	refused(say_to(hosted($host->conf('noidentity', 'mode = certificate', 'identity = no')), @a), qr/certificate required|handshake failure/, 'identity = no: none');
 	refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", @a), qr/certificate required|handshake failure/, 'nor has a client outside');
 	refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", '-cert', "$dir/f.crt", '-key', "$dir/f.key", @a),
 		qr/programs of its domain|handshake failure/, 'one of another CA is refused');
-	is_talk(say_to(hosted(conf('certificate', 'mode = certificate')), @a, '-tls1_2'), { data => 1, version => 'TLSv1.2' }, 'TLS 1.2 as well');
-	$t = say_to(hosted(conf('nopsk2', 'psk = no')), @a);
+	is_talk(say_to(hosted($host->conf('certificate', 'mode = certificate')), @a, '-tls1_2'), { data => 1, version => 'TLSv1.2' }, 'TLS 1.2 as well');
+	$t = say_to(hosted($host->conf('nopsk2', 'psk = no')), @a);
 	is_talk($t, { data => 1, group => 'tao_x25519' }, 'with the group: certificate and group are one principal\'s');
 }
 
@@ -262,10 +257,10 @@ serve($default);
 		return [ 'env', (map { "$_=$asan{$_}" } keys %asan),
 			'OPENSSL_CONF=' . spew("$thief/$_[0].cnf", slurp("$dir/$_[0].cnf")), $openssl ];
 	};
-	conf($_->[0], @{ $_->[1] }) for [ 'plainly', [ 'mode = certificate', 'renew = 0', 'identity = no' ] ], [ 'prefer', [] ], [ 'require', [ 'mode = require' ] ];
+	$host->conf($_->[0], @{ $_->[1] }) for [ 'plainly', [ 'mode = certificate', 'renew = 0', 'identity = no' ] ], [ 'prefer', [] ], [ 'require', [ 'mode = require' ] ];
 	my $why = qr/not started with 'tao run'/;
 	my %shown = (plainly => \@own, prefer => [], require => []); # with a Tao channel the host has certificates for it
-	serve(conf('demand', 'demand = yes'));
+	serve($host->conf('demand', 'demand = yes'));
 	for my $how (qw(plainly prefer require)) {
 		is_talk(say_to(hosted("$dir/$how.cnf"), @{ $shown{$how} }, @a), { data => 1 }, "$how: under tao run that is enough");
 		refused(say_to($outside->($how), '-CAfile', "$state/policy.pem", @own, @a), $why, "$how: outside of it, not as client");
@@ -284,7 +279,7 @@ serve($default);
 # --- a certificate of one principal, and the group of another
 
 {
-	my $stale = conf('stale', 'renew = 0', 'psk = no');
+	my $stale = $host->conf('stale', 'renew = 0', 'psk = no');
 	serve($stale);
 	my $cert = "$dir/first.pem";
 	spew($cert, slurp((glob "$state/certs/*/web.pem")[0]));
@@ -295,9 +290,9 @@ serve($default);
 	$server = spawn($host->cmd(qw(run --quiet --openssl-conf), $stale, '--', $openssl), 's_server', '-accept',
 		"127.0.0.1:$port", @own, '-rev');
 	$server->wait_for_line(qr/^ACCEPT/m, 20) // diag($server->log);
-	my $ordinary = conf('ordinary', 'group = no', 'psk = no');
+	my $ordinary = $host->conf('ordinary', 'group = no', 'psk = no');
 	is_talk(say_to(hosted($ordinary), @a), { data => 1, psk => 0 }, 'the certificate of an earlier start, with its key, is good');
-	refused(say_to(hosted(conf('nopsk', 'psk = no')), @a), qr/another program's than the one that the group was keyed for/,
+	refused(say_to(hosted($host->conf('nopsk', 'psk = no')), @a), qr/another program's than the one that the group was keyed for/,
 		'but not with the group, which is keyed for this one');
 }
 
@@ -308,10 +303,10 @@ serve($default);
 	my $s = "$dir/session";
 	my @c = ([ $openssl ], '-CAfile', "$state/policy.pem", @a);
 	unlink $s;
-	is_talk(say_to(hosted(conf('nopsk', 'psk = no')), @a, '-sess_out', $s), { data => 1, group => 'tao_x25519' }, 'a channel');
+	is_talk(say_to(hosted($host->conf('nopsk', 'psk = no')), @a, '-sess_out', $s), { data => 1, group => 'tao_x25519' }, 'a channel');
 	ok(!-s $s, 'a Tao channel leaves no session behind');
-	serve(conf('demand', 'demand = yes', 'psk = no'));
-	my $cert = conf('certificate', 'mode = certificate');
+	serve($host->conf('demand', 'demand = yes', 'psk = no'));
+	my $cert = $host->conf('certificate', 'mode = certificate');
 	for my $v (qw(-tls1_3 -tls1_2)) {
 		unlink $s;
 		is_talk(say_to(hosted($cert), @a, $v, '-sess_out', $s), { data => 1 }, "$v: by the peer's certificate");
@@ -323,12 +318,12 @@ serve($default);
 # --- TLS 1.2
 
 SKIP: {
-	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	my $twelve = $host->conf('twelve', 'tls12_psk = yes', 'group = no');
 	serve($twelve);
 	my $t = say_to(hosted($twelve), '-tls1_2', @a);
 	is_talk($t, { data => 1, version => 'TLSv1.2' }, 'a PSK with TLS 1.2');
 	like($t->{client}, qr/Cipher is (?:ECDHE-PSK-CHACHA20|DHE-PSK-AES)/, 'in a suite with forward secrecy');
-	$t = say_to(hosted(conf('nogroup', 'group = no')), '-tls1_2', @a);
+	$t = say_to(hosted($host->conf('nogroup', 'group = no')), '-tls1_2', @a);
 	like($t->{client}, qr/Cipher is ECDHE-ECDSA/, 'which is not offered unless configured');
 	is($t->{data}, 1, 'certificates decide then');
 }
@@ -336,8 +331,8 @@ SKIP: {
 # --- ends that switched TLS 1.3 off
 
 {
-	my $off = conf('off', 'mode = off');
-	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	my $off = $host->conf('off', 'mode = off');
+	my $twelve = $host->conf('twelve', 'tls12_psk = yes', 'group = no');
 	serve($default);
 	refused(say_to(hosted($default), @a, '-no_tls1_3'), qr/configuration does not allow TLS 1\.3/, 'a client without TLS 1.3');
 	serve($default, '-no_tls1_3');
@@ -353,7 +348,7 @@ SKIP: {
 # --- DTLS 1.2
 
 {
-	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
+	my $twelve = $host->conf('twelve', 'tls12_psk = yes', 'group = no');
 	$server->stop;
 	$port = free_port();
 	$server = spawn($host->cmd(qw(run --quiet --openssl-conf), $twelve, '--', $openssl), 's_server', '-dtls1_2', '-accept',
@@ -417,9 +412,9 @@ sub end_relay {
 
 # Each mode and refusal with DTLS 1.2. The server ends with its input, after its first client.
 {
-	my $twelve = conf('twelve', 'tls12_psk = yes', 'group = no');
-	my $require12 = conf('require12', 'mode = require', 'tls12_psk = yes');
-	my $certificate = conf('certificate', 'mode = certificate');
+	my $twelve = $host->conf('twelve', 'tls12_psk = yes', 'group = no');
+	my $require12 = $host->conf('require12', 'mode = require', 'tls12_psk = yes');
+	my $certificate = $host->conf('certificate', 'mode = certificate');
 	my $records = sub { grep { /Tao\.Handshake .*tls=65277/ } split /\n/, $host->tao('log')->{out} };
 	my $talk = sub {
 		my ($at_server, $run, @more) = @_;

@@ -13,7 +13,6 @@ my $curl = '/usr/bin/curl';
 my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
-my $shipped = slurp("$state/openssl.cnf");
 my $root = $> == 0;
 
 my (%server, %relay);
@@ -43,21 +42,15 @@ my $has_curl = !config('TAO_ASAN'); # it does not run with the sanitizers' runti
 
 sub quietly { my $r = run(@_); $r->{status} == 0 or die "@_: $r->{out}$r->{err}"; return $r }
 
-# The host's openssl.cnf with lines of a test's own in the module's section.
-sub cnf {
-	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
-}
-
 my @peers = ('peers = by_name', '[by_name]', '*.cert.test = certificate');
 my %cnf = (
-	prefer => cnf('prefer', @peers),
-	group => cnf('group', 'psk = no', @peers),
-	require => cnf('require', 'mode = require'),
-	demand => cnf('demand', 'demand = yes'),
-	twelve => cnf('twelve', 'tls12_psk = yes', 'group = no'),
-	certificate => cnf('certificate', 'mode = certificate'),
-	off => cnf('off', 'mode = off'),
+	prefer => $host->conf('prefer', @peers),
+	group => $host->conf('group', 'psk = no', @peers),
+	require => $host->conf('require', 'mode = require'),
+	demand => $host->conf('demand', 'demand = yes'),
+	twelve => $host->conf('twelve', 'tls12_psk = yes', 'group = no'),
+	certificate => $host->conf('certificate', 'mode = certificate'),
+	off => $host->conf('off', 'mode = off'),
 );
 
 sub trust { quietly($host->cmd('trust', $_[0], map { ('--serves', $_) } @_[1 .. $#_])) }
