@@ -136,7 +136,8 @@ static enum tao_err check_statement(const struct tao_node *m, const uint8_t *has
 
 /* Its host says it, by the key that the host's name starts with. A host
  * attests for a program whatever the program says, so the program's own word
- * about a key is worth nothing here. */
+ * about a key is worth nothing here. That the root's name is the beginning of the speaker's
+ * (the second line) follows from the chain, as long as every root is a key. */
 static enum tao_err check_speaker(const struct tao_attested *a, const struct fact_program *p)
 {
 	if (tao_prin_ext_count(a->speaker) == p->n_host && tao_prin_covers(a->speaker, p->name) &&

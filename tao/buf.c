@@ -238,7 +238,6 @@ void tao_buf_fmt(struct tao_buf *b, const char *fmt, ...)
 		return;
 	}
 	tao_buf_put(b, text, (size_t)n);
-	OPENSSL_cleanse(text, (size_t)n);
 	free(text);
 }
 

@@ -67,6 +67,7 @@ void tao_buf_u64(struct tao_buf *b, uint64_t v); /* big-endian */
 void tao_buf_varint(struct tao_buf *b, uint64_t v);
 void tao_buf_str(struct tao_buf *b, const char *s); /* without its NUL */
 void tao_buf_hex(struct tao_buf *b, const void *p, size_t n); /* lower case */
+/* Not for secrets: printf() keeps copies of its own. */
 void tao_buf_fmt(struct tao_buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* A DER element: tag, minimal length, contents. */
 void tao_buf_der(struct tao_buf *b, uint8_t tag, const void *p, size_t n);

@@ -19,7 +19,8 @@ package TaoDaemon;
 #                 this file, which is not sealed
 #   controls(SUB)       runs it with runtests --all, and says so otherwise
 #   load(PORT, CA)      curl after curl, TLS 1.2 and 1.3 in turn: an object with done (how many
-#                 were served), wait_more(N), finish: the list of failures
+#                 were served), wait_more(N), finish: the list of failures, among them that a wait_more() was
+#                 in vain, or that nothing was served at all
 
 use strict;
 use warnings;
@@ -132,7 +133,9 @@ sub done { my @served = $_[0]{process}->log =~ /^served/mg; return scalar @serve
 sub wait_more {
 	my ($self, $more) = @_;
 	my $want = $self->done + $more;
-	return TaoTest::wait_for(sub { return $self->done >= $want || !$self->{process}->alive }, 60);
+	TaoTest::wait_for(sub { return $self->done >= $want || !$self->{process}->alive }, 60);
+	push @{ $self->{missing} }, 'only ' . $self->done . " requests were served, not $want" if $self->done < $want;
+	return $self->done >= $want;
 }
 
 sub finish {
@@ -140,7 +143,8 @@ sub finish {
 	TaoTest::spew($self->{stop}, '');
 	$self->{process}->wait_for_line(qr/^end$/, 40);
 	my $log = $self->{process}->log;
-	my @failed = $log =~ /^(FAILED.*)$/mg;
+	my @failed = ($log =~ /^(FAILED.*)$/mg, @{ $self->{missing} // [] });
+	push @failed, 'no request was made' if $log !~ /^served/m;
 	push @failed, "the client did not end: $log" if $log !~ /^end$/m;
 	return @failed;
 }

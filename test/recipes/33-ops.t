@@ -99,6 +99,10 @@ for my $word (sort keys %blob) {
 answers(EINVAL, 'policy needs a label', me(seal(data => 'x', policy => 'policy')));
 answers(EDENIED, 'and a rule', me(seal(data => 'x', policy => 'policy', label => 'elsewhere')));
 answers(EDENIED, 'of that label', me(seal(data => 'x', policy => 'policy', label => 'scripts')));
+rule('add', "Unseal(@{[measured($exe)]}, \"key:web\")");
+answers(EDENIED, 'not of a label that is a key\'s, whatever the rules say', me(seal(data => 'x', policy => 'policy', label => 'key:web')));
+answers(EDENIED, 'nor a secret', me(secret(32, 'policy', 'key:web')));
+answers(OK, 'which only the policy minds', me(seal(data => 'x', label => 'key:web')));
 answers(OK, 'a script with a rule', as('script', seal(data => 'x', policy => 'policy', label => 'scripts')));
 answers(EDENIED, "an interpreter seals nothing for all scripts: $_", as('script', seal(data => 'x', policy => $_)))
     for qw(program few);
@@ -183,6 +187,8 @@ is_counter((me(call('Tao.ExtendTaoName', field(1, encoded('subprin', '.A(1)'))),
 answers(ENOTFOUND, 'another program has not', as('other', get('state')));
 answers(ENOTFOUND, 'nor a script', as('script', get('state')));
 answers(OK, 'which has its own', as('script', init('state', 1), get('state')));
+answers(ENOTFOUND, 'under its whole name, which another script has not',
+	as('script', call('Tao.ExtendTaoName', field(1, encoded('subprin', '.A(1)'))), get('state')));
 answers(EINVAL, 'below 0', me('call Tao.InitCounter 3a017840ffffffffffffffffff01'));
 answers(EINVAL, 'without a number', me(call('Tao.InitCounter', field(7, 'x'))));
 answers(EINVAL, 'without a label', me(call('Tao.InitCounter', number(8, 1))));

@@ -155,11 +155,12 @@ for my $type (qw(p256 p384 p521 x25519)) {
 	is(parse($open)->{9}, 'tls13', 'Tao.OpenKey says the purpose');
 	my $verify = ' ' x 64 . "TLS 1.3, server CertificateVerify\0" . 'h' x 32;
 	my @l = hosted(open_key($stub), sign($id, $verify), sign($id, hash_of('sha256', $verify), digest => 'SHA256'),
-		sign($id, "$verify "), sign($id, $text));
+		sign($id, "$verify "), sign($id, $text), sign($id, $verify, digest => 'SHA256'));
 	spew("$dir/sig", parse($l[1])->{1} // '');
 	ok_run([ qw(openssl dgst -sha256 -verify), pubkey('t13'), '-signature', "$dir/sig", spew("$dir/verify", $verify) ],
 		'tls13: a CertificateVerify');
 	is(code($l[$_]), EPURPOSE, 'tls13: nothing else') for 2 .. 4;
+	is(code($l[5]), EPURPOSE, 'nor as if it were a digest');
 }
 fails_with([ $host->cmd(qw(key new no --type x25519 --purpose tls --for), $raw) ], qr/x25519 cannot serve the purpose tls/,
 	'a type that cannot serve the purpose');
@@ -185,6 +186,8 @@ for my $type (qw(p256 rsa2048 ed25519)) {
 	is(openssl(qw(pkey -inform DER -pubout -in), "$dir/private")->{out}, slurp(pubkey("c-$type")),
 		"custody program: $type goes to the program");
 	ok(!defined parse($l[1])->{7} && code($l[1]) == OK, 'custody host: the key does not');
+	my $id = parse($l[0])->{2};
+	is(code((hosted(sign($id, 'x' x 32, $type eq 'ed25519' ? () : (digest => 'SHA256'))))[0]), EUNKNOWNKEY, 'and the host does not sign with it');
 	my $copy = "$dir/copy";
 	unlink $copy;
 	spew($copy, slurp($raw) . 'another');
@@ -235,6 +238,9 @@ fails_with([ $host->cmd(qw(key import x), "$dir/three.pem", '--for', $raw) ], qr
 fails_with([ $host->cmd(qw(key new x --type rsa2048 --pss-salt 20 --for), $raw) ], qr/restricted to no digest and no salt/, 'no salt for what is not RSA-PSS');
 fails_with([ $host->cmd(qw(key import x), "$dir/ed.pem", '--for', $raw, qw(--purpose decrypt)) ], qr/cannot serve/, 'not for what it cannot');
 like($host->tao(qw(key list))->{out}, qr/^i-rsa .* imported /m, 'tao key list says imported');
+ok_run([ $host->cmd(qw(key rotate i-ec)) ], 'one is rotated');
+ok(!show('i-ec')->{imported}, 'the new one never was elsewhere');
+ok(show('i-ec', '--old')->{imported}, 'as the one before');
 
 # --- generations
 

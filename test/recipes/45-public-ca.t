@@ -23,7 +23,7 @@ sub tao_openssl { return $host->cmd('run', '--quiet', '--', $openssl, @_) }
 my $root = ca_new("$dir/root", 'Root')->self_signed;
 my $middle = ca_new("$dir/middle", 'Intermediate')->under($root);
 my $other = ca_new("$dir/other", 'Other')->self_signed;
-sub serial { my ($pem) = @_; return run($openssl, qw(x509 -noout -serial -in), $pem)->{out} =~ /serial=(\w+)/ ? $1 : '' }
+sub serial { my ($pem) = @_; return run($openssl, qw(x509 -noout -serial -in), $pem)->{out} =~ /serial=(\w+)/ ? $1 : "none in $pem" }
 sub joined { return spew("$dir/joined", join '', map { slurp($_) } @_) }
 
 # --- the request
@@ -70,8 +70,14 @@ ok_run([ $openssl, qw(x509 -req -days 5 -in), $csr, '-CA', $twin->{cert}, '-CAke
 # From OpenSSL 3.2 on, `openssl x509` writes whose key it was.
 fails_with(tao(qw(cert import web), "$dir/twinleaf.pem", $middle->{cert}), qr/was not signed by|is not of this key's chain/,
 	'and given with the other');
+my $no_ca = ca_new("$dir/no-ca", 'Server');
+ok_run([ $openssl, qw(x509 -req -days 5 -in), $no_ca->request, '-CA', $root->{cert}, '-CAkey', $root->{key}, '-set_serial', 8,
+	'-extfile', spew("$dir/no-ca.ext", "basicConstraints=CA:FALSE\n"), '-out', $no_ca->{cert} ], 'a certificate that is no CA\'s');
+ok_run([ $openssl, qw(x509 -req -days 5 -in), $csr, '-CA', $no_ca->{cert}, '-CAkey', $no_ca->{key}, '-set_serial', 9, '-out', "$dir/no-ca-leaf.pem" ],
+	'signs another all the same');
+fails_with(tao(qw(cert import web), "$dir/no-ca-leaf.pem", $no_ca->{cert}), qr/was not signed by|is not of this key's chain/, 'which is refused');
 $middle->sign($csr, "$dir/late.pem", qw(-startdate 20200101000000Z -enddate 20200201000000Z));
-fails_with(tao(qw(cert import web), "$dir/late.pem", $middle->{cert}), qr/has expired/, 'an expired one');
+fails_with(tao(qw(cert import web), "$dir/late.pem", $middle->{cert}), qr/has expired: ask the CA/, 'an expired one');
 $middle->sign($csr, "$dir/early.pem", qw(-startdate 20900101000000Z -enddate 20900201000000Z));
 fails_with(tao(qw(cert import web), "$dir/early.pem", $middle->{cert}), qr/not valid yet/, 'one that is not valid yet');
 spew("$dir/cut.pem", substr slurp("$dir/leaf1.pem"), 0, -200);
@@ -170,6 +176,19 @@ $middle->sign($csr, "$dir/leaf2.pem");
 ok_run(tao(qw(cert import web), "$dir/leaf2.pem", $middle->{cert}), 'the CA renews it, and it is imported');
 comes("$dir/leaf2.pem", 'nginx shows the renewed one, without reload');
 
+# One that is older, or for other names, does not take the place of what nginx was configured with.
+sub imports { my ($pem) = @_; return ok_run(tao(qw(cert import web), $pem, $middle->{cert}), 'import of ' . $pem =~ s{.*/}{}r) }
+my @before = map { strftime('%Y%m%d%H%M%SZ', gmtime(time + $_)) } -9 * 86400, 9 * 86400;
+$middle->sign($csr, "$dir/older.pem", '-startdate', $before[0], '-enddate', $before[1]);
+ok_run(tao(qw(cert request web --dns other.example.test --out), "$dir/others.csr"), 'a request for another name');
+$middle->sign("$dir/others.csr", "$dir/others.pem");
+for my $name (qw(older others)) {
+	imports("$dir/$name.pem");
+	comes("$dir/leaf1.pem", 'nginx shows its first one instead');
+	imports("$dir/leaf2.pem");
+	comes("$dir/leaf2.pem", 'and the renewed one again');
+}
+
 # The domain has something to say by now: its renewal leaves the file alone.
 my $is = slurp($file);
 ok_run(tao('trust', $nginx, qw(--serves www.example.test)), 'the domain trusts nginx, too');
@@ -203,6 +222,7 @@ is(scalar(() = $server->log =~ /reconfiguring/g), 0, 'nginx was never reloaded')
 
 ok_run(tao(qw(cert remove web)), 'tao cert remove');
 like(ok_run(tao(qw(key show web)), 'tao key show')->{out} , qr/none yet|until/, 'knows of no imported one');
+comes("$dir/leaf1.pem", 'nginx shows its first one, for the domain\'s is no successor of the CA\'s');
 $server->stop('QUIT');
 ok_run(tao('run', '--prepare', '--', $nginx, '-c', $nginx_conf), 'the next start');
 like(ok_run(tao(qw(cert show web)), 'shows')->{out}, qr/^origin\s+the domain$/m, 'the domain\'s certificate');

@@ -74,6 +74,7 @@ sub whole {
 	wait_for(sub { pid_in("$at/pid") }, 20);
 	my $old = pid_in("$at/pid");
 	my $name = @start ? program_of($host, 'web') : undef;
+	ok(defined $name, "$what: the host knows it") if @start;
 	my $since = time;
 	serves($what, $port, $ca, $name, $old);
 	known($since) if @start;
@@ -150,6 +151,7 @@ ok_run([ $host->cmd(qw(run --name web), $nginx, '-c', configure('stranger', "$st
 wait_for(sub { pid_in("$dir/stranger/pid") }, 20);
 my $old = pid_in("$dir/stranger/pid");
 my $name = program_of($host, 'web');
+ok(defined $name, 'the host knows it');
 my $since = time;
 serves('before', $port, "$state/policy.pem", $name, $old);
 spew("$nginx.new", slurp($nginx) . 'y');
@@ -159,7 +161,9 @@ known($since);
 my $new = upgrade('a stranger', "$dir/stranger", $old);
 kill 'WINCH', $old;
 wait_for(sub { !grep { $_ != $new } workers($old) }, 30);
-unlike(shown($port, '1_3', "$state/policy.pem", { say => "GET / HTTP/1.0\r\n\r\n" })->{text}, qr/^worker/m, 'a stranger does not serve');
+my $text = shown($port, '1_3', "$state/policy.pem", { say => "GET / HTTP/1.0\r\n\r\n" })->{text};
+unlike($text, qr/^worker/m, 'a stranger does not serve');
+like($text, qr/SSL alert number/, 'but is there');
 like(slurp("$dir/stranger/error.log"), qr/sealed for another program/, 'its log says why');
 kill 'QUIT', $new;
 kill 'HUP', $old;

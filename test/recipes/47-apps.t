@@ -160,6 +160,7 @@ sub under_load {
 	wait_for(sub { (() = substr($load->log, $before) =~ /^(?:fine|bad)/mg) >= 5 }, 20);
 	$load->stop('KILL');
 	kill 'KILL', -$load->pid;
+	cmp_ok(scalar(() = $load->log =~ /^fine$/mg), '>=', 2, "$s->{name}: there was load");
 	return $load->log =~ /^bad\n(.*?)(?=^fine|\z)/msg;
 }
 

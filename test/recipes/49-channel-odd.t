@@ -140,8 +140,8 @@ like(says($host->conf('hosts', 'peers = p', '[p]', 'a.test = require', 'other.te
 like(says($default, 'b.test', @ca, $_), qr/^done/, "a name that it does not: $_") for qw(plain fixed info);
 serve(undef, '-dtls', @foreign);
 like(says($host->conf('off', 'mode = off'), 'b.test', @ca, 'dtls'), qr/^shook/m, 'DTLS with a stranger');
-unlike(says($require, 'b.test', @ca, 'dtls'), qr/^shook/m, 'not where a Tao channel is required');
-unlike(says($default, 'a.test', @ca, 'dtls'), qr/^shook/m, 'nor for a name that policy knows');
+like(says($require, 'b.test', @ca, 'dtls'), qr/^failed .*\n.*it has to be a Tao channel, which DTLS cannot be/m, 'not where a Tao channel is required');
+like(says($default, 'a.test', @ca, 'dtls'), qr/^failed .*\n.*the certificate is none of theirs/m, 'nor for a name that policy knows');
 serve($default, '-dtls', @own);
 like(says($default, 'a.test', 'dtls'), qr/^shook/m, 'whose own programs do');
 
@@ -152,6 +152,7 @@ serve($require, '-dtls', @foreign);
 	my $r = run($openssl, qw(s_client -dtls -connect), "127.0.0.1:$port", '-CAfile', "$dir/f.crt",
 		{ timeout => 20 });
 	unlike($r->{out}, qr/Cipher is [A-Z]/, 'a server that requires a Tao channel, with DTLS');
+	ok($server->wait_for_line(qr/it has to be a Tao channel, which DTLS cannot be/, 20), 'says why') or diag($server->log);
 }
 
 # --- programs of the domain

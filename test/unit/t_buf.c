@@ -136,6 +136,7 @@ static void der(const char *bytes, size_t n, const char *want, const char *what)
 static void der_headers(void)
 {
 	static const char padded[4 + 0x80] = { 4, '\x82', 0, '\x80' };
+	static const char wraps[11 + 0x80] = { 4, '\x89', 1, 0, 0, 0, 0, 0, 0, 0, '\x80' };
 
 	DER("\x04\x02hi", "hi", "an element");
 	DER("\x04\x02hi\x05", "hi", "an element before another");
@@ -148,6 +149,7 @@ static void der_headers(void)
 	der(padded, sizeof padded, NULL, "a length of three bytes where two are enough");
 	DER("\x04\x84\xff\xff\xff\xffhi", NULL, "a length far past the end");
 	DER("\x04\x85\x00\x00\x00\x00\x02hi", NULL, "a length of five bytes");
+	der(wraps, sizeof wraps, NULL, "a length of nine bytes, of which eight would fit");
 	DER("\x04\xff", NULL, "the reserved length");
 	DER("\x04\x81", NULL, "a length that is cut");
 	DER("\x04", NULL, "a tag alone");

@@ -294,6 +294,16 @@ static void test_matching(void)
 	means(sub, name, 0, 0);
 }
 
+static void is_program(const char *name, const char *what)
+{
+	struct fact_program p;
+	struct tao_node *n = prin(name);
+
+	ok_err(fact_program(n, D, &p), TAO_OK, "%s", what);
+	fact_program_clear(&p);
+	tao_node_free(n);
+}
+
 static void not_program(const char *name, const char *what)
 {
 	struct fact_program p;
@@ -307,7 +317,7 @@ static void not_program(const char *name, const char *what)
 static void test_not_programs(void)
 {
 	const char *d = h("dd"), *a = h("aa"),
-		   *host = fmt("key([%s]).DatalogGuard(key([%s]))", a, d);
+		   *host = fmt("key([%s]).DatalogGuard(key([%s]))", a, d), *unit = fmt("%0257d", 0);
 
 	not_program(host, "a host is no program");
 	not_program(fmt("key([%s]).Program([%s])", a, a), "nor is one without a guard");
@@ -325,6 +335,9 @@ static void test_not_programs(void)
 	not_program(fmt("%s.Measured([%s], [%s], X)", host, a, a), "nor one with a variable");
 	not_program(fmt("%s.Measured([%s], [%s], Any_)", host, a, a), "nor one of any user");
 	not_program(fmt("%s.Measured([%s], [%s], 4294967295)", host, a, a), "nor one of no user");
+	is_program(fmt("%s.Measured([%s], [%s], 4294967294)", host, a, a), "but one of the last user");
+	not_program(fmt("%s.Process([%s], 1, \"%s\")", host, a, unit), "nor one in a unit of 257 bytes");
+	is_program(fmt("%s.Process([%s], 1, \"%s\")", host, a, unit + 1), "but one in a unit of 256");
 	not_program(fmt("%s.X().Program([%s])", host, a), "nor one measured further back");
 }
 
@@ -1042,6 +1055,7 @@ static void test_upgrades(struct domain *d, const char *id)
 	ok(changes[0] == 5 && changes[1] == 1 && domain_rules_version(d) == version + 5, "in one version");
 	ok_err(follows(d, "52", "51"), TAO_OK, "follows it");
 	ok_err(follows(d, "51", "52"), TAO_EDENIED, "not the other way round");
+	ok_err(follows(d, "52", "52"), TAO_EDENIED, "nor itself");
 	ok_err(domain_trusts_program(d, n), TAO_OK, "is trusted as it is");
 	ok_err(domain_may_unseal(d, n, "up"), TAO_OK, "with its rights");
 	drop(d, fmt("Unseal(key([%s]).Measured([%s], _, 33), \"up\")", id, h("52")));

@@ -80,6 +80,23 @@ static void with(const uint8_t *version, size_t version_n, const char *name, con
 	tao_buf_free(&der);
 }
 
+/* A public key of so many bytes in all, as far as its shape tells. */
+static void long_key(size_t n, enum tao_err want)
+{
+	static const uint8_t bits[5000];
+	struct tao_buf real = spki, body = TAO_BUF_INIT;
+	static const uint8_t one[] = { 1 };
+
+	spki = (struct tao_buf)TAO_BUF_INIT;
+	tao_buf_der(&body, 0x30, NULL, 0);
+	tao_buf_der(&body, 0x03, bits, n - 10); /* two headers of four bytes, one of two */
+	tao_buf_der(&spki, 0x30, body.p, body.n);
+	with(one, 1, "web", "", 0, want, spki.n == n ? "a long key" : "a key of the wrong length");
+	tao_buf_free(&spki);
+	tao_buf_free(&body);
+	spki = real;
+}
+
 static void refusals(void)
 {
 	static const uint8_t one[] = { 1 }, two[] = { 2 }, zero[] = { 0 }, minus[] = { 0xff },
@@ -107,6 +124,8 @@ static void refusals(void)
 	spki.p[2] = 0x31;
 	with(one, 1, "web", "", 0, TAO_EFORMAT, "a key that is none");
 	spki.p[2] = 0x30;
+	long_key(4096, TAO_OK);
+	long_key(4097, TAO_EFORMAT);
 }
 
 static void from(const char *pem, enum tao_err want, const char *what)
@@ -158,6 +177,8 @@ static void pem(void)
 	     "padding");
 	from("-----BEGIN TAO PRIVATE KEY-----\nAB==\n-----END TAO PRIVATE KEY-----\n", TAO_EFORMAT,
 	     "padding that hides bits");
+	from("-----BEGIN TAO PRIVATE KEY-----\nAAB=\n-----END TAO PRIVATE KEY-----\n", TAO_EFORMAT,
+	     "one bit of it");
 	from("-----BEGIN TAO PRIVATE KEY-----\nAAE==\n-----END TAO PRIVATE KEY-----\n", TAO_EFORMAT,
 	     "too much padding");
 	from("-----BEGIN TAO PRIVATE KEY-----\nAA==AAAA\n-----END TAO PRIVATE KEY-----\n",
@@ -168,6 +189,18 @@ static void pem(void)
 	tao_buf_free(&text);
 	tao_buf_free(&file);
 	tao_buf_free(&back);
+}
+
+static void long_text(void)
+{
+	struct tao_buf text = TAO_BUF_INIT, der = TAO_BUF_INIT;
+	size_t max = 1 << 20;
+	uint8_t *p = tao_buf_room(&text, max + 1);
+
+	memset(p, '\n', max + 1);
+	ok_err(tao_stub_from_pem((char *)p, max, &der), TAO_ENOTFOUND, "a MiB of text is looked at");
+	ok_err(tao_stub_from_pem((char *)p, max + 1, &der), TAO_ELIMIT, "a byte more is not");
+	tao_buf_free(&text);
 }
 
 static void names(void)
@@ -198,6 +231,7 @@ int main(void)
 	damage();
 	refusals();
 	pem();
+	long_text();
 	names();
 	tao_buf_free(&spki);
 	EVP_PKEY_free(key);
