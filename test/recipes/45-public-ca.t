@@ -153,7 +153,7 @@ for my $version (qw(1.2 1.3)) {
 	is(ok_run([ @curl, "--tlsv$version", '--tls-max', $version, "https://www.example.test:$port/?say=hello" ], "curl, TLS $version")->{out},
 		"heard hello\n", 'data both ways, with the root alone');
 }
-isnt(run(@curl, '--resolve', "other.test:$port:127.0.0.1", "https://other.test:$port/")->{status}, 0, 'not for another name');
+fails_with([ @curl, '--resolve', "other.test:$port:127.0.0.1", "https://other.test:$port/" ], qr/subject name/, 'not for another name');
 
 sub shown {
 	my $out = run($openssl, 's_client', '-connect', "127.0.0.1:$port", qw(-verify_return_error -verify_quiet -CAfile), $root->{cert},

@@ -137,14 +137,14 @@ like($refused->{err}, qr/the executable \[$old\] was replaced by an upgrade, and
 is(run(@{ tao('run', '--quiet', $nginx, '-v') })->{status}, 0, 'the new one is');
 like(run(@{ tao(qw(log 100)) })->{out}, qr/accepted until/, 'the audit log tells');
 ok_run(tao('trust', $nginx, qw(--both-for 1h)), 'too late');
-isnt(run(@{ tao('run', '--quiet', "$dir/kept", '-v') })->{status}, 0, 'what is over stays so');
+fails_with(tao('run', '--quiet', "$dir/kept", '-v'), qr/\[$old\] was replaced by an upgrade/, 'what is over stays so');
 
 # Named by its hash, from elsewhere; and taken back by trusting it again.
 copy($nginx, "$dir/moved") or die;
 spew("$dir/moved", slurp("$dir/moved") . 'y');
 chmod 0755, "$dir/moved";
 ok_run(tao('trust', "$dir/moved", '--replaces', $new, qw(--both-for 0s)), 'another path, whose predecessor is named');
-isnt(run(@{ tao('run', '--quiet', $nginx, '-v') })->{status}, 0, 'it is over at once');
+fails_with(tao('run', '--quiet', $nginx, '-v'), qr/\[$new\] was replaced by an upgrade/, 'it is over at once');
 ok_run(tao('trust', $nginx), 'the owner goes back');
 is(run(@{ tao('run', '--quiet', $nginx, '-v') })->{status}, 0, 'it runs again');
 shows($port{usr2}, $new, 'and serves');

@@ -23,13 +23,12 @@ sub sign_with { return tao_openssl(qw(dgst -sha256 -sign), $_[0], '-out', "$dir/
 
 ok_run(sign_with($stub), 'the stub signs');
 fails_with(sign_with('tao:nobody'), qr/no key nobody for user $>.*tao key new/, 'unknown key name');
-for my $bad ('tao:', 'tao:..', 'tao:a/b', 'tao:web/cert', 'tao:-x', 'tao:%', 'tao:' . 'x' x 65) {
-	isnt(run(@{ sign_with($bad) })->{status}, 0, "no key: $bad");
-}
+fails_with(sign_with($_), qr/is not a tao: URI/, "no URI: $_") for 'tao:..', 'tao:a/b', 'tao:-x', 'tao:%', 'tao:' . 'x' x 65;
+fails_with(sign_with($_), qr/^Could not read private key from \Q$_\E$/m, "no key: $_") for 'tao:', 'tao:web/cert';
 my $pem = slurp($stub);
 for my $cut (1, 30, length($pem) / 2, length($pem) - 30) {
 	spew("$dir/cut.pem", substr($pem, 0, $cut));
-	isnt(run(@{ sign_with("$dir/cut.pem") })->{status}, 0, "truncated PEM, $cut bytes");
+	fails_with(sign_with("$dir/cut.pem"), $cut < 40 ? qr/^Could not read private key/m : qr/cut off before its END line/, "truncated PEM, $cut bytes");
 }
 spew("$dir/cut.pem", substr($pem, 0, length($pem) / 2));
 like(run(@{ sign_with("$dir/cut.pem") })->{err}, qr/TAO PRIVATE KEY|truncated|damaged/i,
@@ -140,10 +139,12 @@ fails_with(tao_openssl('version'), qr/not running.* up'/, 'tao run without a hos
 is(run(@{ tao_openssl('version') })->{status}, 126, 'exits with 126');
 fails_with(tao(qw(key list)), qr/not running.* up'/, 'tao key list without a host');
 spew("$dir/wrong", "not the passphrase\n");
-fails_with(tao('up', '--passphrase-file', "$dir/wrong"), qr/passphrase/, 'wrong passphrase');
+chmod 0600, "$dir/wrong";
+fails_with(tao('up', '--passphrase-file', "$dir/wrong"), qr/root\.key: wrong passphrase/, 'wrong passphrase');
 fails_with(tao('up', '--passphrase-file', "$dir/nofile"), qr/nofile/, 'no passphrase file');
 spew("$dir/empty", "\n");
-fails_with(tao('up', '--passphrase-file', "$dir/empty"), qr/passphrase/, 'an empty passphrase');
+chmod 0600, "$dir/empty";
+fails_with(tao('up', '--passphrase-file', "$dir/empty"), qr/must be the passphrase.*it is empty/, 'an empty passphrase');
 my $format = slurp("$state/format");
 spew("$state/format", "tao state 2\n");
 fails_with(tao('up', '--passphrase-file', $host->passfile), qr/newer version.*upgrade/,
@@ -157,7 +158,7 @@ fails_with(tao('up', '--passphrase-file', $host->passfile), qr/unknown key nonse
 my $rules = slurp("$state/domain/rules");
 spew("$state/taod.conf", "$conf\ncertificate_lifetime = 1\n");
 spew("$state/domain/rules", $rules =~ s/TrustedProgram/TrustedProgrbm/r);
-fails_with(tao('up', '--passphrase-file', $host->passfile), qr/rules/, 'altered rules');
+fails_with(tao('up', '--passphrase-file', $host->passfile), qr/rules was altered or damaged/, 'altered rules');
 spew("$state/domain/rules", $rules);
 my $key = slurp("$state/host/root.key");
 spew("$state/host/root.key", substr($key, 0, 40));
