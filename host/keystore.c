@@ -118,8 +118,8 @@ enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const str
 	if (e == TAO_OK)
 		e = write_new_stub(keystore_stub_path(h, uid, name), stub);
 	if (e == TAO_EEXIST)
-		e = tao_fail(TAO_EEXIST, "user %u has a key %s already: choose another name",
-		             (unsigned)uid, name);
+		e = tao_fail(TAO_EEXIST, "user %u has a key %s already: choose another name, or take that one "
+		             "('tao key pem %s' writes its stub)", (unsigned)uid, name, name);
 	return e;
 }
 

@@ -2,6 +2,7 @@
 # host: what a file key can do, a sealed one does too. Each result is checked by OpenSSL alone.
 use strict;
 use warnings;
+use JSON::PP;
 use Test::More;
 use TaoTest;
 
@@ -196,6 +197,22 @@ for my $t (@types, { type => 'x25519', gen => ['X25519'] }, { type => 'rsa-pss-2
 }
 fails_with([tao_openssl(qw(genpkey -propquery provider=tao -algorithm RSA -pkeyopt rsa_keygen_bits:1024))], qr/2048, 3072 and 4096/,
 	'a size that the host does not make');
+
+# A stub that could not be written: the key is there, to be found, written again or deleted.
+{
+	my @gen = ('genpkey', '-propquery', 'provider=tao', qw(-algorithm ED25519 -pkeyopt tao-name:lost -out));
+	my $before = time;
+	run(tao_openssl(@gen, '/dev/full'));
+	my ($key) = grep { $_->{name} eq 'lost' } @{ decode_json(ok_run([ $host->cmd(qw(key list --json)) ], 'tao key list')->{out}) };
+	is($key->{program}, $openssl, 'lists a key whose stub was lost, with its program');
+	cmp_ok($key->{created}, '>=', $before, 'and when it was made');
+	like(ok_run([ $host->cmd(qw(key list)) ], 'as a table')->{out}, qr/^lost +\S+ +ed25519 .*\Q$openssl\E/m, 'too');
+	fails_with([ tao_openssl(@gen, "$dir/gen.pem") ], qr/has a key lost already.*'tao key pem lost' writes its stub/s, 'its name is taken');
+	ok_run([ $host->cmd(qw(key pem lost --out), "$dir/lost.pem") ], 'as that says');
+	ok_run([ tao_openssl(qw(pkeyutl -sign -rawin -inkey), "$dir/lost.pem", '-in', "$dir/msg", '-out', "$dir/sig") ], 'its stub signs');
+	ok_run([ $host->cmd(qw(key delete --yes lost)) ], 'tao key delete');
+	unlike(run($host->cmd(qw(key list --json)))->{out}, qr/"lost"/, 'and it is gone');
+}
 
 # What an RSA-PSS key is restricted to, in OpenSSL's own words.
 {
