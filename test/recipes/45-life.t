@@ -311,11 +311,13 @@ for my $with (0, 1) {
 }
 is($fds[1], $fds[0], 'no descriptor');
 SKIP: {
-	skip 'strace is not installed', 1 if !grep { -x "$_/strace" } split /:/, $ENV{PATH};
+	skip 'strace is not installed', 3 if !grep { -x "$_/strace" } split /:/, $ENV{PATH};
+	skip 'the sanitizers\' runtime makes calls of its own', 3 if config('TAO_ASAN');
 	my $trace = "$dir/trace";
-	my $r = run('strace', '-f', '-o', $trace, $life, $key{file}, qw(load sign), { env => { OPENSSL_CONF => $conf } });
-	skip 'tracing is not permitted here', 1 if !-s $trace || config('TAO_ASAN');
-	my $calls = slurp($trace);
+	my $none = run(qw(strace -o /dev/null true));
+	skip "tracing is not permitted here: $none->{err}", 3 if $none->{status} != 0 && $none->{err} =~ /ptrace.*(?:Operation not permitted|Function not implemented)/i;
+	ok_run([ 'strace', '-f', '-o', $trace, $life, $key{file}, qw(load sign) ], 'a process that is traced', { env => { OPENSSL_CONF => $conf } });
+	my $calls = -e $trace ? slurp($trace) : '';
 	like($calls, qr/"[^"]*\/tao\.so"/, 'the module was loaded');
 	unlike($calls, qr/\b(?:socket|connect|socketpair|clone3?|prctl\(PR_SET_DUMPABLE)\(/, 'and did nothing');
 }

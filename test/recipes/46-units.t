@@ -31,6 +31,7 @@ is(slurp(bldtop() . '/conf/nginx-tao.conf') =~ /^\[Service\]\n(.*)/ms ? $1 =~ s{
 SKIP: {
 	last SKIP if $ENV{TAO_UNITS};
 	skip 'systemd-analyze is not installed', 1 if !-x '/usr/bin/systemd-analyze';
+	my $limited = 0;
 	for my $name (sort keys %service) {
 		my $unit = $service{$name}{unit};
 		SKIP: {
@@ -43,13 +44,17 @@ SKIP: {
 			my $r = run(qw(systemd-analyze verify --man=no --recursive-errors=no), $instance, { env => { SYSTEMD_UNIT_PATH => "$path:" } });
 			skip "$name: systemd-analyze does not work here: $r->{err}", 1 if $r->{err} =~ /Failed to (?:initialize|startup) manager/;
 			my $u = unit({ %{ $service{$name} }, instance => 'x' });
-			my @may = map { split } @{ $u->{ExecPaths} // [] };
-			my @cannot = grep { my $program = (split)[0] =~ s/^[-+!:\@]+//r; !grep { index($program, $_) == 0 } @may }
-			    map { @{ $u->{$_} // [] } } qw(ExecStartPre ExecStart ExecReload);
-			is($u->{NoExecPaths} ? "@cannot" : '', '', "$name: may execute what it starts");
+			if ($u->{NoExecPaths}) {
+				my @may = map { split } @{ $u->{ExecPaths} // [] };
+				my @cannot = grep { my $program = (split)[0] =~ s/^[-+!:\@]+//r; !grep { index($program, $_) == 0 } @may }
+				    map { @{ $u->{$_} // [] } } qw(ExecStartPre ExecStart ExecReload);
+				is("@cannot", '', "$name: may execute what it starts");
+				$limited++;
+			}
 			is(join("\n", grep { /tao/ } split /\n/, $r->{err}), '', "$name: nothing is said of its drop-in, for $unit");
 		}
 	}
+	skip 'no unit that is installed limits what it executes, as that of Redis does', 1 if !$limited;
 }
 
 # --- done: what systemd would do
