@@ -220,11 +220,11 @@ like(says($host->conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/
 	# A server that needs no host for its signatures.
 	ok_run([ $host->cmd(qw(key new held --custody program --for), $openssl) ], 'a key that the program holds');
 	serve($host->conf('alone', 'mode = off', 'renew = 0'), qw(-rev -cert tao:held -key tao:held));
-	my @own_clients = map { $begin->($default, $_) } \@ca, \@policy;
+	my @own_clients = map { $begin->($default, $_) } [ @ca, 'none' ], \@policy;
 	kill 'STOP', $keeper or die "$keeper: $!";
 	eval {
-		$rest->($own_clients[0], 'failed', 'nor is one of the domain accepted that nobody can judge');
-		$rest->($own_clients[1], 'failed', 'not by a program either that trusts the domain by itself');
+		$rest->($own_clients[0], 'failed', 'nor is one of the domain accepted that nobody can judge: not by a program that verifies nothing');
+		$rest->($own_clients[1], 'failed', 'nor by one that trusts the domain by itself');
 		1;
 	} or fail($@);
 	kill 'CONT', $keeper;
