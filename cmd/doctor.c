@@ -356,17 +356,6 @@ static int is_secure(int pid)
 	return yes;
 }
 
-/* Those that set an info callback for each connection, in the place of the module's (tao_tls(5)). */
-static int sets_callbacks(const char *base)
-{
-	static const char *const known[] = { "node", "nodejs", "tor" };
-
-	for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-		if (strcmp(base, known[i]) == 0)
-			return 1;
-	return 0;
-}
-
 static void find_executable(int pid, char path[PATH_MAX])
 {
 	char link[64];
@@ -425,11 +414,10 @@ static void check_channels(int pid, const struct mapped *maps, const char *given
 {
 	char *own = conf_of(pid), path[PATH_MAX];
 	/* nginx and PostgreSQL write their titles where their environment was. */
-	const char *conf = own != NULL ? own : given, *base;
+	const char *conf = own != NULL ? own : given;
 	char *module = tls_module_of(maps, conf != NULL ? conf : host->openssl_conf);
 
 	find_executable(pid, path);
-	base = strrchr(path, '/') != NULL ? strrchr(path, '/') + 1 : path;
 	if (is_secure(pid))
 		cmd_found(f, CMD_BAD, 0, "it runs with raised privileges: OpenSSL ignores OPENSSL_CONF there, "
 		          "and no Tao channel is enforced");
@@ -446,10 +434,6 @@ static void check_channels(int pid, const struct mapped *maps, const char *given
 		          "peers, no renewed certificates without a reload; see tao_tls(5)");
 	if (has_other_ssl(maps))
 		goto out;
-	if (module != NULL && sets_callbacks(base))
-		cmd_found(f, CMD_WARNING, 0, "%s sets an info callback for each connection: there are no "
-		          "records of its handshakes, as client it may resume sessions, and as server it uses "
-		          "the group only where mode is require", base);
 	if (module != NULL && conf != NULL)
 		cmd_examine_mode(conf, path, f);
 	else if (module != NULL)

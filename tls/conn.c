@@ -13,6 +13,7 @@
 #define FIRST_PLACE 32
 
 static int place = -1; /* of struct tls_conn in an SSL's ex_data: set once, before the first SSL */
+static _Atomic(const struct tls_settings *) settings_of_all;
 
 struct tls_conn *tls_conn_of(const SSL *s)
 {
@@ -115,7 +116,7 @@ static void forget(struct tls_conn *c)
 {
 	tls_conn_drop_psk(c);
 	free(c->peer);
-	*c = (struct tls_conn){ .set = c->set };
+	*c = (struct tls_conn){ .set = c->set, .theirs = c->theirs };
 }
 
 static void ask_about_name(struct tls_conn *c)
@@ -170,40 +171,29 @@ void tls_conn_begin(struct tls_conn *c, SSL *s)
 
 /* ---- with the SSL ---- */
 
-static atomic_int spared;
-
-void tls_conn_spare(void)
-{
-	atomic_store(&spared, 1);
-}
-
-/* In an SSL that is being made: only what needs nothing of it. */
-static void add(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *settings)
+struct tls_conn *tls_conn_make(SSL *s)
 {
 	const struct tls_libssl *f = tls_libssl();
-	struct tls_conn *c;
+	struct tls_conn *c = tls_conn_of(s);
 
-	(void)ptr;
-	(void)argl;
-	if (f == NULL || ssl == NULL)
-		return;
+	if (c != NULL || f == NULL || place < 0)
+		return c;
 	c = calloc(1, sizeof *c);
-	if (c == NULL || !CRYPTO_set_ex_data(ad, idx, c)) {
+	if (c == NULL || !f->SSL_set_ex_data(s, place, c)) {
 		free(c);
-		return;
+		return NULL;
 	}
-	c->set = settings;
-	if (!atomic_load(&spared))
-		f->SSL_set_info_callback(ssl, tls_info);
+	c->set = atomic_load(&settings_of_all);
+	return c;
 }
 
-static void drop(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *settings)
+static void drop(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, void *arg)
 {
 	(void)ssl;
 	(void)ad;
 	(void)idx;
 	(void)argl;
-	(void)settings;
+	(void)arg;
 	if (ptr == NULL)
 		return;
 	if (((struct tls_conn *)ptr)->server)
@@ -212,28 +202,36 @@ static void drop(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, v
 	free(ptr);
 }
 
-/* SSL_dup(): the copy has one of its own. */
-static int own(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **value, int idx, long argl,
-               void *settings)
+/* SSL_dup() copies what was set in the SSL, and with it callbacks that stand for others. */
+static int copy(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **value, int idx, long argl,
+                void *arg)
 {
+	const struct tls_conn *old = *value;
+	struct tls_conn *c;
+
+	(void)to;
 	(void)from;
+	(void)idx;
 	(void)argl;
-	(void)settings;
-	*value = CRYPTO_get_ex_data(to, idx);
+	(void)arg;
+	if (old == NULL)
+		return 1;
+	*value = c = calloc(1, sizeof *c);
+	if (c == NULL)
+		return 0;
+	c->set = old->set;
+	c->theirs = old->theirs;
 	return 1;
 }
 
-static _Atomic(const struct tls_settings *) settings_of_all;
-
 static void take_place(void)
 {
-	void *set = (void *)atomic_load(&settings_of_all);
 	int taken;
 
 	do
 		taken = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, NULL, NULL, NULL);
 	while (taken >= 0 && taken < FIRST_PLACE - 1);
-	place = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, set, add, own, drop);
+	place = CRYPTO_get_ex_new_index(CRYPTO_EX_INDEX_SSL, 0, NULL, NULL, copy, drop);
 }
 
 int tls_conn_setup(const struct tls_settings *set)

@@ -22,16 +22,6 @@ static int set_tao(const struct tls_libssl *f, SSL *s)
 	return set_groups(f, s, TLS_GROUP_MLKEM ":" TLS_GROUP) || set_groups(f, s, TLS_GROUP);
 }
 
-/* Earlier versions need no group: without suites there is no such version. Methods of one version and DTLS
- * ignore the lowest one, and programs set that again for virtual hosts. */
-static void close_earlier(const struct tls_libssl *f, SSL *s)
-{
-	ERR_set_mark();
-	f->SSL_ctrl(s, SSL_CTRL_SET_MIN_PROTO_VERSION, TLS1_3_VERSION, NULL);
-	f->SSL_set_cipher_list(s, "-ALL"); /* an error, since none is left */
-	ERR_pop_to_mark();
-}
-
 /* nginx switches it off by the option, and leaves the highest version as it is. */
 static int may_be_13(const struct tls_libssl *f, const SSL *s)
 {
@@ -52,14 +42,14 @@ static const char *pin(const struct tls_libssl *f, SSL *s, const struct tls_conn
 	return set_tao(f, s) ? NULL : "the group " TLS_GROUP " is not there: is tao.so loaded?";
 }
 
-/* First one that TLS 1.3 has not: should the provider be missing, nothing is negotiated. */
+/* First one that TLS 1.3 has not: should the provider be missing, nothing is negotiated. Earlier versions,
+ * which need no group, are closed in hook.c. */
 void tls_group_pin(SSL *s, struct tls_conn *c)
 {
 	const struct tls_libssl *f = tls_libssl();
 	const char *why;
 
 	c->pinned = 1;
-	close_earlier(f, s);
 	set_groups(f, s, TLS_GROUP_CLOSED);
 	why = pin(f, s, c);
 	if (why == NULL)
@@ -70,9 +60,9 @@ void tls_group_pin(SSL *s, struct tls_conn *c)
 
 /* ---- servers: as soon as the client is seen to offer it ---- */
 
-static int offers(const unsigned char *list, int n)
+static int offers(const unsigned char *list, size_t n)
 {
-	for (int i = 2; i + 1 < n; i += 2) {
+	for (size_t i = 2; i + 1 < n; i += 2) {
 		int id = list[i] << 8 | list[i + 1];
 
 		if (id == TLS_GROUP_ID || id == TLS_GROUP_MLKEM_ID)
@@ -81,17 +71,18 @@ static int offers(const unsigned char *list, int n)
 	return 0;
 }
 
-/* Called for each extension before libssl looks at any. Thus what the application set stands for
- * all other clients. */
-void tls_group_watch(SSL *s, int from, int type, const unsigned char *data, int n, void *arg)
+/* Before libssl chooses anything. Thus what the application set stands for all other clients. */
+void tls_group_look(SSL *s, struct tls_conn *c)
 {
 	const struct tls_libssl *f = tls_libssl();
-	struct tls_conn *c = arg;
+	const unsigned char *list;
+	size_t n;
 
-	(void)from;
-	if (type == TLSEXT_TYPE_extended_master_secret)
-		c->peer_ems = 1;
-	if (type != TLSEXT_TYPE_supported_groups || !c->server || !offers(data, n))
+	if (c->looked)
+		return;
+	c->looked = 1;
+	c->peer_ems = f->SSL_client_hello_get0_ext(s, TLSEXT_TYPE_extended_master_secret, &list, &n);
+	if (!f->SSL_client_hello_get0_ext(s, TLSEXT_TYPE_supported_groups, &list, &n) || !offers(list, n))
 		return;
 	c->offers_group = 1;
 	if (!c->required && c->mode >= TLS_PREFER && c->set->group && may_be_13(f, s))

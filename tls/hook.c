@@ -6,6 +6,8 @@
 #define CONTEXT "tao" /* of sessions: a server that verifies must have one for a PSK */
 #define STRICT "tao strict"
 
+static int on_security(const SSL *s, const SSL_CTX *ctx, int op, int bits, int nid, void *other, void *arg);
+
 /* ---- callbacks of a connection ---- */
 
 /* A program may have set groups of its own since the beginning. Before a second ClientHello there is
@@ -28,6 +30,8 @@ static int on_cert(SSL *s, void *settings)
 		tls_renew(s, set);
 	if (c == NULL)
 		return 1;
+	if (c->server)
+		tls_psk12_suites(s, c);
 	tls_demand(s, c);
 	tls_demand_name(s, c);
 	tls_identity(s, c);
@@ -91,6 +95,12 @@ static void drop_own_psk(const struct tls_libssl *f, SSL *s, const struct tls_co
 	f->SSL_set_psk_server_callback(s, c->set->tls12 ? tls_psk12_server : NULL);
 }
 
+/* A client offers them only where it will have a key. */
+static int wants_psk12(const struct tls_conn *c)
+{
+	return c->set->tls12 && c->mode >= TLS_PREFER && (c->server || (c->known && c->peers));
+}
+
 static void settle(SSL *s, struct tls_conn *c)
 {
 	const struct tls_libssl *f = tls_libssl();
@@ -98,10 +108,12 @@ static void settle(SSL *s, struct tls_conn *c)
 	/* DTLS has no group: policy on certificates is what there is, unless that is not enough. */
 	if (c->mode == TLS_REQUIRE || (c->required && c->set->group && !f->SSL_is_dtls(s)))
 		tls_group_pin(s, c);
-	else if (c->set->tls12)
+	else
+		c->wants_psk12 = wants_psk12(c);
+	if (c->wants_psk12 && !c->server)
+		tls_psk12_watch(s, c);
+	if (f->SSL_get_ciphers(s) == f->SSL_CTX_get_ciphers(f->SSL_get_SSL_CTX(s)))
 		tls_psk12_suites(s, c);
-	f->SSL_callback_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_CB, (void (*)(void))tls_group_watch);
-	f->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_ARG, 0, c);
 	tls_demand(s, c);
 	drop_own_psk(f, s, c);
 	/* Sessions from before it was required, or demanded, are of another context. */
@@ -109,52 +121,147 @@ static void settle(SSL *s, struct tls_conn *c)
 		f->SSL_set_session_id_context(s, (const unsigned char *)STRICT, sizeof STRICT - 1);
 }
 
-void tls_begin(SSL *s, struct tls_conn *c)
+/* The application's own stay, called by these here. It may set them at any time. */
+static void take_callbacks(const struct tls_libssl *f, SSL *s, struct tls_conn *c)
 {
+	void (*info)(const SSL *, int, int) = f->SSL_get_info_callback(s);
+	tls_security_fn *security = f->SSL_get_security_callback(s);
+
+	if (info != tls_info) {
+		c->theirs.info = info;
+		f->SSL_set_info_callback(s, tls_info);
+	}
+	if (security != on_security) {
+		c->theirs.security = security;
+		f->SSL_set_security_callback(s, on_security);
+	}
+}
+
+static struct tls_conn *begin(SSL *s)
+{
+	struct tls_conn *c = tls_conn_make(s);
+
+	if (c == NULL)
+		return NULL;
 	tls_conn_begin(c, s);
 	if (c->mode == TLS_OFF)
-		return;
+		return c;
+	take_callbacks(tls_libssl(), s, c);
 	settle(s, c);
+	return c;
 }
 
-/* Of each handshake's beginning. */
-static int is_told(const struct tls_libssl *f, const SSL *s)
+static void begin_first(SSL *s)
 {
-	void (*own)(const SSL *, int, int) = f->SSL_get_info_callback(s);
+	struct tls_conn *c = begin(s);
 
-	return (own != NULL ? own : f->SSL_CTX_get_info_callback(f->SSL_get_SSL_CTX(s))) == tls_info;
-}
-
-/* Another handshake than the last one, where the info callback does not tell. */
-static int is_another(SSL *s, const struct tls_conn *c, uint8_t random[SSL3_RANDOM_SIZE])
-{
-	const struct tls_libssl *f = tls_libssl();
-
-	return !is_told(f, s) &&
-	       f->SSL_get_client_random(s, random, SSL3_RANDOM_SIZE) == SSL3_RANDOM_SIZE &&
-	       memcmp(random, c->random, SSL3_RANDOM_SIZE) != 0;
-}
-
-/* It began with our info callback, and the program has set its own since. */
-static int is_under_way(const struct tls_conn *c)
-{
-	static const uint8_t none[SSL3_RANDOM_SIZE];
-
-	return c->begun && !c->ended && memcmp(c->random, none, sizeof none) == 0;
+	if (c != NULL && c->mode != TLS_OFF && !c->server)
+		drop_session(tls_libssl(), s, c);
 }
 
 struct tls_conn *tls_conn_ready(SSL *s)
 {
 	struct tls_conn *c = tls_conn_of(s);
-	uint8_t random[SSL3_RANDOM_SIZE] = { 0 };
 
-	if (c != NULL && (is_another(s, c, random) || !c->begun)) {
-		if (!is_under_way(c))
-			tls_begin(s, c);
-		memcpy(c->random, random, sizeof random);
-	}
+	if (c == NULL || !c->begun)
+		return begin(s);
+	if (c->mode != TLS_OFF)
+		take_callbacks(tls_libssl(), s, c);
 	return c;
 }
+
+/* ---- what libssl asks about security ----
+ *
+ * That callback is the first that a handshake calls, also where the info callback is the program's, and programs
+ * hardly ever set it. */
+
+static _Atomic(tls_security_fn *) libssls; /* its own, which is the same in every new SSL_CTX */
+
+/* Asked once when a handshake begins; also where a program asks for the suites of an SSL that it did not use yet,
+ * and who began it then begins it again. Later ones, of TLS 1.2, begin when the last one is over. */
+static int is_beginning(const struct tls_libssl *f, const SSL *s)
+{
+	OSSL_HANDSHAKE_STATE state = f->SSL_get_state(s);
+
+	return state == TLS_ST_BEFORE ||
+	       (state == TLS_ST_OK && f->SSL_in_init(s) && tls_version(s) < TLS1_3_VERSION);
+}
+
+/* Pinned ones have TLS 1.3 and its suites, whatever versions the program sets, and for its virtual hosts. */
+static int is_closed(const struct tls_libssl *f, int op, int version, const SSL_CIPHER *suite)
+{
+	if (op == SSL_SECOP_VERSION)
+		return version != TLS1_3_VERSION;
+	return (op & SSL_SECOP_OTHER_TYPE) == SSL_SECOP_OTHER_CIPHER &&
+	       f->SSL_CIPHER_get_protocol_id(suite) >> 8 != 0x13;
+}
+
+/* A client is about to make one, a server has one. */
+static void at_hello(SSL *s, struct tls_conn *c)
+{
+	if (c->server)
+		tls_group_look(s, c);
+	else
+		tls_psk12_suites(s, c);
+}
+
+/* What the program's says. That may ask ours, if it was there before. */
+static int answer(struct tls_conn *c, const SSL *s, const SSL_CTX *ctx, int op, int bits, int nid,
+                  void *other, void *arg)
+{
+	int good;
+
+	if (c == NULL || c->theirs.security == NULL)
+		return atomic_load(&libssls)(s, ctx, op, bits, nid, other, arg);
+	c->theirs.asking = 1;
+	good = c->theirs.security(s, ctx, op, bits, nid, other, arg);
+	c->theirs.asking = 0;
+	return good;
+}
+
+static int on_security(const SSL *s, const SSL_CTX *ctx, int op, int bits, int nid, void *other, void *arg)
+{
+	const struct tls_libssl *f = tls_libssl();
+	struct tls_conn *c = tls_conn_of(s);
+
+	if (c != NULL && c->theirs.asking)
+		return atomic_load(&libssls)(s, ctx, op, bits, nid, other, arg);
+	if (s != NULL && op == SSL_SECOP_VERSION && is_beginning(f, s)) {
+		begin_first((SSL *)s);
+		c = tls_conn_of(s);
+	} else if (c != NULL && c->begun && !c->ended && c->mode != TLS_OFF) {
+		take_callbacks(f, (SSL *)s, c);
+		if (op == SSL_SECOP_VERSION)
+			at_hello((SSL *)s, c);
+		if (c->pinned && is_closed(f, op, nid, other))
+			return 0;
+	}
+	return answer(c, s, ctx, op, bits, nid, other, arg);
+}
+
+/* Servers whose program has its own for security and for information. */
+static int on_hello(SSL *s, int *alert, void *arg)
+{
+	struct tls_conn *c = tls_conn_ready(s);
+
+	(void)alert;
+	(void)arg;
+	if (c != NULL && c->mode != TLS_OFF)
+		tls_group_look(s, c);
+	return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+static void hook_security(const struct tls_libssl *f, SSL_CTX *ctx)
+{
+	tls_security_fn *own = f->SSL_CTX_get_security_callback(ctx);
+
+	if (own == on_security)
+		return;
+	atomic_store(&libssls, own);
+	f->SSL_CTX_set_security_callback(ctx, on_security);
+}
+
+/* ---- what libssl tells ---- */
 
 /* For early data libssl leaves a handshake in the middle, and says that it is done; then, that another
  * begins. */
@@ -164,23 +271,33 @@ static int is_interlude(const struct tls_libssl *f, const SSL *s, int where)
 	       f->SSL_get_state(s) == TLS_ST_EARLY_DATA;
 }
 
+/* That of the SSL, or of its SSL_CTX. It may call ours, if that was there before. */
+static void tell_them(const struct tls_libssl *f, const SSL *s, struct tls_conn *c, int where, int value)
+{
+	void (*theirs)(const SSL *, int, int) = c->theirs.info;
+
+	if (theirs == NULL)
+		theirs = f->SSL_CTX_get_info_callback(f->SSL_get_SSL_CTX(s));
+	if (theirs == NULL || theirs == tls_info)
+		return;
+	c->theirs.telling = 1;
+	theirs(s, where, value);
+	c->theirs.telling = 0;
+}
+
 void tls_info(const SSL *s, int where, int value)
 {
 	const struct tls_libssl *f = tls_libssl();
-	struct tls_conn *c = tls_conn_of(s);
-	void (*theirs)(const SSL *, int, int);
+	int aside = is_interlude(f, s, where);
+	struct tls_conn *c;
 
-	if (is_interlude(f, s, where))
-		c = NULL;
-	if (c != NULL && (where & SSL_CB_HANDSHAKE_START)) {
-		tls_begin((SSL *)s, c);
-		if (c->mode != TLS_OFF && !c->server)
-			drop_session(f, (SSL *)s, c);
-	}
-	theirs = f->SSL_CTX_get_info_callback(f->SSL_get_SSL_CTX(s));
-	if (theirs != NULL && theirs != tls_info)
-		theirs(s, where, value);
-	if (c == NULL || !c->begun)
+	if ((where & SSL_CB_HANDSHAKE_START) && !aside && f->SSL_get_security_callback(s) != on_security)
+		begin_first((SSL *)s);
+	c = tls_conn_of(s);
+	if (c == NULL || c->theirs.telling)
+		return;
+	tell_them(f, s, c, where, value);
+	if (!c->begun || aside)
 		return;
 	if (where & SSL_CB_HANDSHAKE_DONE)
 		tls_report(s, c, 1);
@@ -196,12 +313,12 @@ void tls_hook_ctx(SSL_CTX *ctx, const struct tls_settings *set)
 {
 	const struct tls_libssl *f = tls_libssl();
 
-	if (tls_is_quic(ctx))
-		tls_conn_spare();
 	f->SSL_CTX_set_cert_cb(ctx, on_cert, (void *)set);
 	if (set->mode == TLS_OFF && set->n_peers == 0)
 		return;
-	f->SSL_CTX_set_info_callback(ctx, tls_info); /* for where it is not set in each SSL */
+	hook_security(f, ctx);
+	f->SSL_CTX_set_info_callback(ctx, tls_info); /* should the program have its own for security */
+	f->SSL_CTX_set_client_hello_cb(ctx, on_hello, NULL); /* or both */
 	f->SSL_CTX_set_cert_verify_callback(ctx, tls_verify, NULL);
 	f->SSL_CTX_set_client_cert_cb(ctx, tls_identity_asked);
 	f->SSL_CTX_set_not_resumable_session_callback(ctx, on_resumable);

@@ -9,13 +9,11 @@
 
 #define NAME_MAX_LIBSSL 32 /* bytes of the name that libssl has for its libcrypto */
 
-#define QUIC_METHODS 3
 #define QUIC_VERSION 1 /* OSSL_QUIC1_VERSION */
 
 static struct {
 	struct tls_libssl f;
 	uintptr_t first, end; /* where it is mapped */
-	const SSL_METHOD *quic[QUIC_METHODS]; /* NULL: it has none */
 } found;
 static _Atomic(const struct tls_libssl *) ready;
 
@@ -37,19 +35,6 @@ static int find_all(void *lib)
 		*(void **)wanted[i].to = f;
 	}
 	return 1;
-}
-
-static void find_quic(void *lib)
-{
-	static const char *const names[QUIC_METHODS] = {
-		"OSSL_QUIC_client_method", "OSSL_QUIC_client_thread_method", "OSSL_QUIC_server_method",
-	};
-
-	for (int i = 0; i < QUIC_METHODS; i++) {
-		const SSL_METHOD *(*method)(void) = (const SSL_METHOD *(*)(void))(uintptr_t)dlsym(lib, names[i]);
-
-		found.quic[i] = method != NULL ? method() : NULL;
-	}
 }
 
 static int find_extent(struct dl_phdr_info *file, size_t size, void *arg)
@@ -99,7 +84,6 @@ const struct tls_libssl *tls_libssl(void)
 		dlclose(lib);
 		return NULL;
 	}
-	find_quic(lib);
 	inside = (uintptr_t)found.f.SSL_CTX_get_ssl_method;
 	dl_iterate_phdr(find_extent, &inside);
 	atomic_store_explicit(&ready, &found.f, memory_order_release);
@@ -112,16 +96,6 @@ int tls_is_libssls(const SSL_CTX *ctx)
 	uintptr_t method = f != NULL ? (uintptr_t)f->SSL_CTX_get_ssl_method(ctx) : 0;
 
 	return method >= found.first && method < found.end;
-}
-
-int tls_is_quic(const SSL_CTX *ctx)
-{
-	const SSL_METHOD *method = tls_libssl()->SSL_CTX_get_ssl_method(ctx);
-
-	for (int i = 0; i < QUIC_METHODS; i++)
-		if (method != NULL && method == found.quic[i])
-			return 1;
-	return 0;
 }
 
 int tls_version(const SSL *s)

@@ -60,15 +60,35 @@ static int is_good(const struct tls_libssl *f, SSL *s, const struct tls_conn *c)
 	       c->peer_ems;
 }
 
-/* In front of what the application has. A client offers them only where it will have a key. */
-void tls_psk12_suites(SSL *s, const struct tls_conn *conn)
+static void on_extension(SSL *s, int from, int type, const unsigned char *data, int n, void *conn)
+{
+	(void)s;
+	(void)from;
+	(void)data;
+	(void)n;
+	if (type == TLSEXT_TYPE_extended_master_secret)
+		((struct tls_conn *)conn)->peer_ems = 1;
+}
+
+/* Nothing else tells during a handshake. */
+void tls_psk12_watch(SSL *s, struct tls_conn *c)
+{
+	const struct tls_libssl *f = tls_libssl();
+
+	f->SSL_callback_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_CB, (void (*)(void))on_extension);
+	f->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_DEBUG_ARG, 0, c);
+}
+
+/* In front of what the application has. */
+void tls_psk12_suites(SSL *s, struct tls_conn *conn)
 {
 	const struct tls_libssl *f = tls_libssl();
 	STACK_OF(SSL_CIPHER) *all = f->SSL_get_ciphers(s);
 	struct tao_buf list = TAO_BUF_INIT;
 
-	if (conn->mode < TLS_PREFER || (!conn->server && !(conn->known && conn->peers)))
+	if (!conn->wants_psk12)
 		return;
+	conn->wants_psk12 = 0;
 	tao_buf_fmt(&list, "%s", SUITES);
 	for (int i = 0; all != NULL && i < sk_SSL_CIPHER_num(all); i++) {
 		const SSL_CIPHER *c = sk_SSL_CIPHER_value(all, i);

@@ -81,9 +81,9 @@
 #define TLS_FUNCTIONS(F) \
 	F(SSL_CIPHER_get_handshake_digest) F(SSL_CIPHER_get_kx_nid) F(SSL_CIPHER_get_name) \
 	F(SSL_CIPHER_get_protocol_id) F(SSL_CIPHER_is_aead) \
-	F(SSL_CTX_add_custom_ext) F(SSL_CTX_get_cert_store) F(SSL_CTX_get_info_callback) \
+	F(SSL_CTX_add_custom_ext) F(SSL_CTX_get_cert_store) F(SSL_CTX_get_ciphers) F(SSL_CTX_get_info_callback) F(SSL_CTX_get_security_callback) \
 	F(SSL_CTX_set_cert_cb) F(SSL_CTX_set_cert_verify_callback) F(SSL_CTX_set_client_cert_cb) \
-	F(SSL_CTX_set_info_callback) \
+	F(SSL_CTX_set_client_hello_cb) F(SSL_CTX_set_info_callback) F(SSL_CTX_set_security_callback) \
 	F(SSL_CTX_set_not_resumable_session_callback) F(SSL_CTX_set_psk_client_callback) \
 	F(SSL_CTX_set_psk_find_session_callback) F(SSL_CTX_set_psk_server_callback) \
 	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
@@ -94,14 +94,16 @@
 	F(SSL_is_dtls) F(SSL_set_session_id_context) F(SSL_set_verify_result) \
 	F(SSL_certs_clear) F(SSL_client_hello_get0_ext) F(SSL_ctrl) F(SSL_dane_tlsa_add) \
 	F(SSL_get0_param) F(SSL_get1_peer_certificate) F(SSL_get_SSL_CTX) F(SSL_get_certificate) \
-	F(SSL_get_ciphers) F(SSL_get_client_random) F(SSL_get_current_cipher) F(SSL_get_ex_data) \
+	F(SSL_get_ciphers) F(SSL_get_current_cipher) F(SSL_get_ex_data) \
 	F(SSL_get_ex_data_X509_STORE_CTX_idx) F(SSL_get_info_callback) F(SSL_get_options) \
 	F(SSL_get_pending_cipher) F(SSL_alert_desc_string_long) \
-	F(SSL_get_privatekey) F(SSL_get_security_level) F(SSL_get_servername) F(SSL_get_session) F(SSL_get_state) \
-	F(SSL_get_verify_callback) F(SSL_get_verify_mode) F(SSL_group_to_name) F(SSL_is_server) \
+	F(SSL_get_privatekey) F(SSL_get_security_callback) F(SSL_get_security_level) \
+	 F(SSL_get_servername) F(SSL_get_session) F(SSL_get_state) \
+	F(SSL_get_verify_callback) F(SSL_get_verify_mode) F(SSL_group_to_name) F(SSL_in_init) F(SSL_is_server) \
 	F(SSL_session_reused) F(SSL_set_cipher_list) F(SSL_set_ex_data) F(SSL_set_info_callback) \
 	F(SSL_set_num_tickets) F(SSL_set_psk_client_callback) F(SSL_set_psk_find_session_callback) \
-	F(SSL_set_psk_server_callback) F(SSL_set_psk_use_session_callback) F(SSL_set_session) F(SSL_set_verify) F(SSL_use_cert_and_key) \
+	F(SSL_set_psk_server_callback) F(SSL_set_psk_use_session_callback) F(SSL_set_security_callback) \
+	F(SSL_set_session) F(SSL_set_verify) F(SSL_use_cert_and_key) \
 	F(SSL_version) F(d2i_SSL_SESSION) F(i2d_SSL_SESSION)
 
 #define TLS_FIELD(name) __typeof__(&name) name;
@@ -114,8 +116,6 @@ struct tls_libssl {
 const struct tls_libssl *tls_libssl(void);
 /* 1 if ctx, which may be under construction, was made by it. */
 int tls_is_libssls(const SSL_CTX *ctx);
-/* 1 if it is for QUIC, which libssl has from 3.2 on. */
-int tls_is_quic(const SSL_CTX *ctx);
 /* As SSL_version(); of QUIC that of its TLS, 1.3. */
 int tls_version(const SSL *s);
 
@@ -229,6 +229,15 @@ void tls_cert_release(struct tls_cert *c); /* NULL is fine */
 
 /* ---- a connection (conn.c) ---- */
 
+typedef int tls_security_fn(const SSL *, const SSL_CTX *, int, int, int, void *, void *);
+
+/* Callbacks that the program set in the SSL, or NULL: they are called by ours. */
+struct tls_theirs {
+	void (*info)(const SSL *, int, int);
+	tls_security_fn *security;
+	int telling, asking; /* one of them is being called */
+};
+
 struct tls_conn {
 	const struct tls_settings *set;
 	enum tls_mode mode;
@@ -239,7 +248,8 @@ struct tls_conn {
 	int two_names;             /* client: it is to verify another than it asks for */
 	int required;              /* without the Tao it ends here */
 	int pinned;                /* to the group, or to nothing at all */
-	uint8_t random[SSL3_RANDOM_SIZE]; /* the client's, where the handshake's begin was not seen */
+	int wants_psk12;           /* its suites are still to be added */
+	int looked;                /* server: at what the client offers */
 	int offers_group;          /* server: the client does */
 	int peer_ems;              /* the peer does extended master secrets (RFC 7627) */
 	struct channel_answer *psk; /* asked for or found */
@@ -252,17 +262,17 @@ struct tls_conn {
 	size_t peer_n;             /* the peer's principal, once it is known */
 	uint8_t *peer;
 	char why[CHANNEL_WHY_MAX]; /* what was wrong, for the record */
+	struct tls_theirs theirs;
 };
 
 /* Reserves the place of struct tls_conn in every SSL, at the first call, which is that of the first SSL_CTX: who
  * has none does not pay for it. Any thread. */
 int tls_conn_setup(const struct tls_settings *set);
-/* From here on the info callback is not set in every SSL, but in SSL_CTX alone: there is QUIC in this process. An
- * SSL that is being made does not tell whether it is a connection of TLS, and in one of QUIC's objects,
- * which are smaller, it would be written beyond their end. */
-void tls_conn_spare(void);
-/* NULL if this SSL was made before, or memory ran out. */
+/* NULL if this SSL has had no handshake. */
 struct tls_conn *tls_conn_of(const SSL *s);
+/* The same, made if there is none; NULL: out of memory. An SSL that is not used has none; one that libssl is still
+ * making may also be something else, as QUIC's objects are. */
+struct tls_conn *tls_conn_make(SSL *s);
 /* A handshake begins: forgets the last one, finds role, name and mode. */
 void tls_conn_begin(struct tls_conn *c, SSL *s);
 void tls_conn_drop_psk(struct tls_conn *c); /* wipes */
@@ -274,14 +284,12 @@ void tls_conn_why(struct tls_conn *c, const char *fmt, ...) __attribute__((forma
 
 /* hook.c: f's process, every new SSL_CTX. */
 void tls_hook_ctx(SSL_CTX *ctx, const struct tls_settings *set);
-/* hook.c: SSL_set_info_callback()'s. */
+/* hook.c: SSL_set_info_callback()'s, in the place of the application's, which it calls. */
 void tls_info(const SSL *s, int where, int value);
-/* hook.c: at the beginning of a handshake. */
-void tls_begin(SSL *s, struct tls_conn *c);
 /* hook.c: in a client's ClientHello, the context of sessions that tls_hook_ctx() set for servers. */
 void tls_drop_context(SSL *s);
-/* hook.c: as tls_conn_of(), in callbacks: where the application has an info callback of its own, the
- * handshake begins with the first of the others. */
+/* hook.c: as tls_conn_of(), in callbacks: where the application has both a security callback and an info callback of
+ * its own, the handshake begins with the first of the others. */
 struct tls_conn *tls_conn_ready(SSL *s);
 
 /* renew.c: as SSL_CTX_set_cert_cb()'s callback; always 1. */
@@ -311,8 +319,8 @@ int tls_group_id(const SSL *s); /* as SSL_get_negotiated_group(); 0: none yet */
 int tls_group_used(const SSL *s);
 /* The principal that the group was keyed for; 0 bytes if none. */
 size_t tls_group_peer(SSL *s, uint8_t peer[CHANNEL_PRINCIPAL_MAX]);
-/* SSL_set_tlsext_debug_callback()'s: sees each extension of the peer. */
-void tls_group_watch(SSL *s, int from, int type, const unsigned char *data, int n, void *arg);
+/* In a server's handshake, while libssl has the ClientHello: what the client offers. */
+void tls_group_look(SSL *s, struct tls_conn *c);
 /* psk.c */
 int tls_psk_use(SSL *s, const EVP_MD *md, const unsigned char **id, size_t *n, SSL_SESSION **out);
 int tls_psk_find(SSL *s, const unsigned char *id, size_t n, SSL_SESSION **out);
@@ -324,7 +332,11 @@ int tls_ext_parse(SSL *s, unsigned type, unsigned context, const unsigned char *
 unsigned tls_psk12_client(SSL *s, const char *hint, char *identity, unsigned room,
                           unsigned char *psk, unsigned psk_room);
 unsigned tls_psk12_server(SSL *s, const char *identity, unsigned char *psk, unsigned room);
-void tls_psk12_suites(SSL *s, const struct tls_conn *c);
+/* Adds them, once in a handshake. Not at its very beginning if the list is this SSL's own: libssl may be walking
+ * through it. */
+void tls_psk12_suites(SSL *s, struct tls_conn *c);
+/* A client looks whether the server does extended master secrets. */
+void tls_psk12_watch(SSL *s, struct tls_conn *c);
 int tls_psk12_chosen(SSL *s); /* server: the suite is one of pre-shared keys */
 /* session.c: a session that carries psk and shows peer (may be NULL) as verified. */
 SSL_SESSION *tls_session(SSL *s, const SSL_CIPHER *cipher, const uint8_t *psk, size_t n,

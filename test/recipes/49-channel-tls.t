@@ -174,7 +174,7 @@ serve($default);
 # --- a server with certificates alone
 
 {
-	my $certificate = conf('certificate', 'mode = certificate');
+	my $certificate = $host->conf('certificate', 'mode = certificate');
 	serve($certificate);
 	my $t = say_to(hosted($certificate), @a);
 	is_talk($t, { data => 1, psk => 0 }, 'mode = certificate at both ends');

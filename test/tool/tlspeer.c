@@ -28,6 +28,12 @@
  *   -q        says nothing of a handshake that failed
  *   -v NAME,FILE  server: a virtual host, which demands certificates of these authorities
  *   -x        server: an info callback of its own on each SSL that comes to the virtual host
+ *   -X        an info callback of its own on each SSL, which calls the one that was there
+ *             With -i, -I, -x and -X: one more line, "told start=N done=N alert=N": how often it was called
+ *   -z        a security callback of its own, which allows everything
+ *   -d        an extension debug callback of its own on each SSL; prints "seen"
+ *   -t        asks each SSL, which has a list of its own, for its suites
+ *   -u        server: a pre-shared key of its own, which is s_server's 00112233445566778899aabbccddeeff
  *   -h HOW    client: a pre-shared key by hand, without tao_tls.so: good; noext, without the extension
  *             0xFF54; binder, with a wrong secret
  *   -j COUNT  so many connections at once, each in a thread
@@ -40,6 +46,7 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,11 +62,13 @@
 
 #define EXTENSION 0xFF54
 #define THREADS_MAX 64
+#define OWN_PSK_LEN 16
 
 struct options {
 	const char *name, *authorities, *show, *version, *groups, *suites, *suites12;
 	const char *offer, *keep, *vhost, *by_hand;
 	int info_ctx, info_ssl, yes, yes_cert, psk, cert_cb, cache, context, wait, stay, forks, quiet, info_vhost;
+	int info_chain, security, debug, asks, own_psk;
 	long threads;
 	SSL_CTX *virtual;                /* of vhost */
 	struct channel_answer *answer;   /* by hand */
@@ -96,11 +105,68 @@ static int die(void)
 
 /* ---- callbacks ---- */
 
+static struct {
+	atomic_uint start, done, alert;
+} told;
+static void (*before)(const SSL *, int, int); /* -X: the same for every SSL */
+
 static void on_info(const SSL *s, int where, int value)
 {
 	(void)s;
-	(void)where;
 	(void)value;
+	told.start += (where & SSL_CB_HANDSHAKE_START) != 0;
+	told.done += (where & SSL_CB_HANDSHAKE_DONE) != 0;
+	told.alert += (where & SSL_CB_ALERT) != 0;
+}
+
+static void on_info_chained(const SSL *s, int where, int value)
+{
+	on_info(s, where, value);
+	if (before != NULL)
+		before(s, where, value);
+}
+
+static void print_told(const struct options *o)
+{
+	if (o->info_ctx || o->info_ssl || o->info_vhost || o->info_chain)
+		printf("told start=%u done=%u alert=%u\n", told.start, told.done, told.alert);
+	fflush(stdout);
+}
+
+static int on_security(const SSL *s, const SSL_CTX *ctx, int op, int bits, int nid, void *other, void *arg)
+{
+	(void)s;
+	(void)ctx;
+	(void)op;
+	(void)bits;
+	(void)nid;
+	(void)other;
+	(void)arg;
+	return 1;
+}
+
+static void on_debug(SSL *s, int from, int type, const unsigned char *data, int n, void *arg)
+{
+	(void)s;
+	(void)from;
+	(void)data;
+	(void)n;
+	(void)arg;
+	if (type == TLSEXT_TYPE_supported_versions) {
+		printf("seen\n");
+		fflush(stdout);
+	}
+}
+
+static unsigned give_psk(SSL *s, const char *identity, unsigned char *psk, unsigned room)
+{
+	(void)s;
+	(void)identity;
+	if (room < OWN_PSK_LEN)
+		return 0;
+	for (int i = 0; i < OWN_PSK_LEN; i++)
+		psk[i] = (unsigned char)(i * 0x11);
+	return OWN_PSK_LEN;
 }
 
 static int say_yes(int ok, X509_STORE_CTX *x)
@@ -255,6 +321,10 @@ static void set_callbacks(SSL_CTX *ctx, const struct options *o)
 {
 	if (o->info_ctx)
 		SSL_CTX_set_info_callback(ctx, on_info);
+	if (o->security)
+		SSL_CTX_set_security_callback(ctx, on_security);
+	if (o->own_psk)
+		SSL_CTX_set_psk_server_callback(ctx, give_psk);
 	if (o->yes)
 		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, say_yes);
 	if (o->yes_cert)
@@ -324,10 +394,35 @@ static int finish(SSL *s, int server)
 		print_peer(s);
 	else if (!o->quiet)
 		print_errors();
+	print_told(o);
 	ERR_clear_error();
 	if (good)
 		SSL_shutdown(s);
 	return good;
+}
+
+static void set_ssl_callbacks(SSL *s, const struct options *o)
+{
+	if (o->info_ssl)
+		SSL_set_info_callback(s, on_info);
+	if (o->info_chain) {
+		before = SSL_get_info_callback(s);
+		SSL_set_info_callback(s, on_info_chained);
+	}
+	if (o->debug)
+		SSL_set_tlsext_debug_callback(s, on_debug);
+}
+
+static void ask_for_suites(SSL *s)
+{
+	STACK_OF(SSL_CIPHER) *all;
+
+	if (!SSL_set_cipher_list(s, "ECDHE+AESGCM"))
+		die();
+	all = SSL_get1_supported_ciphers(s);
+	if (all == NULL)
+		die();
+	sk_SSL_CIPHER_free(all);
 }
 
 static SSL *make_ssl(SSL_CTX *ctx, struct options *o, int fd)
@@ -339,8 +434,9 @@ static SSL *make_ssl(SSL_CTX *ctx, struct options *o, int fd)
 		die();
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 	SSL_set_app_data(s, o);
-	if (o->info_ssl)
-		SSL_set_info_callback(s, on_info);
+	set_ssl_callbacks(s, o);
+	if (o->asks)
+		ask_for_suites(s);
 	return s;
 }
 
@@ -558,10 +654,12 @@ static int parse(struct options *o, int argc, char **argv)
 		{ 'k', NULL, &o->context },   { 'w', NULL, &o->wait },
 		{ 'e', NULL, &o->stay },
 		{ 'f', NULL, &o->forks },     { 'q', NULL, &o->quiet },       { 'x', NULL, &o->info_vhost },
+		{ 'X', NULL, &o->info_chain }, { 'z', NULL, &o->security },   { 'd', NULL, &o->debug },
+		{ 't', NULL, &o->asks },      { 'u', NULL, &o->own_psk },
 	};
 	int c;
 
-	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:j:iIyYprokwefqx")) != -1) {
+	while ((c = getopt(argc, argv, "n:a:c:m:g:l:L:s:S:v:h:j:iIyYprokwefqxXzdtu")) != -1) {
 		if (c == '?')
 			return 0;
 		if (c == 'j')
