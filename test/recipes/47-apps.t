@@ -423,6 +423,36 @@ sub openvpn {
 	ends($ends[$_], $running[$_], "$ends[$_]{name}, TLS $version") for 0, 1;
 }
 
+# A server of many clients ends the tunnel of one that shows another certificate when new keys are negotiated. Both are in a
+# network of their own.
+sub openvpn_tunnel {
+	my $net = spawn(qw(unshare --net sh -c), 'ip link set lo up && echo up && exec sleep 600');
+	my $can = $> == 0 && -e '/dev/net/tun' && $net->wait_for_line(qr/^up/m, 5);
+	SKIP: {
+		skip 'openvpn: only root in a system with /dev/net/tun makes a tunnel', 5 if !$can;
+		my $app = { program => '/usr/sbin/openvpn' };
+		my $s = setting($app, 'server', 'tao', 'openvpn-tunnel');
+		make_key($app, $s);
+		my @run = (qw(nsenter --net -t), $net->pid, '--', started($s, $app->{program}), qw(--dev tun --topology subnet --proto udp --verb 3 --reneg-sec 5
+			--cert), $s->{cert}, '--key', $s->{key}, '--ca', $s->{clients});
+		my $server = spawn(@run, qw(--local 127.0.0.1 --port), $s->{port}, qw(--server 10.8.7.0 255.255.255.0 --dh none --remote-cert-tls client --duplicate-cn
+			--keepalive 1 5 --tran-window 3));
+		$server->wait_for_line(qr/Initialization Sequence Completed/, 30);
+		my @client = (@run, qw(--client --nobind --remote 127.0.0.1), $s->{port}, qw(--remote-cert-tls server --route-nopull --connect-retry 1 1));
+		my @ends = map { spawn(@client, @$_) } [qw(--auth-retry nointeract)], [];
+		my $up = qr/Initialization Sequence Completed/;
+		ok($_->wait_for_line($up, 30), 'a tunnel is up') or diag($_->log, $server->log) for @ends;
+		quietly($host->cmd(qw(key rotate), $s->{name}));
+		ok($ends[0]->wait_for_line(qr/$up.*$up/s, 60), 'and again after a rotation') or diag($ends[0]->log, $server->log);
+		ok($ends[1]->wait_for_line(qr/AUTH_FAILED.*process exiting/s, 60), 'which ends a client that does not try again') or diag($ends[1]->log);
+		quietly($host->cmd('revoke', $app->{program}));
+		ok($ends[0]->wait_for_line(qr/$up.*$up.*ping-restart\] received/s, 40), 'the tunnel of a program that is revoked ends') or diag($ends[0]->log);
+		quietly($host->cmd('revoke', $app->{program}, '--undo'));
+		$_->stop for @ends, $server;
+	}
+	$net->stop;
+}
+
 # --- FreeRADIUS and wpa_supplicant's EAP peer: EAP-TLS
 
 sub radius_conf {
@@ -596,7 +626,7 @@ for my $app (applications()) {
 }
 
 my %others = (freeradius => [ '/usr/sbin/freeradius', sub { radius($_) for qw(tao file held) }, '/usr/bin/eapol_test' ],
-	openvpn => [ '/usr/sbin/openvpn', sub { for my $kind (qw(tao file held)) { openvpn($_, $kind) for qw(1_3 1_2) } } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
+	openvpn => [ '/usr/sbin/openvpn', sub { for my $kind (qw(tao file held)) { openvpn($_, $kind) for qw(1_3 1_2) } openvpn_tunnel() } ], openssh => [ '/usr/sbin/sshd', \&openssh ]);
 for my $name (sort keys %others) {
 	my ($program, $code, @more) = @{ $others{$name} };
 	next if %only && !$only{$name};
