@@ -13,5 +13,5 @@ for my $name (@names) {
 	my $corpus = srctop() . "/fuzz/corpus/$name";
 	my $r = run(bldtop() . "/fuzz/replay_$name", $corpus, { dir => tmpdir(), timeout => 600 });
 	my ($count) = $r->{out} =~ /^(\d+) inputs$/m;
-	ok($r->{status} == 0, "$name: " . ($count // 'no') . ' inputs') or diag($r->{out}, $r->{err});
+	ok($r->{status} == 0 && $count, "$name: " . ($count // 'no') . ' inputs') or diag($r->{out}, $r->{err});
 }
