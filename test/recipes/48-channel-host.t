@@ -244,7 +244,7 @@ is(parse(group_key($s, reverse @members))->{2}, $key->{2}, 'for another member t
 isnt(parse(group_key($s, @members[0, 1]))->{2}, $key->{2}, 'another group has another');
 refused(EDENIED, group_key($t, @members[0, 1]), qr/no member/, 'and nobody else');
 refused(EINVAL, group_key($c, $c->{name}), qr/2 to 64/, 'a group of one is none');
-refused(EFORMAT, group_key($c, $c->{name}, 'x'), qr/./, 'a member that is no principal');
+refused(EFORMAT, group_key($c, $c->{name}, 'x'), qr/binary form, byte 1/, 'a member that is no principal');
 refused(EDENIED, group_key($c, $c->{name}, encoded('prin', 'key([' . 'ab' x 32 . ']).A()')), qr/this host/, 'one of elsewhere');
 my $text = bytes_of($t->{name});
 sub bytes_of { return run(tool('rawclient'), '-', { stdin => 'decode ' . unpack('H*', $_[0]) . "\n" })->{out} =~ s/\s+\z//r }
@@ -290,7 +290,7 @@ is(check_peer($c, 0, $NAME)->{2}, 0, 'none at all');
 my @handshake = (number(1, 0), number(2, 1), field(3, 'psk'), number(4, TLS13), field(5, 'X25519'), field(6, 'TLS_AES_128_GCM_SHA256'), field(7, $s->{name}), field(8, $NAME));
 is(code(one($c, 'Tao.Handshake', @handshake)), OK, 'Tao.Handshake');
 refused(EINVAL, one($c, 'Tao.Handshake', number(1, 0), number(2, 1), field(3, 'x'), number(4, TLS13)), qr/mode/, 'of no mode');
-refused(EFORMAT, one($c, 'Tao.Handshake', @handshake[0 .. 3], field(7, 'x')), qr/./, 'of no principal');
+refused(EFORMAT, one($c, 'Tao.Handshake', @handshake[0 .. 3], field(7, 'x')), qr/binary form, byte 1/, 'of no principal');
 ok(wait_for(sub { $r = $host->tao('log')->{out}; $r =~ /Tao\.Handshake role=client did=completed mode=psk.*name=\Q$NAME\E/ }), 'tao log shows it') or diag($r);
 like($r, qr/psk-server: denied: .*another server/, 'and what was refused');
 
@@ -352,8 +352,8 @@ $host->down;
 ok_run([ $host->cmd('up', '--passphrase-file', $host->passfile) ], 'taod is started again');
 again($_) for $c, $s, $t, $twin;
 is(parse(psk_server($s, fresh()))->{3}, $c->{name}, 'programs that run go on');
-none(psk_server($s, $spent), qr/./, 'what was spent stays so');
-none(psk_server($s, $id), qr/./, 'and what was not is void');
+none(psk_server($s, $spent), qr/the identity was made \d+ seconds (?:ago|from now): check the clocks/, 'what was spent stays so');
+none(psk_server($s, $id), qr/the identity was made \d+ seconds (?:ago|from now): check the clocks/, 'and what was not is void');
 my $s_share = parse(group_server($s, client_share((nonces($c))[0])))->{3};
 refused(EDENIED, group_client($c, client_share($unused), $s_share), qr/not drawn/, 'as are nonces');
 is(parse(group_key($c, @members))->{2}, $key->{2}, 'the epoch is the same one');
