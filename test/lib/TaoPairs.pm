@@ -78,6 +78,41 @@ with context.wrap_socket(socket.create_connection(("127.0.0.1", int(port))), ser
     print(c.recv(1000).decode())
 PY
 
+# --- PHP
+
+my $php = newest('/usr/bin/php[0-9].[0-9]', '/usr/bin/php');
+
+my $php_server = <<'PHP';
+<?php
+[$port, $cert, $key, $ca, $ask] = preg_split('/\s+/', file_get_contents($argv[1]));
+$ssl = ["local_cert" => $cert, "local_pk" => $key];
+$ssl += $ask ? ["cafile" => $ca, "verify_peer" => true, "verify_peer_name" => false, "capture_peer_cert" => true] : ["verify_peer" => false];
+$listener = stream_socket_server("tls://127.0.0.1:$port", $code, $text, STREAM_SERVER_BIND | STREAM_SERVER_LISTEN,
+    stream_context_create(["ssl" => $ssl]));
+echo "ready\n";
+while (true) {
+    $c = @stream_socket_accept($listener, 3600);
+    if (!$c) continue;
+    $peer = stream_context_get_params($c)["options"]["ssl"]["peer_certificate"] ?? null;
+    if ($peer) echo "client ", openssl_x509_parse($peer)["name"], "\n";
+    if (($line = fgets($c)) !== false) fwrite($c, strtoupper($line));
+    fclose($c);
+}
+PHP
+
+my $php_client = <<'PHP';
+<?php
+[, $port, $host, $ca, $version] = $argv;
+$methods = ["1.2" => STREAM_CRYPTO_METHOD_TLSv1_2_CLIENT, "1.3" => STREAM_CRYPTO_METHOD_TLSv1_3_CLIENT];
+$c = stream_socket_client("tls://127.0.0.1:$port", $code, $text, 20, STREAM_CLIENT_CONNECT, stream_context_create(["ssl" => [
+    "cafile" => $ca, "peer_name" => $host, "capture_peer_cert" => true, "crypto_method" => $methods[$version]]]));
+if (!$c) exit("$text\n");
+$peer = stream_context_get_params($c)["options"]["ssl"]["peer_certificate"] ?? null;
+if ($peer) echo "server ", openssl_x509_parse($peer)["name"], "\n";
+fwrite($c, "hello\n");
+echo fgets($c);
+PHP
+
 # --- MariaDB: a client with OpenSSL, since Debian's has GnuTLS
 
 my $mariadb_client = <<'PY';
@@ -199,6 +234,26 @@ CONF
 			},
 			good => qr/^HELLO/m, sees => sub { qr/^server .*Measured.*$_[0].*reused/m }, psk => qr/^server .*reused True/m,
 		},
+	},
+	{
+		name => 'php', package => 'php-cli', host => 'php.test', heavy => 'a package of its own', no_asan => 1,
+		server => {
+			program => $php, ready => qr/^ready/, args => sub { ("$_[0]{dir}/server.php", "$_[0]{dir}/server.conf") }, run => sub {
+				my ($s) = @_;
+				spew("$s->{dir}/server.php", $php_server);
+				spew("$s->{dir}/server.conf", join "\n", @$s{qw(port cert key clients ask)});
+				return ($php, "$s->{dir}/server.php", "$s->{dir}/server.conf");
+			},
+			sees => sub { qr/^client .*Measured.*$_[0]/m },
+		},
+		client => {
+			program => $php, run => sub {
+				my ($s) = @_;
+				return ($s->{program}, spew("$s->{dir}/client.php", $php_client), $s->{port}, $s->{host}, $s->{ca}, $s->{version});
+			},
+			good => qr/^HELLO/m, sees => sub { qr/^server .*Measured.*$_[0]/m },
+		},
+		twelve => qr/Could not get peer certificate/,
 	},
 	{
 		name => 'socat', package => 'socat', host => 'pipe.test', groups => qr/group=(?:secp256r1|prime256v1)/,
