@@ -165,8 +165,7 @@ enum tao_err reply_list(struct reply *r, const struct tao_buf *body)
 	if (e != TAO_OK)
 		return e;
 	for (size_t i = 0; i < m->n_keys; i++) {
-		if (i < REPLY_KEYS_MAX &&
-		    tao_key_name_check(m->keys[i]->name, strlen(m->keys[i]->name)) == TAO_OK)
+		if (tao_key_name_check(m->keys[i]->name, strlen(m->keys[i]->name)) == TAO_OK)
 			continue;
 		reply_free(r);
 		return malformed("a list of keys");

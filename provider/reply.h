@@ -19,12 +19,11 @@
 #define REPLY_SIG_MAX 4627         /* bytes of a signature: ML-DSA-87 */
 #define REPLY_CHAIN_MAX 16         /* certificates in a chain */
 #define REPLY_CERT_MAX (64u << 10) /* bytes of one certificate */
-#define REPLY_KEYS_MAX 65536       /* keys in a list */
 #define REPLY_NONCE_LEN 16         /* bytes of a nonce, and of a program's id, in a group */
 #define REPLY_NONCES_MAX 64        /* nonces of one answer */
 #define REPLY_SALT_LEN 32          /* bytes of a group's salt */
 #define REPLY_PEER_MAX (16u << 10) /* bytes of a peer's principal */
-#define REPLY_MEMORY (16u << 20)   /* bytes that an unpacked answer may take */
+#define REPLY_MEMORY (16u << 20)   /* bytes that an unpacked answer may take: some 40000 keys */
 
 struct reply {
 	struct tao_pb_alloc alloc;

@@ -109,6 +109,9 @@ for my $bad (@stubs) {
 		qr/$sentence|Could not (?:read|find(?: or decode)?) private key/, "$what, in DER");
 }
 
+spew("$dir/long.pem", "-----BEGIN TAO PRIVATE KEY-----\n" . ('A' x 64 . "\n") x 5000 . "-----END TAO PRIVATE KEY-----\n");
+fails_with(sign_with("$dir/long.pem"), qr/block is longer than \d+ bytes: write the file again with 'tao key pem'/, 'far too long a stub');
+
 my $other = start_host();
 ok_run([$other->cmd(qw(key new web --for), $openssl)], 'a key of another host');
 fails_with(sign_with($other->dir . "/keys/$>/web.pem"), qr/sealed by another.*tao key new/s,
