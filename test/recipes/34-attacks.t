@@ -119,6 +119,11 @@ is(name((hosted("exec $other $socket", "mapcode $code", @whoami))[-1]), $want,
 my ($lib, $swapped) = (program('lib'), program('swapped'));
 refused((hosted("exec $other $socket", "mapcode $lib", "rename $swapped $lib", @whoami))[-1],
 	qr/^15 .*lib\b/, 'but not exchanged afterwards');
+# Of a file that is gone the kernel tells the name with "(deleted)" behind it.
+my ($mine, $later) = (program('mine'), program('later'));
+program('mine (deleted)');
+refused((hosted("exec $other $socket", "mapcode $mine", "rename $later $mine", @whoami))[-1],
+	qr/^15 .*mine \(deleted\) is another file than the process has loaded/, 'nor with a file there that has such a name');
 refused((hosted("exec $other $socket", "mapcode $open", @whoami))[-1], qr/^15 .*open\b/, 'nor writable');
 SKIP: {
 	skip 'FUSE: /dev/fuse is not there', 2 if !-e '/dev/fuse';
