@@ -284,7 +284,8 @@ sub need_programs {
 
 # What has libssl in the place of the program.
 my %elsewhere = (
-	apache2 => '/usr/lib/apache2/modules/mod_ssl.so', dovecot => '/usr/lib/dovecot/*ssl*.so*',
+	apache2 => '/usr/lib/apache2/modules/mod_ssl.so',
+	(map { $_ => '/usr/lib/dovecot/modules/libssl_iostream_openssl.so' } qw(dovecot imap imap-login)),
 	lighttpd => '/usr/lib/lighttpd/mod_openssl.so', master => '/usr/lib/postfix/libpostfix-tls.so*',
 	python3 => '/usr/lib/python3*/lib-dynload/_ssl*.so', rsyslogd => '/usr/lib/*/rsyslog/lmnsd_ossl.so',
 );
