@@ -51,7 +51,7 @@ my @holes = (
 		{ t_guard => [ 'the good one behind them', 'no endorsement became a rule', 'the next question is without' ] } ],
 	[ 'a delegation is compared with itself',
 		{ t_attest => [ 'delegation: for another key', 'delegation: an issuer beside it', "no delegation, but another's name" ],
-			'37-stacked' => [ 'a delegation altered below the last is refused' ] } ],
+			'37-stacked' => [ 'a delegation altered below the last' ] } ],
 	[ 'what a program runs with is inherited and not measured, and it is started by path',
 		{ '30-run' => [ '$TAO_DOOR is a descriptor above those that programs use', 'and no other but the door' ],
 			'34-attacks' => [ 'nor with LD_PRELOAD', 'nor when it is traced', 'nor what was exchanged', 'but not exchanged afterwards',
