@@ -198,6 +198,7 @@ static void drop(void *ssl, void *ptr, CRYPTO_EX_DATA *ad, int idx, long argl, v
 		return;
 	if (((struct tls_conn *)ptr)->server)
 		tls_report_rest();
+	tls_quic_end(ptr);
 	forget(ptr);
 	free(ptr);
 }

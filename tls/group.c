@@ -22,11 +22,14 @@ static int set_tao(const struct tls_libssl *f, SSL *s)
 	return set_groups(f, s, TLS_GROUP_MLKEM ":" TLS_GROUP) || set_groups(f, s, TLS_GROUP);
 }
 
-/* nginx switches it off by the option, and leaves the highest version as it is. */
+/* nginx switches it off by the option, and leaves the highest version as it is. QUIC has no other. */
 static int may_be_13(const struct tls_libssl *f, const SSL *s)
 {
-	long max = f->SSL_ctrl((SSL *)s, SSL_CTRL_GET_MAX_PROTO_VERSION, 0, NULL);
+	long max;
 
+	if (tls_over_quic(s))
+		return 1;
+	max = f->SSL_ctrl((SSL *)s, SSL_CTRL_GET_MAX_PROTO_VERSION, 0, NULL);
 	return (max == 0 || max == TLS1_3_VERSION) && (f->SSL_get_options(s) & SSL_OP_NO_TLSv1_3) == 0;
 }
 

@@ -305,6 +305,7 @@ void tls_info(const SSL *s, int where, int value)
 		tls_report_later(s, c);
 	else if ((where & SSL_CB_ALERT) && value >> 8 == ALERT_FATAL)
 		tls_report_failure(s, c, where, value);
+	tls_quic_info(s, c, where, value);
 }
 
 /* ---- every SSL_CTX ---- */
@@ -316,6 +317,8 @@ void tls_hook_ctx(SSL_CTX *ctx, const struct tls_settings *set)
 	f->SSL_CTX_set_cert_cb(ctx, on_cert, (void *)set);
 	if (set->mode == TLS_OFF && set->n_peers == 0)
 		return;
+	if (tls_is_quic(ctx))
+		f->SSL_CTX_set_msg_callback(ctx, tls_quic_message);
 	hook_security(f, ctx);
 	f->SSL_CTX_set_info_callback(ctx, tls_info); /* should the program have its own for security */
 	f->SSL_CTX_set_client_hello_cb(ctx, on_hello, NULL); /* or both */

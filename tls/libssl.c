@@ -9,11 +9,13 @@
 
 #define NAME_MAX_LIBSSL 32 /* bytes of the name that libssl has for its libcrypto */
 
+#define QUIC_METHODS 3
 #define QUIC_VERSION 1 /* OSSL_QUIC1_VERSION */
 
 static struct {
 	struct tls_libssl f;
 	uintptr_t first, end; /* where it is mapped */
+	const SSL_METHOD *quic[QUIC_METHODS]; /* NULL: it has none */
 } found;
 static _Atomic(const struct tls_libssl *) ready;
 
@@ -35,6 +37,19 @@ static int find_all(void *lib)
 		*(void **)wanted[i].to = f;
 	}
 	return 1;
+}
+
+static void find_quic(void *lib)
+{
+	static const char *const names[QUIC_METHODS] = {
+		"OSSL_QUIC_client_method", "OSSL_QUIC_client_thread_method", "OSSL_QUIC_server_method",
+	};
+
+	for (int i = 0; i < QUIC_METHODS; i++) {
+		const SSL_METHOD *(*method)(void) = (const SSL_METHOD *(*)(void))(uintptr_t)dlsym(lib, names[i]);
+
+		found.quic[i] = method != NULL ? method() : NULL;
+	}
 }
 
 static int find_extent(struct dl_phdr_info *file, size_t size, void *arg)
@@ -84,6 +99,7 @@ const struct tls_libssl *tls_libssl(void)
 		dlclose(lib);
 		return NULL;
 	}
+	find_quic(lib);
 	inside = (uintptr_t)found.f.SSL_CTX_get_ssl_method;
 	dl_iterate_phdr(find_extent, &inside);
 	atomic_store_explicit(&ready, &found.f, memory_order_release);
@@ -98,9 +114,22 @@ int tls_is_libssls(const SSL_CTX *ctx)
 	return method >= found.first && method < found.end;
 }
 
+int tls_is_quic(const SSL_CTX *ctx)
+{
+	const SSL_METHOD *method = tls_libssl()->SSL_CTX_get_ssl_method(ctx);
+
+	for (int i = 0; i < QUIC_METHODS; i++)
+		if (method != NULL && method == found.quic[i])
+			return 1;
+	return 0;
+}
+
+int tls_over_quic(const SSL *s)
+{
+	return tls_libssl()->SSL_version(s) == QUIC_VERSION;
+}
+
 int tls_version(const SSL *s)
 {
-	int version = tls_libssl()->SSL_version(s);
-
-	return version == QUIC_VERSION ? TLS1_3_VERSION : version;
+	return tls_over_quic(s) ? TLS1_3_VERSION : tls_libssl()->SSL_version(s);
 }

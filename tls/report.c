@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <string.h>
 #include <time.h>
 
@@ -112,6 +113,42 @@ void tls_report(const SSL *s, struct tls_conn *c, int completed)
 		ch->handshake(ch->arg, &h);
 	tls_conn_drop_psk(c); /* libssl has made its own keys of it */
 	ERR_pop_to_mark();
+}
+
+void tls_report_note(const SSL *s, struct tls_conn *c)
+{
+	const struct tls_libssl *f = tls_libssl();
+	const SSL_CIPHER *cipher = c->noted.cipher == NULL ? f->SSL_get_current_cipher(s) : NULL;
+	const char *group;
+	int id;
+
+	if (cipher == NULL)
+		return;
+	id = tls_group_id(s);
+	group = id > 0 ? f->SSL_group_to_name((SSL *)s, id) : NULL;
+	snprintf(c->noted.group, sizeof c->noted.group, "%s", group != NULL ? group : "");
+	find_peer((SSL *)s, c);
+	c->noted.mode = mode_of(f, s, c);
+	c->noted.cipher = f->SSL_CIPHER_get_name(cipher);
+}
+
+void tls_report_lost(struct tls_conn *c)
+{
+	const struct channel *ch = tls_channel();
+	struct channel_handshake h = { .server = c->server, .count = 1, .tls_version = TLS1_3_VERSION };
+
+	/* Programs may free connections after OPENSSL_cleanup(). */
+	if (ch == NULL || c->mode == TLS_OFF || !OPENSSL_init_crypto(0, NULL))
+		return;
+	tls_conn_why(c, "the handshake failed: the connection of QUIC ended before it was done");
+	h.mode = c->noted.mode != NULL ? c->noted.mode : "none";
+	h.group = c->noted.group[0] != 0 ? c->noted.group : NULL;
+	h.cipher = c->noted.cipher;
+	h.name = c->name[0] != 0 ? c->name : NULL;
+	h.peer = c->peer;
+	h.peer_n = c->peer_n;
+	h.why = c->why;
+	ch->handshake(ch->arg, &h);
 }
 
 void tls_report_later(const SSL *s, struct tls_conn *c)

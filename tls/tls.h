@@ -25,6 +25,7 @@
  *   psk12.c     TLS 1.2 pre-shared keys
  *   group.c     who was keyed by the group tao_x25519; pinning it
  *   report.c    the audit record of a handshake
+ *   quic.c      how handshakes of QUIC end
  *
  * The module never pulls libssl into a program: libssl's functions are found
  * in the copy that the program has loaded, when its first SSL_CTX is made. It
@@ -83,7 +84,8 @@
 	F(SSL_CIPHER_get_protocol_id) F(SSL_CIPHER_is_aead) \
 	F(SSL_CTX_add_custom_ext) F(SSL_CTX_get_cert_store) F(SSL_CTX_get_ciphers) F(SSL_CTX_get_info_callback) F(SSL_CTX_get_security_callback) \
 	F(SSL_CTX_set_cert_cb) F(SSL_CTX_set_cert_verify_callback) F(SSL_CTX_set_client_cert_cb) \
-	F(SSL_CTX_set_client_hello_cb) F(SSL_CTX_set_info_callback) F(SSL_CTX_set_security_callback) \
+	F(SSL_CTX_set_client_hello_cb) F(SSL_CTX_set_info_callback) F(SSL_CTX_set_msg_callback) F(SSL_CTX_set_security_callback) \
+	F(SSL_is_init_finished) F(SSL_state_string) \
 	F(SSL_CTX_set_not_resumable_session_callback) F(SSL_CTX_set_psk_client_callback) \
 	F(SSL_CTX_set_psk_find_session_callback) F(SSL_CTX_set_psk_server_callback) \
 	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
@@ -116,6 +118,11 @@ struct tls_libssl {
 const struct tls_libssl *tls_libssl(void);
 /* 1 if ctx, which may be under construction, was made by it. */
 int tls_is_libssls(const SSL_CTX *ctx);
+/* 1 if it is for QUIC, which libssl has from 3.2 on. */
+int tls_is_quic(const SSL_CTX *ctx);
+/* 1 if this connection is one of libssl's QUIC. Callbacks get QUIC's SSL, and come while its lock is held: of libssl's
+ * functions that take it (SSL_get_options(), SSL_want(), SSL_get_error() and all of I/O) none may be called then. */
+int tls_over_quic(const SSL *s);
 /* As SSL_version(); of QUIC that of its TLS, 1.3. */
 int tls_version(const SSL *s);
 
@@ -238,10 +245,20 @@ struct tls_theirs {
 	int telling, asking; /* one of them is being called */
 };
 
+#define TLS_GROUP_NAME_MAX 64 /* bytes of a group's name, with its NUL */
+
+/* For the record of a connection that is gone. */
+struct tls_noted {
+	const char *cipher, *mode; /* NULL: not known */
+	char group[TLS_GROUP_NAME_MAX];
+};
+
 struct tls_conn {
 	const struct tls_settings *set;
 	enum tls_mode mode;
 	int server, begun, ended;
+	int followed;              /* QUIC: the info callback would tell that it is done */
+	struct tls_noted noted;    /* QUIC */
 	int later;                 /* server: the client showed its certificate after the handshake */
 	char name[TLS_HOST_MAX];   /* client: reference name, "" if there is none */
 	int known, peers;          /* client: of that name */
@@ -349,6 +366,28 @@ void tls_report_later(const SSL *s, struct tls_conn *c);
 void tls_report_rest(void); /* those that were not told yet, if it is time; when a connection is freed */
 /* The same of a handshake that a fatal alert ends; where and value are the info callback's. */
 void tls_report_failure(const SSL *s, struct tls_conn *c, int where, int value);
+
+/* What it will need of the SSL, should the connection be lost; once it is there. */
+void tls_report_note(const SSL *s, struct tls_conn *c);
+/* Of a connection of QUIC that is gone, and its SSL with it. */
+void tls_report_lost(struct tls_conn *c);
+
+/* ---- QUIC (quic.c) ----
+ *
+ * libssl makes the connection's SSL and, inside it, one of TLS. Callbacks get the former, but for the info callback's
+ * alerts, which get the one inside and come when the error queue was put away. So a handshake that fails here is told by
+ * the message callback, with the header of its alert; and, where the program has one of its own, by the end of
+ * its last step. One that the peer refuses is told by no callback of TLS: clients see the frame in the message callback; servers, which
+ * are shown none, and clients whose program has a message callback of its own, find out when the connection is freed. */
+
+/* SSL_CTX_set_msg_callback()'s. */
+void tls_quic_message(int sent, int version, int type, const void *data, size_t n, SSL *s, void *arg);
+/* In the info callback. */
+void tls_quic_info(const SSL *s, struct tls_conn *c, int where, int value);
+/* When it is freed: libssl's part is gone already. */
+void tls_quic_end(struct tls_conn *c);
+/* 1 if the frame ends a connection, before applications have one; *error is RFC 9000's. */
+int tls_quic_closes(const void *frame, size_t n, uint64_t *error);
 
 /* ---- renewed certificates (bundle.c) ---- */
 
