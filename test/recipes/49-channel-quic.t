@@ -117,6 +117,9 @@ is_so('a server that requires a channel', says([ hosted($default, $client) ], @n
 serve([ hosted($default, $web) ], @own);
 is_so("an info callback of the client's own: $_", says([ hosted($conf{group}, $client) ], $_, @name), qr/^ok group=tao_x25519/,
 	done('client', 'client', qr/mode=group $tao/), done('web', 'server', qr/mode=group $tao/)) for qw(-i -I);
+serve([ hosted($default, $web) ], '-i', @own);
+is_so("one of the server's", says([ hosted($conf{group}, $client) ], @name), qr/^ok group=tao_x25519/,
+	done('client', 'client', qr/mode=group $tao/), done('web', 'server', qr/mode=group $tao/));
 
 # --- the wrong program
 
