@@ -106,6 +106,11 @@ refused((hosted(env_exec("OPENSSL_CONF=$dir/conf")))[-1], qr/^15 .*conf can be w
 refused((hosted(env_exec('OPENSSL_CONF=conf')))[-1], qr/^15 .*OPENSSL_CONF of .* is not an absolute path/, 'nor with a relative one');
 refused((hosted("exec $other $socket traced", @whoami))[-1], qr/^15 .*traced/, 'nor when it is traced');
 
+my $python = program('python3');
+like(name((hosted("exec $python $socket", @whoami))[-1]), qr/\.Measured\(/, 'an interpreter inside has a name');
+refused((hosted("exec /usr/bin/env PYTHONPATH=/x $python $socket", @whoami))[-1],
+	qr/^15 .*is an interpreter and was started with PYTHONPATH=\/x/, 'but not with an environment that says what it loads');
+
 my $open = program('open');
 chmod 0777, $open;
 refused((hosted("exec $open $socket", @whoami))[-1], qr/^15 .*\bopen\b/, 'nor what others can write');

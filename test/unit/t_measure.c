@@ -19,6 +19,7 @@
 #include "../../host/filehash.h"
 #include "../../host/measure_with.h"
 #include "../../host/proc.h"
+#include "../../host/running.h"
 #include "../../host/stable.h"
 #include "tap.h"
 
@@ -708,6 +709,39 @@ static void processes(void)
 		ok_err(measure_process(2, &v), TAO_ENOTFOUND, "a kernel thread has no executable");
 }
 
+/* A process that is measured must be the one that was seen, and stay it. */
+static void running(void)
+{
+	struct measure_cache *cache = measure_cache_new();
+	struct running_request rq = { .hint = 1 };
+	struct process_view self;
+	struct measurement m;
+	char *path;
+	pid_t child = fork();
+	static const enum tao_err wanted[] = { TAO_OK, TAO_EBUSY };
+
+	if (child == 0) {
+		pause();
+		_exit(0);
+	}
+	rq.pid = child;
+	measure_process(getpid(), &self);
+	ok_err(proc_start(child, &rq.start), TAO_OK, "a child");
+	for (int i = 0; i < 2; i++, rq.start++) {
+		ok_err(measure_running(cache, &rq, &m, &path), wanted[i], "%s",
+		       i == 0 ? "is measured" : "another one with its number is not");
+		ok(i > 0 || file_id_equal(&m.id, &self.exe), "as what it is, or not at all");
+		measurement_clear(&m);
+		free(path);
+	}
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	ok_err(measure_running(cache, &rq, &m, &path), TAO_ENOTFOUND, "nor one that is gone");
+	measurement_clear(&m);
+	free(path);
+	measure_cache_free(cache);
+}
+
 int main(void)
 {
 	static const char *const programs[] = { "/bin/sh", "/usr/bin/env", "/usr/bin/curl",
@@ -733,6 +767,7 @@ int main(void)
 	bad_requests();
 	caching();
 	processes();
+	running();
 	sh("rm -rf %s", dir);
 	return done();
 }
