@@ -7,8 +7,8 @@
 #include "cmd.h"
 #include "tao.pb-c.h"
 
-/* cert_show.c: prints the certificate of a Host.Cert's answer, in words, as JSON (--json), or with its chain as
- * PEM. TAO_EEXPIRED after printing one that has expired. */
+/* cert_show.c: prints the certificate of a Host.Cert's answer, in words, as JSON (--json), or with
+ * its chain as PEM. TAO_EEXPIRED after printing one that has expired. */
 enum tao_err cert_print(const struct cmd_env *env, const char *name, const Tao__KeyResponse *rs,
                         int pem);
 

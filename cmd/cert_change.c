@@ -49,11 +49,11 @@ static enum tao_err nothing_in(const char *file, const struct tao_buf *text)
 	X509_free(x);
 	ERR_clear_error();
 	if (x != NULL)
-		return tao_fail(TAO_EFORMAT, "%s is a certificate in DER: write it as PEM with 'openssl x509 "
-		                "-inform DER -in %s'", file, file);
+		return tao_fail(TAO_EFORMAT, "%s is a certificate in DER: write it as PEM with "
+		                "'openssl x509 -inform DER -in %s'", file, file);
 	if (memmem(text->p, text->n, "BEGIN PKCS7", 11) != NULL)
-		return tao_fail(TAO_EFORMAT, "%s holds PKCS#7: write its certificates as PEM with 'openssl "
-		                "pkcs7 -print_certs -in %s'", file, file);
+		return tao_fail(TAO_EFORMAT, "%s holds PKCS#7: write its certificates as PEM with "
+		                "'openssl pkcs7 -print_certs -in %s'", file, file);
 	return tao_fail(TAO_EFORMAT, "%s holds no certificate in PEM", file);
 }
 

@@ -4,7 +4,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SOON (30 * 86400) /* seconds before its end from which on a certificate is worth a warning */
+#define SOON (30 * 86400) /* seconds before its end in which a certificate is worth a warning */
 #define SOON_PART 3       /* or this part of its life, if that is shorter */
 
 enum cmd_level cert_ends(int64_t from, int64_t until)
@@ -26,18 +26,20 @@ static void look_at(const Tao__KeyInfo *k, struct cmd_findings *f)
 	if (k->has_retired && k->retired)
 		return; /* the key is of no use */
 	if (k->cert_misfit)
-		cmd_found(f, CMD_BAD, 0, "the certificate that was imported for key %s is for another generation "
-		          "of it: programs that start have none; make a request with 'tao cert request %s%s', and "
-		          "import what the CA answers with 'tao cert import %s%s'", k->name, k->name, of, k->name, of);
+		cmd_found(f, CMD_BAD, 0, "the certificate that was imported for key %s is for "
+		          "another generation of it: programs that start have none; make a request "
+		          "with 'tao cert request %s%s', and import what the CA answers with 'tao "
+		          "cert import %s%s'", k->name, k->name, of, k->name, of);
 	else if (level == CMD_BAD)
-		cmd_found(f, CMD_BAD, 0, "the certificate that was imported for key %s ended on %s: peers "
-		          "refuse it; make a request with 'tao cert request %s%s', and import what the CA answers "
-		          "with 'tao cert import %s%s'", k->name, cmd_time(k->cert_not_after, when), k->name, of,
-		          k->name, of);
+		cmd_found(f, CMD_BAD, 0, "the certificate that was imported for key %s ended on "
+		          "%s: peers refuse it; make a request with 'tao cert request %s%s', and "
+		          "import what the CA answers with 'tao cert import %s%s'", k->name,
+		          cmd_time(k->cert_not_after, when), k->name, of, k->name, of);
 	else if (level == CMD_WARNING)
-		cmd_found(f, CMD_WARNING, 0, "the certificate that was imported for key %s ends in %s, on %s, and "
-		          "the host cannot renew it: have the CA renew it, and import that with 'tao cert import "
-		          "%s%s'", k->name, cmd_duration(k->cert_not_after - time(NULL), left),
+		cmd_found(f, CMD_WARNING, 0, "the certificate that was imported for key %s ends in "
+		          "%s, on %s, and the host cannot renew it: have the CA renew it, and "
+		          "import that with 'tao cert import %s%s'", k->name,
+		          cmd_duration(k->cert_not_after - time(NULL), left),
 		          cmd_time(k->cert_not_after, when), k->name, of);
 }
 

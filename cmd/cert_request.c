@@ -44,16 +44,20 @@ static enum tao_err parse_subject(const char *text, X509_NAME *name)
 	const char *at = text;
 
 	if (*at != '/')
-		return tao_fail(TAO_EINVAL, "a subject is written as /C=DE/O=Example/CN=www.example.org");
+		return tao_fail(TAO_EINVAL, "a subject is written as "
+		                "/C=DE/O=Example/CN=www.example.org");
 	while (*at == '/') {
 		at = part(at + 1, "=/", type);
 		if (at == NULL || *at != '=')
-			return tao_fail(TAO_EINVAL, "in the subject, %.100s has no value: write /CN=VALUE", text);
+			return tao_fail(TAO_EINVAL, "in the subject, %.100s has no value: write "
+			                "/CN=VALUE", text);
 		at = part(at + 1, "/", value);
 		if (at == NULL)
-			return tao_fail(TAO_ELIMIT, "a value in a subject has less than %d bytes", PART_MAX);
+			return tao_fail(TAO_ELIMIT, "a value in a subject has less than %d bytes",
+			                PART_MAX);
 		if (*value != 0 && X509_NAME_add_entry_by_txt(name, type, MBSTRING_UTF8,
-		                                              (unsigned char *)value, -1, -1, 0) != 1) {
+		                                              (unsigned char *)value, -1, -1,
+		                                              0) != 1) {
 			ERR_clear_error();
 			return tao_fail(TAO_EINVAL, "no subject has %.60s=%.100s", type, value);
 		}
@@ -72,8 +76,8 @@ static enum tao_err make_subject(const char *text, char **dns, size_t n, struct 
 	if (e == TAO_OK && text != NULL)
 		e = parse_subject(text, name);
 	else if (e == TAO_OK && n > 0 && strlen(dns[0]) <= 64 &&
-	         X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (unsigned char *)dns[0], -1, -1,
-	                                    0) != 1)
+	         X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_UTF8, (unsigned char *)dns[0], -1,
+	                                    -1, 0) != 1)
 		e = tao_fail_crypto("writing the subject");
 	len = e == TAO_OK ? i2d_X509_NAME(name, &p) : 0;
 	if (len > 0)
@@ -90,7 +94,8 @@ static enum tao_err put_pem(const char *file, const ProtobufCBinaryData *der)
 	char *text;
 	long n;
 
-	if (bio == NULL || PEM_write_bio(bio, PEM_STRING_X509_REQ, "", der->data, (long)der->len) <= 0) {
+	if (bio == NULL ||
+	    PEM_write_bio(bio, PEM_STRING_X509_REQ, "", der->data, (long)der->len) <= 0) {
 		e = tao_fail_crypto("writing the request");
 	} else {
 		n = BIO_get_mem_data(bio, &text);
@@ -114,7 +119,8 @@ static enum tao_err ask_and_put(struct cmd_env *env, Tao__CertRequest *rq, const
 		e = cmd_ask(env, "Host.RequestCert", &rq->base, -1, &tao__key_response__descriptor,
 		            (ProtobufCMessage **)&rs);
 	if (e == TAO_OK && !rs->has_request)
-		e = tao_fail(TAO_EPROTO, "the host sent no request: restart it with 'tao down' and 'tao up'");
+		e = tao_fail(TAO_EPROTO, "the host sent no request: restart it with 'tao down' and "
+		             "'tao up'");
 	if (e == TAO_OK)
 		e = put_pem(out, &rs->request);
 	if (rs != NULL)
@@ -149,7 +155,8 @@ int cmd_cert_request(struct cmd_env *env, int argc, char **argv)
 	if (argc - optind != 1)
 		return cmd_usage(env, "give one key's name");
 	if (subject == NULL && rq.n_dns == 0)
-		return cmd_usage(env, "say for what it is: --dns www.example.org, or --subject /CN=...");
+		return cmd_usage(env, "say for what it is: --dns www.example.org, or --subject "
+		                 "/CN=...");
 	rq.name = argv[optind];
 	return ask_and_put(env, &rq, subject, out) == TAO_OK ? 0 : cmd_failed(env);
 }

@@ -220,8 +220,9 @@ enum tao_err cert_print(const struct cmd_env *env, const char *name, const Tao__
 	enum tao_err e;
 
 	if (rs->n_chain == 0)
-		return tao_fail(TAO_ENOTFOUND, "key %s has no certificate yet: it is made when the key's "
-		                "program runs under 'tao run', if 'tao trust PROGRAM' was said", name);
+		return tao_fail(TAO_ENOTFOUND, "key %s has no certificate yet: it is made when the "
+		                "key's program runs under 'tao run', if 'tao trust PROGRAM' was "
+		                "said", name);
 	e = cert_read(rs, &c);
 	if (e == TAO_OK) {
 		if (pem)
@@ -231,12 +232,13 @@ enum tao_err cert_print(const struct cmd_env *env, const char *name, const Tao__
 		else
 			put_text(&c, rs->cert_path);
 		if (time(NULL) > c.until && c.imported)
-			e = tao_fail(TAO_EEXPIRED, "the certificate that was imported for key %s has expired: the host "
-			             "cannot renew it; make a request with 'tao cert request %s', and import what the "
-			             "CA answers", name, name);
+			e = tao_fail(TAO_EEXPIRED, "the certificate that was imported for key %s "
+			             "has expired: the host cannot renew it; make a request with "
+			             "'tao cert request %s', and import what the CA answers", name,
+			             name);
 		else if (time(NULL) > c.until)
-			e = tao_fail(TAO_EEXPIRED, "the certificate of key %s has expired: start its program "
-			             "again with 'tao run' for a new one", name);
+			e = tao_fail(TAO_EEXPIRED, "the certificate of key %s has expired: start "
+			             "its program again with 'tao run' for a new one", name);
 	}
 	cert_clear(&c);
 	return e;

@@ -41,8 +41,8 @@ enum tao_err compat_read(const char *file, struct tao_buf *out);
 /* Puts the file's name before the sentence of e. */
 enum tao_err compat_quote(enum tao_err e, const char *file);
 
-/* compat_inspect.c, which needs no command line: says what the file is, and what is in it. Not of no bytes. TAO_EFORMAT: none of
- * CloudProxy's. */
+/* compat_inspect.c, which needs no command line: says what the file is, and what is in it. Not of
+ * no bytes. TAO_EFORMAT: none of CloudProxy's. */
 enum tao_err compat_inspect(const struct tao_rd *f, struct compat_report *r);
 /* The principal of a DER certificate's key, its times and subject. key: the
  * caller's; NULL: not wanted. */

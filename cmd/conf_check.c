@@ -118,8 +118,8 @@ static void examine_bytes(const char *path, long line, const uint8_t *p, size_t 
 		cmd_found(f, CMD_BAD, line, "module %s is not a shared object for this machine: "
 		          "build tao.so for it", path);
 	else if (memmem(p, n, ENTRY, sizeof ENTRY) == NULL)
-		cmd_found(f, CMD_BAD, line, "module %s has no OSSL_provider_init, so it is no provider: "
-		          "name tao.so", path);
+		cmd_found(f, CMD_BAD, line, "module %s has no OSSL_provider_init, so it is no "
+		          "provider: name tao.so", path);
 	else
 		cmd_found(f, CMD_GOOD, line, "module %s is a provider", path);
 }
@@ -131,14 +131,16 @@ void cmd_examine_module(const char *path, long line, struct cmd_findings *f)
 	void *p = MAP_FAILED;
 
 	if (fd < 0 || fstat(fd, &st) != 0) {
-		cmd_found(f, CMD_BAD, line, "module %s: %s; install it with 'make install', or name "
-		          "another with 'module ='", path, strerror(errno));
+		cmd_found(f, CMD_BAD, line, "module %s: %s; install it with 'make install', or "
+		          "name another with 'module ='", path, strerror(errno));
 	} else if (!S_ISREG(st.st_mode) || st.st_size < 1 || st.st_size > MODULE_MAX) {
-		cmd_found(f, CMD_BAD, line, "module %s is not a file of a module's size: name tao.so", path);
+		cmd_found(f, CMD_BAD, line, "module %s is not a file of a module's size: name "
+		          "tao.so", path);
 	} else {
 		p = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
 		if (p == MAP_FAILED)
-			cmd_found(f, CMD_BAD, line, "module %s cannot be read: %s", path, strerror(errno));
+			cmd_found(f, CMD_BAD, line, "module %s cannot be read: %s", path,
+			          strerror(errno));
 		else
 			examine_bytes(path, line, p, (size_t)st.st_size, f);
 	}
@@ -172,7 +174,8 @@ static void check_module(struct check *c, const char *section)
 
 static void check_keys(struct check *c, const char *section)
 {
-	static const char *const known[] = { "identity", "module", "activate", "soft_load", "socket",
+	static const char *const known[] = { "identity", "module", "activate", "soft_load",
+	                                     "socket",
 	                                     "timeout", "undumpable", NULL };
 	STACK_OF(CONF_VALUE) *all = NCONF_get_section(c->conf, section);
 
@@ -183,8 +186,10 @@ static void check_keys(struct check *c, const char *section)
 		while (known[k] != NULL && strcmp(known[k], name) != 0)
 			k++;
 		if (known[k] == NULL)
-			cmd_found(c->f, CMD_BAD, line_of(c, section, name), "%s in [%s] is no key of the Tao "
-			          "provider: it has module, activate, socket, timeout and undumpable", name, section);
+			cmd_found(c->f, CMD_BAD, line_of(c, section, name),
+			          "%s in [%s] is no key of the Tao "
+			          "provider: it has module, activate, socket, timeout and "
+			          "undumpable", name, section);
 	}
 }
 
@@ -221,12 +226,12 @@ static void check_socket(struct check *c, const char *section)
 	if (path == NULL) {
 		path = env != NULL ? env : TAO_LOCALSTATEDIR "/lib/tao/run/tao.sock";
 		line = line_of(c, section, NULL);
-		cmd_found(c->f, CMD_WARNING, line, "[%s] has no socket, so %s is used: 'tao conf print' "
-		          "prints this host's", section, path);
+		cmd_found(c->f, CMD_WARNING, line, "[%s] has no socket, so %s is used: 'tao conf "
+		          "print' prints this host's", section, path);
 	}
 	if (*path != '/' || strlen(path) > TAO_SOCKET_PATH_MAX) {
-		cmd_found(c->f, CMD_BAD, line, "socket = %s: give an absolute path of at most %d bytes",
-		          path, TAO_SOCKET_PATH_MAX);
+		cmd_found(c->f, CMD_BAD, line, "socket = %s: give an absolute path of at most %d "
+		          "bytes", path, TAO_SOCKET_PATH_MAX);
 		return;
 	}
 	tao_conn_init(&conn);
@@ -270,15 +275,18 @@ static int check_active(struct check *c, const char *section, const char *name)
 	const char *text = value(c, section, "activate");
 
 	if (text == NULL) {
-		cmd_found(c->f, CMD_BAD, line_of(c, section, NULL), "the %s provider is not activated: "
+		cmd_found(c->f, CMD_BAD, line_of(c, section, NULL),
+		          "the %s provider is not activated: "
 		          "put 'activate = 1' into [%s]", name, section);
 		return 0;
 	}
 	for (size_t i = 0; truths[i] != NULL; i++)
 		if (strcmp(truths[i], text) == 0)
 			return 1;
-	cmd_found(c->f, CMD_BAD, line_of(c, section, "activate"), "activate = %s: OpenSSL 3.0 takes "
-	          "any value for yes and later versions this one for no; write 'activate = 1'", text);
+	cmd_found(c->f, CMD_BAD, line_of(c, section, "activate"),
+	          "activate = %s: OpenSSL 3.0 takes "
+	          "any value for yes and later versions this one for no; write 'activate = 1'",
+	          text);
 	return 0;
 }
 
@@ -295,13 +303,15 @@ static struct provider find_provider(struct check *c, const char *list, const ch
 		p.section = v->value;
 		p.place = i;
 		if (strcmp(v->value, "default") == 0)
-			cmd_found(c->f, CMD_BAD, line_of(c, list, v->name), "%s = default: OpenSSL keeps what "
-			          "stands before the first section in one of that name, and then activates no "
-			          "provider at all: call it [default_sect]", v->name);
+			cmd_found(c->f, CMD_BAD, line_of(c, list, v->name),
+			          "%s = default: OpenSSL keeps what "
+			          "stands before the first section in one of that name, and then "
+			          "activates no provider at all: call it [default_sect]", v->name);
 		else if (has_section(c, v->value))
 			p.active = check_active(c, v->value, name);
 		else
-			cmd_found(c->f, CMD_BAD, line_of(c, list, v->name), "%s = %s, but there is no section "
+			cmd_found(c->f, CMD_BAD, line_of(c, list, v->name),
+			          "%s = %s, but there is no section "
 			          "[%s]: add it, with 'activate = 1'", v->name, v->value, v->value);
 	}
 	return p;
@@ -313,17 +323,18 @@ static void check_order(struct check *c, const char *list, const struct provider
 	long line = line_of(c, list, NULL);
 
 	if (dflt->section == NULL)
-		cmd_found(c->f, CMD_BAD, line, "[%s] does not name the default provider, which then "
-		          "vanishes: put 'default = default_sect' first, and 'activate = 1' into "
-		          "[default_sect]", list);
+		cmd_found(c->f, CMD_BAD, line, "[%s] does not name the default provider, which "
+		          "then vanishes: put 'default = default_sect' first, and 'activate = 1' "
+		          "into [default_sect]", list);
 	if (tao->section == NULL)
 		cmd_found(c->f, CMD_BAD, line, "[%s] does not name the tao provider: add what "
 		          "'tao conf print' prints", list);
 	if (!dflt->active || !tao->active)
 		return;
 	if (tao->place < dflt->place)
-		cmd_found(c->f, CMD_BAD, line, "tao comes before default in [%s]: new keys are then the "
-		          "host's, those of each handshake too, or there are none; put default first", list);
+		cmd_found(c->f, CMD_BAD, line, "tao comes before default in [%s]: new keys are "
+		          "then the host's, those of each handshake too, or there are none; put "
+		          "default first", list);
 	else
 		cmd_found(c->f, CMD_GOOD, line, "the default provider is activated, then tao");
 }
@@ -334,12 +345,14 @@ static void check_providers(struct check *c)
 	struct provider dflt, tao;
 
 	if (list == NULL) {
-		cmd_found(c->f, CMD_BAD, line_of(c, c->init, NULL), "[%s] has no 'providers =': add what "
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, NULL),
+		          "[%s] has no 'providers =': add what "
 		          "'tao conf print' prints", c->init);
 		return;
 	}
 	if (!has_section(c, list)) {
-		cmd_found(c->f, CMD_BAD, line_of(c, c->init, "providers"), "providers = %s, but there is "
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, "providers"),
+		          "providers = %s, but there is "
 		          "no section [%s]: add it", list, list);
 		return;
 	}
@@ -370,14 +383,15 @@ static void check_clause(struct check *c, long line, const char *p, size_t n)
 	if (n == 0)
 		return;
 	if (is_word(p, n, "provider=tao"))
-		cmd_found(c->f, CMD_BAD, line, "default_properties choose tao for everything: new keys "
-		          "are then made in the host, and TLS has not its usual groups; remove 'provider=tao', tao's keys need no query");
+		cmd_found(c->f, CMD_BAD, line, "default_properties choose tao for everything: new "
+		          "keys are then made in the host, and TLS has not its usual groups; "
+		          "remove 'provider=tao', tao's keys need no query");
 	else if (!optional || is_word(p, n, "provider!=tao"))
-		cmd_found(c->f, CMD_BAD, line, "default_properties demand '%.*s', which excludes the tao "
-		          "provider: remove it, or put a '?' before it", (int)n, p);
+		cmd_found(c->f, CMD_BAD, line, "default_properties demand '%.*s', which excludes "
+		          "the tao provider: remove it, or put a '?' before it", (int)n, p);
 	else
-		cmd_found(c->f, CMD_WARNING, line, "default_properties prefer '%.*s': leave them out "
-		          "unless something needs them", (int)n, p);
+		cmd_found(c->f, CMD_WARNING, line, "default_properties prefer '%.*s': leave them "
+		          "out unless something needs them", (int)n, p);
 }
 
 static void check_properties(struct check *c)
@@ -396,7 +410,8 @@ static void check_properties(struct check *c)
 	fips = value(c, section, "fips_mode");
 	for (size_t i = 0; fips != NULL && truths[i] != NULL; i++)
 		if (strcmp(fips, truths[i]) == 0)
-			cmd_found(c->f, CMD_BAD, line_of(c, section, "fips_mode"), "fips_mode = %s excludes "
+			cmd_found(c->f, CMD_BAD, line_of(c, section, "fips_mode"),
+			          "fips_mode = %s excludes "
 			          "the tao provider, which is not validated: remove it", fips);
 }
 
@@ -409,7 +424,8 @@ static void check_ssl(struct check *c)
 	if (ssl == NULL)
 		return;
 	if (!has_section(c, ssl)) {
-		cmd_found(c->f, CMD_BAD, line_of(c, c->init, "ssl_conf"), "ssl_conf = %s, but there is no "
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, "ssl_conf"),
+		          "ssl_conf = %s, but there is no "
 		          "section [%s]: add it, or remove the line", ssl, ssl);
 		return;
 	}
@@ -491,16 +507,21 @@ static void check_tls(struct check *c)
 	if (!good)
 		ERR_peek_last_error_all(NULL, NULL, NULL, &why, &flags);
 	if (access(path, R_OK) != 0)
-		cmd_found(c->f, CMD_BAD, line_of(c, v->value, "path"), "path = %s: %s; OpenSSL then skips "
-		          "all that comes after %s in [%s]", path, strerror(errno), v->name, c->init);
+		cmd_found(c->f, CMD_BAD, line_of(c, v->value, "path"),
+		          "path = %s: %s; OpenSSL then skips "
+		          "all that comes after %s in [%s]", path, strerror(errno), v->name,
+		          c->init);
 	else if (place < place_of(c, "providers"))
-		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name), "%s comes before providers in [%s]: "
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name),
+		          "%s comes before providers in [%s]: "
 		          "put it behind", v->name, c->init);
 	else if (!good)
-		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name), "%s: no TLS connection is made "
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name),
+		          "%s: no TLS connection is made "
 		          "with that", flags & ERR_TXT_STRING ? why : "the section cannot be read");
 	else
-		cmd_found(c->f, CMD_GOOD, line_of(c, c->init, v->name), "the TLS module is loaded behind the "
+		cmd_found(c->f, CMD_GOOD, line_of(c, c->init, v->name),
+		          "the TLS module is loaded behind the "
 		          "providers: renewed certificates need no reload, mode is %s",
 		          tls_mode_word(set.mode));
 	free(set.peers);
@@ -519,12 +540,14 @@ static void check_random(struct check *c)
 		cmd_found(c->f, CMD_BAD, line_of(c, section, "random"), "TAO-RAND seeds OpenSSL's "
 		          "generators and is none itself: write 'seed = TAO-RAND'");
 	if (seed != NULL && strcasecmp(seed, "TAO-RAND") == 0)
-		cmd_found(c->f, CMD_GOOD, line_of(c, section, "seed"), "random numbers are seeded by the "
+		cmd_found(c->f, CMD_GOOD, line_of(c, section, "seed"),
+		          "random numbers are seeded by the "
 		          "Tao host: there are none while a program cannot reach it");
 	else if (seed != NULL && strcasecmp(seed, "SEED-SRC") != 0)
-		cmd_found(c->f, CMD_WARNING, line_of(c, section, "seed"), "seed = %s is neither TAO-RAND nor "
-		          "OpenSSL's SEED-SRC: if no provider has it, OpenSSL seeds from the kernel and tells "
-		          "no one", seed);
+		cmd_found(c->f, CMD_WARNING, line_of(c, section, "seed"),
+		          "seed = %s is neither TAO-RAND nor "
+		          "OpenSSL's SEED-SRC: if no provider has it, OpenSSL seeds from the "
+		          "kernel and tells no one", seed);
 }
 
 static void check_permissions(struct check *c, const char *path)
@@ -534,11 +557,11 @@ static void check_permissions(struct check *c, const char *path)
 	if (stat(path, &st) != 0)
 		return;
 	if (st.st_mode & (S_IWGRP | S_IWOTH))
-		cmd_found(c->f, CMD_BAD, 0, "others than its owner may write it, and choose the code that "
-		          "programs load: 'chmod go-w %s'", path);
+		cmd_found(c->f, CMD_BAD, 0, "others than its owner may write it, and choose the "
+		          "code that programs load: 'chmod go-w %s'", path);
 	if ((st.st_mode & S_IROTH) == 0)
-		cmd_found(c->f, CMD_WARNING, 0, "programs of other users cannot read it, and then run "
-		          "without the Tao: 'chmod a+r %s' if they should not", path);
+		cmd_found(c->f, CMD_WARNING, 0, "programs of other users cannot read it, and then "
+		          "run without the Tao: 'chmod a+r %s' if they should not", path);
 }
 
 static int load(struct check *c, const char *path)
@@ -577,11 +600,12 @@ void cmd_examine_conf(const char *path, struct cmd_findings *f)
 	check_permissions(&c, path);
 	c.init = value(&c, "default", "openssl_conf");
 	if (c.init == NULL) {
-		cmd_found(f, CMD_BAD, 0, "there is no 'openssl_conf =' before the first section, so "
-		          "OpenSSL reads nothing of it: add what 'tao conf print' prints");
+		cmd_found(f, CMD_BAD, 0, "there is no 'openssl_conf =' before the first section, "
+		          "so OpenSSL reads nothing of it: add what 'tao conf print' prints");
 	} else if (!has_section(&c, c.init)) {
 		cmd_found(f, CMD_BAD, line_of(&c, "default", "openssl_conf"),
-		          "openssl_conf = %s, but there is no section [%s]: add it", c.init, c.init);
+		          "openssl_conf = %s, but there is no section [%s]: add it", c.init,
+		          c.init);
 	} else {
 		check_providers(&c);
 		check_properties(&c);
@@ -610,7 +634,8 @@ static void say_mode(struct check *c, const CONF_VALUE *v, const char *program)
 	struct tls_settings set;
 
 	if (!tls_settings_read(c->conf, v->value, program, &set)) {
-		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name), "the settings of tao_tls are wrong: "
+		cmd_found(c->f, CMD_BAD, line_of(c, c->init, v->name),
+		          "the settings of tao_tls are wrong: "
 		          "nothing connects; see 'tao conf check'");
 		return;
 	}
@@ -618,10 +643,12 @@ static void say_mode(struct check *c, const CONF_VALUE *v, const char *program)
 	          tls_mode_word(set.mode), mode_texts[set.mode],
 	          set.n_peers > 0 ? "; other modes for the names in peers" : "");
 	if (set.demand && set.mode != TLS_OFF)
-		cmd_found(c->f, CMD_GOOD, line_of(c, v->value, "demand"), "demand = yes: as server it asks "
+		cmd_found(c->f, CMD_GOOD, line_of(c, v->value, "demand"),
+		          "demand = yes: as server it asks "
 		          "every client for its program certificate");
 	if (set.mode == TLS_REQUIRE && value(c, c->init, "ssl_conf") == NULL)
-		cmd_found(c->f, CMD_WARNING, line_of(c, v->value, "mode"), "nothing is required where tao_tls.so "
+		cmd_found(c->f, CMD_WARNING, line_of(c, v->value, "mode"),
+		          "nothing is required where tao_tls.so "
 		          "cannot be loaded: add the lines of tao_tls(5), EXAMPLES");
 	free(set.peers);
 }

@@ -23,9 +23,9 @@ static enum tao_err wait_gone(int pidfd, int pid)
 	if (n < 0)
 		return tao_fail_sys("cannot wait for the host to end");
 	if (n == 0)
-		return tao_fail(TAO_ETIMEOUT, "the host, process %d, has not ended within %d seconds: "
-		                "see its log, and end it with 'kill %d'", pid, DOWN_TIMEOUT_MS / 1000,
-		                pid);
+		return tao_fail(TAO_ETIMEOUT, "the host, process %d, has not ended within %d "
+		                "seconds: see its log, and end it with 'kill %d'", pid,
+		                DOWN_TIMEOUT_MS / 1000, pid);
 	return TAO_OK;
 }
 
@@ -45,7 +45,8 @@ static enum tao_err shut_down(struct tao_conn *conn)
 	pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
 	if (pidfd < 0 && errno != ESRCH)
 		return tao_fail_sys("cannot watch the host, process %d", pid);
-	e = tao_conn_call(conn, "Host.Shutdown", NULL, 0, -1, TAO_CALL_TIMEOUT_MS, &reply, NULL, NULL);
+	e = tao_conn_call(conn, "Host.Shutdown", NULL, 0, -1, TAO_CALL_TIMEOUT_MS, &reply, NULL,
+	                  NULL);
 	/* It may be gone before its answer is. */
 	if (e == TAO_ENOHOST || e == TAO_EPROTO)
 		e = TAO_OK;

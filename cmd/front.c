@@ -35,7 +35,8 @@ static int open_beside(void)
 
 	path[n > 0 ? n : 0] = 0;
 	slash = strrchr(path, '/');
-	if (slash == NULL || slash - path < 4 || memcmp(slash - 4, "/bin", 4) != 0 || stat(path, &exe) != 0)
+	if (slash == NULL || slash - path < 4 || memcmp(slash - 4, "/bin", 4) != 0 ||
+	    stat(path, &exe) != 0)
 		return -1;
 	strcpy(slash - 4, COMMANDS);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -69,7 +70,8 @@ static int commands(const struct front *f)
 	if (module != NULL)
 		*(void **)&entry = dlsym(module, "tao_commands");
 	if (entry == NULL) {
-		fprintf(stderr, "tao: its commands cannot be loaded: install it again (%s)\n", dlerror());
+		fprintf(stderr, "tao: its commands cannot be loaded: install it again (%s)\n",
+		        dlerror());
 		return EXIT_CANNOT;
 	}
 	optind = 0; /* glibc: start afresh */
@@ -119,9 +121,11 @@ static int moves_socket(char *text)
 {
 	char *at = NULL;
 
-	for (char *line = strtok_r(text, "\r\n", &at); line != NULL; line = strtok_r(NULL, "\r\n", &at)) {
+	for (char *line = strtok_r(text, "\r\n", &at); line != NULL;
+	     line = strtok_r(NULL, "\r\n", &at)) {
 		line += strspn(line, " \t");
-		if (*line != '#' && (*line == '.' || *line == '[' || strpbrk(line, "\\$\"'`") != NULL ||
+		if (*line != '#' && (*line == '.' || *line == '[' ||
+		                     strpbrk(line, "\\$\"'`") != NULL ||
 		                     strstr(line, "socket") != NULL))
 			return 1;
 	}

@@ -40,8 +40,8 @@ static enum tao_err member_of(const char *name, struct tao_node **out)
 
 	if (e == TAO_OK || e == TAO_ENOMEM)
 		return e;
-	return tao_fail(e, "'%.60s' is no principal, as 'tao ps --long' has it of programs: %s", name,
-	                tao_why());
+	return tao_fail(e, "'%.60s' is no principal, as 'tao ps --long' has it of programs: %s",
+	                name, tao_why());
 }
 
 /* The members that are named, and this program itself, which may be among them. */

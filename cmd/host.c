@@ -44,9 +44,10 @@ enum tao_err cmd_hangs(const struct host_conf *conf, enum tao_err e)
 {
 	if (e != TAO_ETIMEOUT)
 		return e;
-	return tao_fail(e, "the Tao host in %s runs and does not answer: its process, whose number is in "
-	                "run/taod.pid there, stands still ('kill -CONT' has it go on, 'kill -KILL' ends "
-	                "it, and 'tao up' starts another), or the machine is overloaded", conf->dir);
+	return tao_fail(e, "the Tao host in %s runs and does not answer: its process, whose number "
+	                "is in run/taod.pid there, stands still ('kill -CONT' has it go on, 'kill "
+	                "-KILL' ends it, and 'tao up' starts another), or the machine is "
+	                "overloaded", conf->dir);
 }
 
 static enum tao_err pack(const ProtobufCMessage *rq, struct tao_buf *out)
@@ -87,7 +88,8 @@ enum tao_err cmd_call(struct tao_conn *c, const char *op, const ProtobufCMessage
 		*out = protobuf_c_message_unpack(type, NULL, reply.n, reply.p);
 		if (*out == NULL)
 			e = tao_fail(TAO_EPROTO, "the host's answer to %s is not understood: "
-			             "check with 'tao doctor' that tao and taod are of one version", op);
+			             "check with 'tao doctor' that tao and taod are of one version",
+			             op);
 	}
 	tao_buf_free(&body);
 	tao_buf_free(&reply);

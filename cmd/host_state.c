@@ -100,8 +100,8 @@ static int parse_counters(struct cmd_env *env, int argc, char **argv, Tao__Count
 			continue;
 		}
 		if (tao_unhex(optarg, strlen(optarg), id, COUNTER_ID_LEN) != TAO_OK) {
-			env->status = cmd_usage(env, "--remove takes an id of %d hex digits, as it is listed, "
-			                        "not '%s'", 2 * COUNTER_ID_LEN, optarg);
+			env->status = cmd_usage(env, "--remove takes an id of %d hex digits, as it "
+			                        "is listed, not '%s'", 2 * COUNTER_ID_LEN, optarg);
 			return 0;
 		}
 		rq->has_remove = 1;

@@ -66,8 +66,8 @@ static enum tao_err refuse_existing(const char *dir)
 
 	tao_buf_fmt(&path, "%s/format", dir);
 	if (access(tao_buf_cstr(&path), F_OK) == 0)
-		e = tao_fail(TAO_EEXIST, "there is a Tao host in %s already: start it with 'tao up', "
-		             "or choose another directory with -d", dir);
+		e = tao_fail(TAO_EEXIST, "there is a Tao host in %s already: start it with 'tao "
+		             "up', or choose another directory with -d", dir);
 	tao_buf_free(&path);
 	return e;
 }
@@ -90,7 +90,8 @@ int cmd_init(struct cmd_env *env, int argc, char **argv)
 		  : c == OPT_FILE ? &pass.file : &pass.fd) = optarg;
 	}
 	if (optind < argc)
-		return cmd_usage(env, "'%s' is too much; a directory is given with -d", argv[optind]);
+		return cmd_usage(env, "'%s' is too much; a directory is given with -d",
+		                 argv[optind]);
 	if (!cmd_one_of(env, "--root", root_name, roots))
 		return env->status;
 	root = host_root_find(root_name);

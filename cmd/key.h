@@ -9,7 +9,8 @@
 
 /* Members of an object: every fact of a key, as in man/tao.1. */
 void key_json(struct tao_json *j, const Tao__KeyInfo *k);
-/* "until ...", "refused: ...": what became of its certificate; malloc'ed, NULL when out of memory. */
+/* "until ...", "refused: ...": what became of its certificate; malloc'ed, NULL when out of
+ * memory. */
 char *key_certificate(const Tao__KeyInfo *k);
 
 /* The one private key in a PEM file, as PKCS#8 DER; for one that is encrypted, pass says where

@@ -89,7 +89,8 @@ int cmd_key_rotate(struct cmd_env *env, int argc, char **argv)
 		cmd_fieldf("key", "%s has a new generation", rq.name);
 		cmd_field("stub", rs->stub_path);
 		cmd_field("certificate", rs->cert_path);
-		cmd_fieldf("before", "works until the next rotation, or 'tao key delete %s --old'", rq.name);
+		cmd_fieldf("before", "works until the next rotation, or 'tao key delete %s --old'",
+		           rq.name);
 	}
 	tao__key_response__free_unpacked(rs, NULL);
 	return status;
@@ -103,7 +104,8 @@ static enum tao_err confirm(const Tao__KeyRequest *rq)
 	ssize_t n;
 
 	if (tty < 0)
-		return tao_fail(TAO_EINVAL, "there is no terminal to ask whether you mean it: say --yes");
+		return tao_fail(TAO_EINVAL, "there is no terminal to ask whether you mean it: say "
+		                "--yes");
 	dprintf(tty, "delete %skey %s for ever? [y/N] ", rq->old ? "the older generation of " : "",
 	        rq->name);
 	n = read(tty, line, sizeof line);

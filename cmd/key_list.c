@@ -12,11 +12,11 @@ char *key_certificate(const Tao__KeyInfo *k)
 	if (k->has_retired && k->retired)
 		n = asprintf(&text, "no use: its epoch, %u, is retired", k->epoch);
 	else if (k->has_cert_misfit && k->cert_misfit)
-		n = asprintf(&text, "imported, but for another generation: 'tao cert request %s', and import "
-		             "what the CA answers", k->name);
+		n = asprintf(&text, "imported, but for another generation: 'tao cert request %s', "
+		             "and import what the CA answers", k->name);
 	else if (k->has_cert_imported && k->cert_imported)
-		n = asprintf(&text, "imported, %s %s, issued by %s; yours to renew ('tao cert import')",
-		             k->cert_not_after < time(NULL) ? "expired" : "until",
+		n = asprintf(&text, "imported, %s %s, issued by %s; yours to renew ('tao cert "
+		             "import')", k->cert_not_after < time(NULL) ? "expired" : "until",
 		             cmd_time(k->cert_not_after, when),
 		             k->cert_issuer != NULL ? k->cert_issuer : "?");
 	else if (k->has_cert_not_after)
@@ -31,7 +31,8 @@ char *key_certificate(const Tao__KeyInfo *k)
 
 static void table(const ProtobufCMessage *m, const void *arg)
 {
-	static const char *const titles[] = { "NAME", "USER", "TYPE", "PURPOSE", "CUSTODY", "POLICY", "GEN",
+	static const char *const titles[] = { "NAME", "USER", "TYPE", "PURPOSE", "CUSTODY",
+	                                      "POLICY", "GEN",
 	                                      "ORIGIN", "CREATED", "PROGRAM", "CERTIFICATE" };
 	const Tao__KeyListResponse *list = (const Tao__KeyListResponse *)m;
 	struct cmd_grid g = { .cols = sizeof titles / sizeof titles[0] };
@@ -108,8 +109,8 @@ static void json(struct tao_json *j, const ProtobufCMessage *m)
 
 int cmd_key_list(struct cmd_env *env, int argc, char **argv)
 {
-	static const struct cmd_list list = { "Host.Keys", &tao__key_list_response__descriptor, table,
-	                                      json, NULL };
+	static const struct cmd_list list = { "Host.Keys", &tao__key_list_response__descriptor,
+	                                      table, json, NULL };
 
 	return cmd_operands(env, argc, argv, 0, 0) ? cmd_list(env, &list) : env->status;
 }

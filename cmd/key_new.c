@@ -137,8 +137,8 @@ static int report(const struct cmd_env *env, const struct key_new *k, const char
 	if (rs->stub_path != NULL)
 		cmd_fieldf("stub", "%s  (use as ssl_certificate_key)", rs->stub_path);
 	if (rs->cert_path != NULL)
-		cmd_fieldf("certificate", "%s  (written when the program first runs under 'tao run')",
-		           rs->cert_path);
+		cmd_fieldf("certificate", "%s  (written when the program first runs under 'tao "
+		           "run')", rs->cert_path);
 	return 0;
 }
 
@@ -194,8 +194,8 @@ static enum tao_err ask_host(struct cmd_env *env, const struct key_new *k, char 
 	rq.private_key.data = k->private_key.p;
 	rq.private_key.len = k->private_key.n;
 	if (e == TAO_OK)
-		e = cmd_ask(env, k->file != NULL ? "Host.ImportKey" : "Host.NewKey", &rq.base, fd, &tao__key_response__descriptor,
-		            (ProtobufCMessage **)rs);
+		e = cmd_ask(env, k->file != NULL ? "Host.ImportKey" : "Host.NewKey", &rq.base, fd,
+		            &tao__key_response__descriptor, (ProtobufCMessage **)rs);
 	free(rq.args);
 	return e;
 }

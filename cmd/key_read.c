@@ -27,7 +27,8 @@ static int give_passphrase(char *to, int room, int writing, void *arg)
 	a->was = 1;
 	a->e = cmd_passphrase(a->pass, &b);
 	if (a->e == TAO_OK && b.n > (size_t)room)
-		a->e = tao_fail(TAO_ELIMIT, "the passphrase of a key file has at most %d bytes", room);
+		a->e = tao_fail(TAO_ELIMIT, "the passphrase of a key file has at most %d bytes",
+		                room);
 	if (a->e == TAO_OK) {
 		memcpy(to, b.p, b.n);
 		n = (int)b.n;
@@ -51,7 +52,8 @@ static enum tao_err parse(const char *file, const struct tao_buf *pem, struct as
 	if (a->was)
 		return tao_fail(TAO_EPASS, "%s does not open with this passphrase", file);
 	if (memmem(pem->p, pem->n, TAO_STUB_PEM, strlen(TAO_STUB_PEM)) != NULL)
-		return tao_fail(TAO_EFORMAT, "%s is a stub: the key it stands for is sealed already", file);
+		return tao_fail(TAO_EFORMAT, "%s is a stub: the key it stands for is sealed "
+		                "already", file);
 	return tao_fail(TAO_EFORMAT, "%s holds no private key in PEM", file);
 }
 

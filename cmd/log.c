@@ -67,7 +67,8 @@ static enum tao_err parse_since(struct show *s, const char *text)
 		const char *format;
 		int utc, today;
 	} formats[] = {
-		{ "%Y-%m-%dT%H:%M:%SZ", 1, 0 }, { "%Y-%m-%dT%H:%M:%S", 0, 0 }, { "%Y-%m-%dT%H:%M", 0, 0 },
+		{ "%Y-%m-%dT%H:%M:%SZ", 1, 0 }, { "%Y-%m-%dT%H:%M:%S", 0, 0 },
+		{ "%Y-%m-%dT%H:%M", 0, 0 },
 		{ "%Y-%m-%d %H:%M:%S", 0, 0 }, { "%Y-%m-%d %H:%M", 0, 0 }, { "%Y-%m-%d", 0, 0 },
 		{ "%H:%M:%S", 0, 1 }, { "%H:%M", 0, 1 },
 	};
@@ -87,8 +88,8 @@ static enum tao_err parse_since(struct show *s, const char *text)
 		if (end != NULL && *end == 0)
 			return put_since(s, formats[i].utc ? timegm(&tm) : mktime(&tm));
 	}
-	return tao_fail(TAO_EINVAL, "'%s' is no time: write 2026-01-31T08:00, 2026-01-31, 08:00 or 10m",
-	                text);
+	return tao_fail(TAO_EINVAL, "'%s' is no time: write 2026-01-31T08:00, 2026-01-31, 08:00 or "
+	                "10m", text);
 }
 
 /* ---- printing ---- */

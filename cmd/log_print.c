@@ -8,8 +8,10 @@
 /* Members that the line shows in their own way, or not at all. */
 static int is_shown(const struct audit_member *m)
 {
-	static const char *const own[] = { "seq", "time", "prev", "event", "program", "path", "label",
-	                                   "instance", "pid", "uid", "result", "why", "key", "signature",
+	static const char *const own[] = { "seq", "time", "prev", "event", "program", "path",
+	                                   "label",
+	                                   "instance", "pid", "uid", "result", "why", "key",
+	                                   "signature",
 	                                   "host" };
 
 	for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
@@ -30,7 +32,8 @@ static char *text_of(const struct audit_record *r, const char *key)
 	return b.n > 0 ? tao_buf_steal(&b) : strdup("");
 }
 
-/* Peers choose some of it, as a name that is asked for: it must not look like members of the record. */
+/* Peers choose some of it, as a name that is asked for: it must not look like members of the
+ * record. */
 static int is_plain(const char *key, size_t n, const char *text)
 {
 	int is_name = n == strlen("name") && memcmp(key, "name", n) == 0;
@@ -100,7 +103,8 @@ static void put_members(const struct audit_record *r, struct tao_buf *out)
 
 	if (key != NULL && !audit_is(r, "event", "checkpoint"))
 		put_escaped(out, "key", key);
-	if (path != NULL && (audit_member(r, "instance") == NULL || audit_is(r, "event", "Host.Run")))
+	if (path != NULL && (audit_member(r, "instance") == NULL ||
+	                     audit_is(r, "event", "Host.Run")))
 		put_escaped(out, "path", path);
 	free(key);
 	free(path);

@@ -31,7 +31,8 @@ static enum tao_err parse_host(const char *text, uint8_t key[TAO_HASH_LEN])
 	    strncmp(text + n + hex, "])", 2) == 0 &&
 	    tao_unhex(text + n, hex, key, TAO_HASH_LEN) == TAO_OK)
 		return TAO_OK;
-	return tao_fail(TAO_EINVAL, "'%s' is no host's principal: it begins with key([HASH])", text);
+	return tao_fail(TAO_EINVAL, "'%s' is no host's principal: it begins with key([HASH])",
+	                text);
 }
 
 static enum tao_err parse_mark(const char *text, struct audit_mark *m)
@@ -44,7 +45,8 @@ static enum tao_err parse_mark(const char *text, struct audit_mark *m)
 		m->seq = seq;
 		return TAO_OK;
 	}
-	return tao_fail(TAO_EINVAL, "'%s' is not RECORD:HASH, as 'tao log verify' prints a head", text);
+	return tao_fail(TAO_EINVAL, "'%s' is not RECORD:HASH, as 'tao log verify' prints a head",
+	                text);
 }
 
 /* What the running host says of its key and of its last record, if one answers. */
@@ -109,10 +111,11 @@ static void text(const char *dir, const struct request *q, const struct audit_ve
 		cmd_fieldf("note", "no checkpoint behind record %llu: the host runs, or was killed",
 		           (unsigned long long)v->signed_to);
 	else if (!v->ended)
-		cmd_fieldf("note", "it does not end with the host's stop: the host runs, or was killed");
+		cmd_fieldf("note", "it does not end with the host's stop: the host runs, or was "
+		           "killed");
 	if (v->rest > 0)
-		cmd_fieldf("note", "it ends with half a record, %zu bytes: the host runs, or was killed",
-		           v->rest);
+		cmd_fieldf("note", "it ends with half a record, %zu bytes: the host runs, or was "
+		           "killed", v->rest);
 }
 
 static int json(const struct cmd_env *env, enum tao_err e, const struct audit_verdict *v)
@@ -142,8 +145,8 @@ static int json(const struct cmd_env *env, enum tao_err e, const struct audit_ve
 static int verify(struct cmd_env *env, const char *dir, const struct request *q)
 {
 	struct audit_verdict v;
-	enum tao_err e = audit_verify(dir, q->has_key ? q->key : NULL, q->has_mark ? &q->mark : NULL,
-	                              &v);
+	enum tao_err e = audit_verify(dir, q->has_key ? q->key : NULL,
+	                              q->has_mark ? &q->mark : NULL, &v);
 
 	if (e == TAO_OK && v.last == 0)
 		e = tao_fail(TAO_ENOTFOUND, "%s holds no records", dir);

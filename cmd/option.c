@@ -96,7 +96,8 @@ int cmd_one_of(struct cmd_env *env, const char *option, const char *word,
 			tao_buf_free(&list);
 			return 1;
 		}
-		tao_buf_fmt(&list, "%s%s", i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ", words[i]);
+		tao_buf_fmt(&list, "%s%s", i == 0 ? "" : words[i + 1] == NULL ? " or " : ", ",
+		            words[i]);
 	}
 	env->status = cmd_usage(env, "%s is %s, not '%s'", option, tao_buf_cstr(&list), word);
 	tao_buf_free(&list);

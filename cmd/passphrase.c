@@ -93,7 +93,8 @@ static enum tao_err ask_terminal(const struct cmd_pass *p, struct tao_buf *out)
 	if (e == TAO_OK && p->twice) {
 		e = ask(tty, "the same again", &again);
 		if (e == TAO_OK && (again.n != out->n || memcmp(again.p, out->p, out->n) != 0))
-			e = tao_fail(TAO_EINVAL, "the two passphrases differ: nothing was made, try again");
+			e = tao_fail(TAO_EINVAL, "the two passphrases differ: nothing was made, "
+			             "try again");
 	}
 	tao_buf_free(&again);
 	close(tty);
@@ -108,8 +109,8 @@ static enum tao_err from_fd(const char *text, struct tao_buf *out)
 	errno = 0;
 	fd = strtol(text, &end, 10);
 	if (errno != 0 || end == text || *end != 0 || fd < 0 || fd > 1 << 20)
-		return tao_fail(TAO_EINVAL, "--passphrase-fd is the number of an open descriptor, not '%s'",
-		                text);
+		return tao_fail(TAO_EINVAL, "--passphrase-fd is the number of an open descriptor, "
+		                "not '%s'", text);
 	return tao_passphrase_fd((int)fd, out);
 }
 
@@ -135,7 +136,8 @@ enum tao_err cmd_passphrase(const struct cmd_pass *p, struct tao_buf *out)
 
 	if (p->file != NULL && p->fd != NULL)
 		return tao_fail(TAO_EINVAL,
-		                "--passphrase-file and --passphrase-fd exclude each other: give one");
+		                "--passphrase-file and --passphrase-fd exclude each other: give "
+		                "one");
 	if (p->file != NULL)
 		return tao_passphrase_file(p->file, out);
 	if (p->fd != NULL)

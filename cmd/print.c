@@ -102,7 +102,8 @@ const char *cmd_time(int64_t seconds, char out[CMD_TIME_MAX])
 	time_t t = (time_t)seconds;
 	struct tm tm;
 
-	if (localtime_r(&t, &tm) == NULL || strftime(out, CMD_TIME_MAX, "%Y-%m-%dT%H:%M:%S%z", &tm) == 0)
+	if (localtime_r(&t, &tm) == NULL ||
+	    strftime(out, CMD_TIME_MAX, "%Y-%m-%dT%H:%M:%S%z", &tm) == 0)
 		snprintf(out, CMD_TIME_MAX, "%lld", (long long)seconds);
 	return out;
 }

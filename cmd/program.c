@@ -25,7 +25,8 @@ enum tao_err cmd_absolute(const char *path, char **out)
 	}
 	cwd = getcwd(NULL, 0);
 	if (cwd == NULL)
-		return tao_fail_sys("the working directory has no name, so '%s' is found nowhere", path);
+		return tao_fail_sys("the working directory has no name, so '%s' is found nowhere",
+		                    path);
 	while (strncmp(path, "./", 2) == 0)
 		path += 2;
 	n = asprintf(out, "%s/%s", strcmp(cwd, "/") == 0 ? "" : cwd, path);
@@ -49,7 +50,8 @@ static enum tao_err open_program(const char *path, int *fd)
 	if (S_ISDIR(st.st_mode))
 		return tao_fail(TAO_EPERM, "%s is a directory: name the program in it", path);
 	if (!S_ISREG(st.st_mode) || faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) != 0)
-		return tao_fail(TAO_EPERM, "%s is not executable: check its permissions with 'ls -l'", path);
+		return tao_fail(TAO_EPERM, "%s is not executable: check its permissions with 'ls "
+		                "-l'", path);
 	*fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (*fd < 0)
 		return tao_fail(TAO_EPERM, "%s cannot be read (%s), and so not be measured: "
@@ -90,8 +92,8 @@ enum tao_err cmd_program(const char *name, char **path, int *fd)
 	if (strchr(name, '/') == NULL) {
 		e = search(name, path, fd);
 		if (e == TAO_ENOTFOUND)
-			tao_fail(e, "%s: no such program in " CMD_PATH "; give its path if it is elsewhere",
-			         name);
+			tao_fail(e, "%s: no such program in " CMD_PATH "; give its path if it is "
+			         "elsewhere", name);
 		return e;
 	}
 	e = cmd_absolute(name, path);
@@ -119,7 +121,8 @@ enum tao_err cmd_user_find(const char *user, uid_t *uid)
 	errno = 0;
 	v = strtoul(user, &end, 10);
 	if (errno != 0 || *user < '0' || *user > '9' || *end != 0 || v >= (uid_t)-1)
-		return tao_fail(TAO_ENOTFOUND, "there is no user '%s': 'getent passwd' lists them", user);
+		return tao_fail(TAO_ENOTFOUND, "there is no user '%s': 'getent passwd' lists them",
+		                user);
 	*uid = (uid_t)v;
 	return TAO_OK;
 }

@@ -79,8 +79,8 @@ static void json(struct tao_json *j, const ProtobufCMessage *m)
 int cmd_ps(struct cmd_env *env, int argc, char **argv)
 {
 	int c, full = 0;
-	const struct cmd_list list = { "Host.Ps", &tao__instance_list_response__descriptor, table, json,
-	                               &full };
+	const struct cmd_list list = { "Host.Ps", &tao__instance_list_response__descriptor, table,
+	                               json, &full };
 
 	while ((c = cmd_option(env, argc, argv, options)) != CMD_END) {
 		if (c == CMD_STOP)

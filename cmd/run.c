@@ -18,7 +18,8 @@
 #define EXIT_NOT_FOUND 127
 #define PASSWD_BUF 16384
 
-enum { OPT_ENV = 1, OPT_CONFIG, OPT_MEASURE, OPT_CHANNEL, OPT_OPENSSL, OPT_NAME, OPT_PREPARE, OPT_QUIET };
+enum { OPT_ENV = 1, OPT_CONFIG, OPT_MEASURE, OPT_CHANNEL, OPT_OPENSSL, OPT_NAME, OPT_PREPARE,
+       OPT_QUIET };
 
 static const struct option options[] = {
 	{ "env", required_argument, NULL, OPT_ENV },
@@ -144,7 +145,8 @@ static enum tao_err add_env(struct run *r, const char *text)
 			return tao_fail(TAO_EINVAL, "--env may not set %.*s: %s", (int)n, text,
 			                refused[i].advice);
 	if (r->env.n >= RUN_MAX)
-		return tao_fail(TAO_ELIMIT, "at most %d variables can be given with --env", RUN_MAX);
+		return tao_fail(TAO_ELIMIT, "at most %d variables can be given with --env",
+		                RUN_MAX);
 	if (text[n] == '=')
 		return set_var(&r->env, text);
 	value = getenv(text);

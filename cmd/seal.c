@@ -53,8 +53,9 @@ static int parse_expires(struct cmd_env *env, const char *text, int64_t *out)
 		*out = tao_now_ns() + *out * SECOND;
 		return 1;
 	}
-	env->status = cmd_usage(env, "--expires is a number of nanoseconds since 1970, or of seconds, "
-	                        "minutes, hours or days from now (90s, 5m, 12h, 30d), not '%s'", text);
+	env->status = cmd_usage(env, "--expires is a number of nanoseconds since 1970, or of "
+	                        "seconds, minutes, hours or days from now (90s, 5m, 12h, 30d), not "
+	                        "'%s'", text);
 	return 0;
 }
 
@@ -118,9 +119,11 @@ static enum tao_err seal(struct tao_parent *p, const struct wanted *w, const str
                          struct sealed *s)
 {
 	if (w->prepare)
-		return tao_parent_rollback_prepare(p, data->p, data->n, &w->how, &s->blob, &s->counter);
+		return tao_parent_rollback_prepare(p, data->p, data->n, &w->how, &s->blob,
+		                                   &s->counter);
 	if (w->rollback)
-		return tao_parent_rollback_seal_as(p, data->p, data->n, &w->how, &s->blob, &s->epoch);
+		return tao_parent_rollback_seal_as(p, data->p, data->n, &w->how, &s->blob,
+		                                   &s->epoch);
 	return tao_parent_seal_as(p, data->p, data->n, &w->how, &s->blob, &s->epoch);
 }
 

@@ -18,7 +18,8 @@ static void text(const Tao__StatusResponse *s, const struct cmd_findings *f)
 {
 	char since[CMD_TIME_MAX], ago[CMD_TIME_MAX];
 
-	cmd_fieldf("host", "running since %s (%s), process %d, version %s", cmd_time(s->since, since),
+	cmd_fieldf("host", "running since %s (%s), process %d, version %s",
+	           cmd_time(s->since, since),
 	           cmd_duration(time(NULL) - s->since, ago), s->pid, s->version);
 	cmd_field("principal", s->principal);
 	cmd_field("directory", s->dir);
@@ -30,15 +31,16 @@ static void text(const Tao__StatusResponse *s, const struct cmd_findings *f)
 		cmd_fieldf("delegation", "until %s", cmd_time(s->delegated_until, since));
 	cmd_fieldf("rules", "version %llu", (unsigned long long)s->rules_version);
 	if (s->recalled > 0)
-		cmd_fieldf("programs", "%u, %u of them recalled at the start", s->instances, s->recalled);
+		cmd_fieldf("programs", "%u, %u of them recalled at the start", s->instances,
+		           s->recalled);
 	else
 		cmd_fieldf("programs", "%u", s->instances);
 	cmd_fieldf("keys", "%u", s->keys);
 	cmd_fieldf("workers", "%u", s->workers);
 	if (s->has_audit_records)
 		cmd_fieldf("audit log", "%llu records, signed to record %llu, %llu lost",
-		           (unsigned long long)s->audit_records, (unsigned long long)s->audit_signed,
-		           (unsigned long long)s->audit_lost);
+		           (unsigned long long)s->audit_records,
+		           (unsigned long long)s->audit_signed, (unsigned long long)s->audit_lost);
 	sandbox(s);
 	for (size_t i = 0; i < s->n_warnings; i++)
 		cmd_field("warning", s->warnings[i]);

@@ -45,8 +45,8 @@ static enum tao_err ambiguous(const Tao__InstanceListResponse *list, const char 
 		const Tao__InstanceInfo *in = list->instances[i];
 
 		if (is_meant(in, text))
-			tao_buf_fmt(&b, "%s%s (id:%llu, pid:%d)", b.n > 0 ? ", " : "", cmd_instance_name(in),
-			            (unsigned long long)in->id, in->pid);
+			tao_buf_fmt(&b, "%s%s (id:%llu, pid:%d)", b.n > 0 ? ", " : "",
+			            cmd_instance_name(in), (unsigned long long)in->id, in->pid);
 	}
 	e = tao_fail(TAO_EINVAL, "'%s' may be any of these: %s; say which", text, tao_buf_cstr(&b));
 	tao_buf_free(&b);
@@ -64,8 +64,8 @@ static enum tao_err choose(const Tao__InstanceListResponse *list, const char *te
 			n++;
 		}
 	if (n == 0)
-		return tao_fail(TAO_ENOTFOUND, "no program '%s' of yours runs under this host: see 'tao ps'",
-		                text);
+		return tao_fail(TAO_ENOTFOUND, "no program '%s' of yours runs under this host: see "
+		                "'tao ps'", text);
 	return n == 1 ? TAO_OK : ambiguous(list, text);
 }
 
@@ -115,8 +115,8 @@ static enum tao_err send_it(const Tao__InstanceInfo *in, int pidfd, int sig)
 	if (syscall(SYS_pidfd_send_signal, pidfd, sig, NULL, 0) == 0 || errno == ESRCH)
 		return TAO_OK;
 	if (errno == EPERM)
-		return tao_fail(TAO_EPERM, "process %d is another user's: stop it as that user, or as root",
-		                in->pid);
+		return tao_fail(TAO_EPERM, "process %d is another user's: stop it as that user, or "
+		                "as root", in->pid);
 	return tao_fail_sys("signalling process %d", in->pid);
 }
 
@@ -148,8 +148,8 @@ static enum tao_err wait_for_it(struct cmd_env *env, const Tao__InstanceInfo *in
 	}
 	if (left > 0 && ended(pidfd, left))
 		return TAO_OK;
-	return tao_fail(TAO_ETIMEOUT, "%s, process %d, still runs after %d seconds: 'tao kill pid:%d' "
-	                "ends it", cmd_instance_name(in), in->pid, seconds, in->pid);
+	return tao_fail(TAO_ETIMEOUT, "%s, process %d, still runs after %d seconds: 'tao kill "
+	                "pid:%d' ends it", cmd_instance_name(in), in->pid, seconds, in->pid);
 }
 
 /* ---- commands ---- */

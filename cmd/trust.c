@@ -34,10 +34,12 @@ static int take_hash(struct cmd_env *env, struct wanted *w)
 	size_t n = w->rq.n_replaces;
 
 	if (n == REPLACES_MAX)
-		return env->status = cmd_usage(env, "at most %d older executables", REPLACES_MAX), 0;
+		return env->status = cmd_usage(env, "at most %d older executables",
+		                               REPLACES_MAX), 0;
 	if (tao_unhex(optarg, strlen(optarg), w->hash[n], TAO_HASH_LEN) != TAO_OK)
-		return env->status = cmd_usage(env, "--replaces takes the SHA-256 of an executable, as 'tao key "
-		                               "show' prints it, not '%s'", optarg), 0;
+		return env->status = cmd_usage(env, "--replaces takes the SHA-256 of an "
+		                               "executable, as 'tao key show' prints it, not '%s'",
+		                               optarg), 0;
 	w->replaces[n].data = w->hash[n];
 	w->replaces[n].len = TAO_HASH_LEN;
 	w->rq.n_replaces++;
@@ -56,17 +58,20 @@ static int take(struct cmd_env *env, int c, struct wanted *w)
 		return 1;
 	case OPT_USER:
 		w->rq.has_uid = 1;
-		return cmd_user_find(optarg, &w->rq.uid) == TAO_OK ? 1 : (env->status = cmd_failed(env), 0);
+		return cmd_user_find(optarg, &w->rq.uid) == TAO_OK
+		       ? 1 : (env->status = cmd_failed(env), 0);
 	case OPT_BOTH_FOR:
 		w->rq.has_both_for = 1;
 		return cmd_seconds(optarg, &w->rq.both_for) ? 1
-		       : (env->status = cmd_usage(env, "--both-for is a number of seconds, minutes, hours or days "
-		                                  "(90s, 5m, 12h, 30d), not '%s'", optarg), 0);
+		       : (env->status = cmd_usage(env, "--both-for is a number of seconds, "
+		                                  "minutes, hours or days (90s, 5m, 12h, 30d), not "
+		                                  "'%s'", optarg), 0);
 	case OPT_REPLACES:
 		return take_hash(env, w);
 	default:
 		if (w->rq.n_serves == SERVES_MAX)
-			return env->status = cmd_usage(env, "at most %d DNS names at once", SERVES_MAX), 0;
+			return env->status = cmd_usage(env, "at most %d DNS names at once",
+			                               SERVES_MAX), 0;
 		w->serves[w->rq.n_serves++] = optarg;
 		return 1;
 	}
@@ -85,7 +90,8 @@ int cmd_trust(struct cmd_env *env, int argc, char **argv)
 	if (argc - optind != 1)
 		return cmd_usage(env, "give one program");
 	if (w.rq.has_remove && (w.rq.has_both_for || w.rq.n_replaces > 0))
-		return cmd_usage(env, "--remove takes back, and goes with neither --both-for nor --replaces");
+		return cmd_usage(env, "--remove takes back, and goes with neither --both-for nor "
+		                 "--replaces");
 	if (cmd_program(argv[optind], &w.rq.path, &fd) != TAO_OK)
 		return cmd_failed(env);
 	status = policy_ask(env, "Host.Trust", &w.rq.base, fd, 0);

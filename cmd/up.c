@@ -86,8 +86,8 @@ static int spawn_taod(const struct cmd_env *env, const char *path, char **args, 
 			return 1;
 	if (WIFEXITED(status))
 		return WEXITSTATUS(status) == 0 ? 0 : 1;
-	tao_fail(TAO_ESYS, "taod was ended by signal %d while it started: see its log in the host's "
-	         "directory", WTERMSIG(status));
+	tao_fail(TAO_ESYS, "taod was ended by signal %d while it started: see its log in the "
+	         "host's directory", WTERMSIG(status));
 	return cmd_failed(env);
 }
 
@@ -197,11 +197,12 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
 		status = bring_up(env, &conf, &pass, foreground);
 	} else if (e == TAO_OK && foreground) {
 		/* A supervisor must not take this for a service that ended well. */
-		tao_fail(TAO_EBUSY, "the Tao host in %s is running already: stop it with 'tao down'",
-		         conf.dir);
+		tao_fail(TAO_EBUSY, "the Tao host in %s is running already: stop it with 'tao "
+		         "down'", conf.dir);
 		status = cmd_failed(env);
 	} else {
-		status = e == TAO_OK ? report(env, conf.socket, "is running already,", s) : cmd_failed(env);
+		status = e == TAO_OK
+		         ? report(env, conf.socket, "is running already,", s) : cmd_failed(env);
 	}
 	host_conf_clear(&conf);
 	return status;

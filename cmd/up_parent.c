@@ -32,8 +32,8 @@ static enum tao_err parent_dir(const struct host_conf *conf, struct tao_buf *dir
 	if (e == TAO_OK)
 		e = tao_buf_err(dir);
 	if (e == TAO_OK && strcmp(tao_buf_cstr(dir), conf->dir) == 0)
-		e = tao_fail(TAO_EINVAL, "the host in %s has its root in a parent: say in its taod.conf "
-		             "where that is, with 'parent = DIRECTORY'", conf->dir);
+		e = tao_fail(TAO_EINVAL, "the host in %s has its root in a parent: say in its "
+		             "taod.conf where that is, with 'parent = DIRECTORY'", conf->dir);
 	return e;
 }
 
@@ -139,7 +139,8 @@ int cmd_up_parent(const struct cmd_env *env, const struct host_conf *conf, int f
 	    parent_dir(conf, &dir) != TAO_OK) {
 		status = cmd_failed(env);
 	} else {
-		char *args[] = { tao, "-d", (char *)tao_buf_cstr(&dir), "run", "--quiet", "--", taod,
+		char *args[] = { tao, "-d", (char *)tao_buf_cstr(&dir), "run", "--quiet", "--",
+		                 taod,
 		                 "-d", conf->dir, "--foreground", NULL };
 
 		if (foreground) {

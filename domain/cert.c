@@ -124,7 +124,8 @@ static int set_subject(X509 *cert, const char *organisation, const char *unit, c
 	X509_NAME *n = X509_NAME_new();
 	int r = n != NULL && add_name(n, NID_organizationName, organisation) &&
 	        add_name(n, NID_organizationalUnitName, unit) &&
-	        (common == NULL || add_name(n, NID_commonName, common)) && X509_set_subject_name(cert, n);
+	        (common == NULL || add_name(n, NID_commonName, common)) &&
+	        X509_set_subject_name(cert, n);
 
 	X509_NAME_free(n);
 	return r;

@@ -26,7 +26,8 @@ struct cert_program {
 	EVP_PKEY *key;         /* the program's, public */
 	const char *principal; /* text of its name */
 	const char *urn;
-	const char *usage, *extended_usage; /* keyUsage, extendedKeyUsage, as in openssl's x509v3.cnf */
+	/* keyUsage, extendedKeyUsage, as in openssl's x509v3.cnf */
+	const char *usage, *extended_usage;
 	const char *const *dns; /* n_dns names, sorted */
 	size_t n_dns;
 	uint32_t seconds; /* life; ends with the policy certificate's at the latest */

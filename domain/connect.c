@@ -46,8 +46,9 @@ enum tao_err domain_serves(struct domain *d, const struct tao_node *name, const 
 	if (e == TAO_OK) {
 		pthread_mutex_lock(&d->lock);
 		if (!serves(d, &p, dns))
-			e = tao_fail(TAO_EDENIED, "no rule says that this program serves %.253s: the domain's "
-			             "owner can add one with 'tao trust PROGRAM --serves %.253s'", dns, dns);
+			e = tao_fail(TAO_EDENIED, "no rule says that this program serves %.253s: "
+			             "the domain's owner can add one with 'tao trust PROGRAM "
+			             "--serves %.253s'", dns, dns);
 		pthread_mutex_unlock(&d->lock);
 	}
 	fact_program_clear(&p);
@@ -95,8 +96,9 @@ static int may_connect(struct domain *d, const struct fact_program *c,
 
 static enum tao_err deny(void)
 {
-	return tao_fail(TAO_EDENIED, "no rule lets this client talk to this server: the domain's owner can "
-	                "add one with 'tao connect CLIENT SERVER', for the users that run them");
+	return tao_fail(TAO_EDENIED, "no rule lets this client talk to this server: the domain's "
+	                "owner can add one with 'tao connect CLIENT SERVER', for the users that "
+	                "run them");
 }
 
 enum tao_err domain_may_connect(struct domain *d, const struct tao_node *client,

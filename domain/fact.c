@@ -190,7 +190,8 @@ static enum tao_err check_dns(const struct tao_node *t, const uint8_t *domain)
 static enum tao_err check_path(const struct tao_node *t, const uint8_t *domain)
 {
 	(void)domain;
-	if (t->tag == TAO_STR && t->len > 1 && t->text[0] == '/' && memchr(t->text, 0, t->len) == NULL)
+	if (t->tag == TAO_STR && t->len > 1 && t->text[0] == '/' &&
+	    memchr(t->text, 0, t->len) == NULL)
 		return TAO_OK;
 	return tao_fail(TAO_EFORMAT, "a path is needed here: \"/usr/sbin/nginx\"");
 }
@@ -236,8 +237,8 @@ static enum tao_err check_form(const struct tao_node *f, const uint8_t *domain)
 	if (p == end)
 		return tao_fail(TAO_EFORMAT,
 		                "no rule has the predicate '%.64s': there are TrustedHost, "
-		                "TrustedProgram, SelfContained, Successor, Serves, Connect, Unseal, "
-		                "Revoked, Installed and Until",
+		                "TrustedProgram, SelfContained, Successor, Serves, Connect, "
+		                "Unseal, Revoked, Installed and Until",
 		                f->text);
 	if (f->n_kid != p->n_arg)
 		return tao_fail(TAO_EFORMAT, "%s has %zu argument%s, not %zu", p->name, p->n_arg,

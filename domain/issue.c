@@ -107,7 +107,8 @@ static enum tao_err key_usage(const struct purpose *p, EVP_PKEY *key, struct tao
 	else if (p->opens && (EVP_PKEY_is_a(key, "EC") || EVP_PKEY_is_a(key, "X25519")))
 		tao_buf_str(out, ",keyAgreement");
 	else if (!signs)
-		return tao_fail(TAO_EDENIED, "a key of this type cannot serve the purpose '%s'", p->name);
+		return tao_fail(TAO_EDENIED, "a key of this type cannot serve the purpose '%s'",
+		                p->name);
 	return tao_buf_err(out);
 }
 
@@ -129,8 +130,8 @@ static enum tao_err check_statement(const struct tao_node *m, const uint8_t *has
 	if (m->n_kid == 5 &&
 	    (m->kid[4]->tag != TAO_STR || m->kid[4]->len != sizeof imported - 1 ||
 	     memcmp(m->kid[4]->text, imported, m->kid[4]->len) != 0))
-		return tao_fail(TAO_EDENIED, "the attestation says something about a sealed key that is "
-		                "not known here: upgrade the domain");
+		return tao_fail(TAO_EDENIED, "the attestation says something about a sealed key "
+		                "that is not known here: upgrade the domain");
 	return TAO_OK;
 }
 

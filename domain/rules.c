@@ -116,7 +116,8 @@ uint64_t rules_format(const struct rules *r)
 {
 	size_t end;
 
-	return rules_range(r, "Installed", &end) < end || rules_range(r, "Until", &end) < end ? 2 : 1;
+	return rules_range(r, "Installed", &end) < end || rules_range(r, "Until", &end) < end
+	       ? 2 : 1;
 }
 
 /* ---- the text ---- */

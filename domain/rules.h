@@ -24,7 +24,8 @@
 
 struct rules {
 	uint8_t domain[TAO_HASH_LEN];
-	uint64_t format;           /* of the text that was parsed; what is printed has rules_format() */
+	/* of the text that was parsed; what is printed has rules_format() */
+	uint64_t format;
 	uint64_t version;
 	char date[RULES_DATE_MAX]; /* 2026-11-23T10:00:00Z */
 	struct fact *fact;         /* sorted by text, bytewise */

@@ -39,7 +39,8 @@ enum tao_err domain_follows(const struct rules *r, const uint8_t *new, const uin
 enum tao_err domain_check_host(struct domain *d, const struct tao_node *host);
 enum tao_err domain_check_program(struct domain *d, const struct fact_program *p,
                                   const uint8_t *subject);
-/* Neither the program, nor what it runs on, nor the key subject (NULL: none) is revoked; lock held. */
+/* Neither the program, nor what it runs on, nor the key subject (NULL: none) is revoked; lock
+ * held. */
 enum tao_err domain_check_revoked(struct domain *d, const struct fact_program *p,
                                   const uint8_t *subject);
 

@@ -16,7 +16,8 @@
  * Threads: all functions may be called by any. now is seconds since 1970.
  *
  * Errors: TAO_EEXPIRED (not an epoch that is accepted now), TAO_EBUSY (its keys are not there
- * yet: prepare() makes them, and may write files), TAO_ENOTFOUND (no such id), TAO_ENOMEM, TAO_ECRYPTO.
+ * yet: prepare() makes them, and may write files), TAO_ENOTFOUND (no such id), TAO_ENOMEM,
+ * TAO_ECRYPTO.
  */
 #ifndef HOST_ANCESTOR_H
 #define HOST_ANCESTOR_H
@@ -58,7 +59,8 @@ struct ancestor_fns {
 	/* The id of one that entered. */
 	enum tao_err (*id)(void *data, uint32_t epoch, const struct principal *p,
 	                   uint8_t id[TLSKEYS_ID]);
-	/* Whose id it is; a reference. Costs the same whether there is one or not, and never waits. */
+	/* Whose id it is; a reference. Costs the same whether there is one or not, and never
+	 * waits. */
 	enum tao_err (*resolve)(void *data, uint32_t epoch, const uint8_t id[TLSKEYS_ID],
 	                        struct principal **out);
 	/* Directional: of a client and a server. */

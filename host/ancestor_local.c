@@ -146,8 +146,8 @@ static enum tao_err local_accepts(void *data, int64_t now, uint32_t epoch)
 {
 	if (accepted(data, now, epoch))
 		return TAO_OK;
-	return tao_fail(TAO_EEXPIRED, "epoch %" PRIu32 " is over, or not yet there: the present one is "
-	                "%" PRIu32, epoch, epoch_at(data, now));
+	return tao_fail(TAO_EEXPIRED, "epoch %" PRIu32 " is over, or not yet there: the present "
+	                "one is %" PRIu32, epoch, epoch_at(data, now));
 }
 
 /* Lock held. */
@@ -183,7 +183,8 @@ static size_t bucket_of(const uint8_t *id)
 }
 
 /* Lock held. */
-static enum tao_err give_id(struct slot *s, size_t at, struct member *m, const struct tao_buf *naming)
+static enum tao_err give_id(struct slot *s, size_t at, struct member *m,
+                            const struct tao_buf *naming)
 {
 	struct member **b;
 	enum tao_err e = tlskeys_id(naming->p, m->p->bytes, m->p->n, m->id[at]);
@@ -395,7 +396,8 @@ static void erase_file(const struct local *l, const char *path)
 
 	if (fd >= 0) {
 		if (fstat(fd, &st) != 0 ||
-		    pwrite(fd, zeros, st.st_size < FILE_MAX ? (size_t)st.st_size : FILE_MAX, 0) < 0 ||
+		    pwrite(fd, zeros, st.st_size < FILE_MAX ? (size_t)st.st_size : FILE_MAX,
+		           0) < 0 ||
 		    fsync(fd) != 0) {
 			tao_fail_sys("overwriting %s", path);
 			say(l, "warning");
@@ -451,15 +453,15 @@ static enum tao_err parse_plain(const struct local *l, uint32_t epoch, const str
 	uint32_t number, seconds;
 
 	if (format > FORMAT)
-		return tao_fail(TAO_EVERSION, "%s/" FILE_PREFIX "%" PRIu32 " was written by a newer version: "
-		                "upgrade taod", l->dir, epoch);
+		return tao_fail(TAO_EVERSION, "%s/" FILE_PREFIX "%" PRIu32 " was written by a "
+		                "newer version: upgrade taod", l->dir, epoch);
 	number = tao_rd_u32(&r);
 	seconds = tao_rd_u32(&r);
 	*root = tao_rd_bytes(&r, TLSKEYS_LEN);
 	*naming = tao_rd_bytes(&r, TLSKEYS_LEN);
 	if (!tao_rd_done(&r) || format != FORMAT || number != epoch || seconds != l->seconds)
-		return tao_fail(TAO_EFORMAT, "%s/" FILE_PREFIX "%" PRIu32 " holds no keys of this epoch", l->dir,
-		                epoch);
+		return tao_fail(TAO_EFORMAT, "%s/" FILE_PREFIX "%" PRIu32 " holds no keys of this "
+		                "epoch", l->dir, epoch);
 	return TAO_OK;
 }
 
@@ -472,7 +474,8 @@ static enum tao_err read_keys(const struct local *l, uint32_t epoch, struct tao_
 	enum tao_err e = path != NULL ? tao_file_read(path, FILE_MAX, &blob) : tao_fail_nomem();
 
 	if (e == TAO_OK) {
-		e = tao_unseal_any(l->sealer, TAO_SEAL_EPOCH, AAD, strlen(AAD), blob.p, blob.n, plain);
+		e = tao_unseal_any(l->sealer, TAO_SEAL_EPOCH, AAD, strlen(AAD), blob.p, blob.n,
+		                   plain);
 		if (e == TAO_OK)
 			e = parse_plain(l, epoch, plain, &root, &naming);
 		if (e != TAO_OK && e != TAO_EVERSION && e != TAO_ENOMEM) {

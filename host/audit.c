@@ -128,7 +128,8 @@ static void push_now(struct audit *a, struct tao_buf *body)
 	pthread_mutex_unlock(&a->lock);
 }
 
-/* One more that is only counted, of an instance or (0) of its user. 0 if there is no place. Lock held. */
+/* One more that is only counted, of an instance or (0) of its user. 0 if there is no place. Lock
+ * held. */
 static int count(struct audit *a, const char *event, uint64_t instance, uid_t uid, enum tao_err e)
 {
 	size_t places = instance != 0 ? AUDIT_SUMS - AUDIT_SUMS_USERS : AUDIT_SUMS;
@@ -222,7 +223,8 @@ static void put_result(struct tao_json *j, enum tao_err e, const char *why)
 /* Members are there once: what the host says by itself, and what was noted first. */
 static int is_taken(const struct request *r, const char *key)
 {
-	static const char *const own[] = { "seq", "time", "prev", "event", "pid", "uid", "result", "why",
+	static const char *const own[] = { "seq", "time", "prev", "event", "pid", "uid", "result",
+	                                   "why",
 	                                   "cut" };
 	static const char *const of_instance[] = { "program", "path", "label", "instance" };
 	char quoted[40];
@@ -393,7 +395,8 @@ void audit_op(struct request *r, const struct op *op, enum tao_err e)
 	if (e != TAO_OK)
 		snprintf(why, sizeof why, "%s", tao_why());
 	if (op->audit == AUDIT_ALWAYS ? e == TAO_OK || admits(a, op->name, 0, uid, e)
-	                              : admits(a, op->name, r->inst != NULL ? r->inst->id : 0, uid, e))
+	                              : admits(a, op->name, r->inst != NULL ? r->inst->id : 0, uid,
+	                                       e))
 		record_op(r, op, e, why);
 	if (e != TAO_OK)
 		tao_fail(e, "%s", why);
@@ -449,7 +452,8 @@ enum tao_err audit_refuses(struct host *h, const struct op *op)
 	    !atomic_load_explicit(&a->refuse, memory_order_relaxed))
 		return TAO_OK;
 	return tao_fail(TAO_ESYS, "the audit log of the host cannot be written, and without it "
-	                "nothing is done here (audit = require in taod.conf): 'tao status' says why");
+	                "nothing is done here (audit = require in taod.conf): 'tao status' says "
+	                "why");
 }
 
 /* ---- events ---- */
@@ -488,8 +492,8 @@ static int has_room(struct audit *a, uid_t uid)
 	return has;
 }
 
-/* What an instance did with its keys since it was told last. For what there is no room now is told a
- * minute later, with what comes then. */
+/* What an instance did with its keys since it was told last. For what there is no room now is told
+ * a minute later, with what comes then. */
 static void tell_uses(struct instance *i, void *arg)
 {
 	struct audit *a = arg;
@@ -649,7 +653,8 @@ static void note_state(struct audit *a, enum tao_err e)
 	else if (e == TAO_OK && before)
 		host_log("info", "the audit log is written again");
 	if (altered)
-		host_log("warning", "the audit log was changed by somebody else: 'tao log verify' says where");
+		host_log("warning", "the audit log was changed by somebody else: 'tao log verify' "
+		         "says where");
 }
 
 /* Waits for records, until that second; 1: there may be some, or it stops. */
@@ -761,8 +766,8 @@ enum tao_err audit_start(struct host *h, struct audit **out)
 		e = put_start(a);
 	note_state(a, e);
 	if (e != TAO_OK && h->conf.audit_require)
-		return tao_fail(e, "the host does not start without its audit log (audit = require in "
-		                "taod.conf): %s", tao_why());
+		return tao_fail(e, "the host does not start without its audit log (audit = require "
+		                "in taod.conf): %s", tao_why());
 	errno = pthread_create(&a->thread, NULL, work, a);
 	if (errno != 0)
 		return tao_fail_sys("starting the audit log's thread");

@@ -84,9 +84,9 @@ void audit_note_key(struct request *r, const uint8_t id[TAO_HASH_LEN], const cha
 /* One more record of the caller's, beside the operation's own. */
 void audit_note_apart(struct request *r, const char *event, const char *key, const char *text);
 
-/* The same of a request that got no for an answer, for what a peer had sent: peers could use up what
- * the user may have recorded, so more than AUDIT_REFUSALS are summed up. event is a literal, peer may be
- * NULL. Keeps tao_why(). */
+/* The same of a request that got no for an answer, for what a peer had sent: peers could use up
+ * what the user may have recorded, so more than AUDIT_REFUSALS are summed up. event is a literal,
+ * peer may be NULL. Keeps tao_why(). */
 void audit_refused(struct request *r, const char *event, const char *peer, enum tao_err e);
 
 /* Called once for each operation (conn.c), with its result; keeps tao_why(). */
@@ -107,7 +107,8 @@ const char *audit_word(enum tao_err e);
 
 struct audit_state {
 	struct audit_mark head;
-	uint64_t signed_to, bytes, lost, altered; /* altered: times that the file was changed by somebody else */
+	/* altered: times that the file was changed by somebody else */
+	uint64_t signed_to, bytes, lost, altered;
 	int failing;
 	char why[TAO_WHY_MAX]; /* when it fails */
 };

@@ -98,7 +98,8 @@ static enum tao_err add_checkpoint(struct audit_file *f, struct batch *b, const 
 	EVP_PKEY *key = NULL;
 	enum tao_err e;
 
-	tao_buf_fmt(&b->text, "\"event\":\"checkpoint\",\"why\":\"%s\",\"key\":\"%s\"", why, f->spki);
+	tao_buf_fmt(&b->text, "\"event\":\"checkpoint\",\"why\":\"%s\",\"key\":\"%s\"", why,
+	            f->spki);
 	e = tao_buf_err(&b->text);
 	if (e == TAO_OK)
 		e = tao_signer_open(f->key, &key);
@@ -123,8 +124,8 @@ static enum tao_err add_findings(struct audit_file *f, struct batch *b)
 	enum tao_err e = TAO_OK;
 
 	if (f->torn > 0) {
-		tao_buf_fmt(&body, "\"event\":\"torn\",\"bytes\":%zu,\"kept\":\"torn-%llu\"", f->torn,
-		            (unsigned long long)f->at.head.seq + 1);
+		tao_buf_fmt(&body, "\"event\":\"torn\",\"bytes\":%zu,\"kept\":\"torn-%llu\"",
+		            f->torn, (unsigned long long)f->at.head.seq + 1);
 		e = add_line(b, now_ns(), body.p, body.n);
 	}
 	body.n = 0;
@@ -199,11 +200,12 @@ static enum tao_err begin_file(struct audit_file *f)
 {
 	struct batch b;
 	char body[80];
-	int n = snprintf(body, sizeof body, "\"event\":\"file\",\"format\":%d,\"number\":%u", AUDIT_FORMAT,
-	                 f->at.number);
+	int n = snprintf(body, sizeof body, "\"event\":\"file\",\"format\":%d,\"number\":%u",
+	                 AUDIT_FORMAT, f->at.number);
 	enum tao_err e;
 
-	f->fd = open(f->current, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0640);
+	f->fd = open(f->current, O_WRONLY | O_CREAT | O_EXCL | O_APPEND | O_CLOEXEC | O_NOFOLLOW,
+	             0640);
 	if (f->fd < 0)
 		return tao_fail_sys("making the audit log %s", f->current);
 	fchmod(f->fd, 0640); /* whatever the umask */
@@ -227,7 +229,8 @@ static enum tao_err rename_current(struct audit_file *f)
 	enum tao_err e = TAO_OK;
 
 	if (f->at.number >= NUMBER_MAX)
-		return tao_fail(TAO_ELIMIT, "the audit log has %u files: move it away", f->at.number);
+		return tao_fail(TAO_ELIMIT, "the audit log has %u files: move it away",
+		                f->at.number);
 	tao_buf_fmt(&to, "%s/%08u.log", f->dir, f->at.number);
 	if (renameat2(AT_FDCWD, f->current, AT_FDCWD, tao_buf_cstr(&to), RENAME_NOREPLACE) != 0 &&
 	    errno != ENOENT) /* somebody removed it: the chain tells */

@@ -152,7 +152,8 @@ int audit_is(const struct audit_record *r, const char *key, const char *value)
 {
 	const struct audit_member *m = audit_member(r, key);
 
-	return m != NULL && m->is_string && m->n == strlen(value) && memcmp(m->value, value, m->n) == 0;
+	return m != NULL && m->is_string && m->n == strlen(value) &&
+	       memcmp(m->value, value, m->n) == 0;
 }
 
 enum tao_err audit_number(const struct audit_member *m, uint64_t *out)
@@ -257,8 +258,8 @@ static enum tao_err add_name(struct audit_files *f, const char *name)
 	if (digits != 8 || strcmp(name + digits, ".log") != 0)
 		return TAO_OK;
 	if (f->n == FILES_MAX)
-		return tao_fail(TAO_ELIMIT, "the audit log has more than %d files: move old ones away",
-		                FILES_MAX);
+		return tao_fail(TAO_ELIMIT, "the audit log has more than %d files: move old ones "
+		                "away", FILES_MAX);
 	more = reallocarray(f->number, f->n + 1, sizeof *more);
 	if (more == NULL)
 		return tao_fail_nomem();
@@ -275,7 +276,8 @@ enum tao_err audit_files_list(const char *dir, struct audit_files *f)
 
 	memset(f, 0, sizeof *f);
 	if (d == NULL && errno == ENOENT)
-		return tao_fail(TAO_ENOTFOUND, "there is no audit log %s: the host has not run yet", dir);
+		return tao_fail(TAO_ENOTFOUND, "there is no audit log %s: the host has not run yet",
+		                dir);
 	if (d == NULL && errno == EACCES)
 		return tao_fail(TAO_EPERM, "this user may not read %s", dir);
 	if (d == NULL)
@@ -467,11 +469,12 @@ enum tao_err audit_walk(const char *dir, uint64_t from,
 
 	if (e != TAO_OK)
 		return e;
-	for (size_t i = file_of(dir, &f, from); e == TAO_OK && !w.stopped && i < audit_files_count(&f);
-	     i++) {
+	for (size_t i = file_of(dir, &f, from);
+	     e == TAO_OK && !w.stopped && i < audit_files_count(&f); i++) {
 		audit_file_name(&f, i, name);
 		e = walk_file(dir, name, &w);
-		if (e == TAO_ENOTFOUND) /* a new one was begun; what moved is read by the next call */
+		/* a new one was begun; what moved is read by the next call */
+		if (e == TAO_ENOTFOUND)
 			e = TAO_OK;
 	}
 	audit_files_clear(&f);
@@ -526,7 +529,8 @@ static enum tao_err check_key(struct check *c, const struct audit_record *r)
 	return TAO_OK;
 }
 
-static enum tao_err check_checkpoint(struct check *c, const char *line, const struct audit_record *r)
+static enum tao_err check_checkpoint(struct check *c, const char *line,
+                                     const struct audit_record *r)
 {
 	const struct audit_member *m = &r->m[r->n - 1];
 	uint8_t *sig = malloc(m->n / 2 + 1);
@@ -537,7 +541,8 @@ static enum tao_err check_checkpoint(struct check *c, const char *line, const st
 		e = bad(c, r->seq, "is a checkpoint without a signature");
 	if (e == TAO_OK &&
 	    tao_key_verify(c->pkey, AUDIT_CONTEXT, line,
-	                   (size_t)(m->value - line) - strlen(AUDIT_SIGNATURE), sig, m->n / 2) != TAO_OK)
+	                   (size_t)(m->value - line) - strlen(AUDIT_SIGNATURE), sig,
+	                   m->n / 2) != TAO_OK)
 		e = bad(c, r->seq, "has a signature that does not verify");
 	if (e == TAO_OK) {
 		c->v->checkpoints++;
@@ -557,7 +562,8 @@ static enum tao_err check_file_record(struct check *c, const struct audit_record
 	    audit_number(audit_member(r, "number"), &number) != TAO_OK)
 		return bad(c, r->seq, "begins a file, and is not of that kind");
 	if (format > AUDIT_FORMAT)
-		return tao_fail(TAO_EVERSION, "%s was written by a newer version: upgrade this one", c->file);
+		return tao_fail(TAO_EVERSION, "%s was written by a newer version: upgrade this one",
+		                c->file);
 	if (number != c->number)
 		return bad(c, r->seq, "says that its file is another one");
 	return TAO_OK;
@@ -572,8 +578,8 @@ static enum tao_err check_place(struct check *c, const struct audit_record *r)
 	/* The current file is the one behind the last; alone, the one that it says it is. */
 	if (c->number == 0)
 		c->number = c->before != 0 ? c->before + 1
-		            : audit_number(audit_member(r, "number"), &number) == TAO_OK ? (uint32_t)number
-		                                                                         : 1;
+		            : audit_number(audit_member(r, "number"), &number) == TAO_OK
+		            ? (uint32_t)number : 1;
 
 	if (v->last == 0) {
 		if (r->seq == 1 && memcmp(r->prev, none, sizeof none) != 0)
@@ -583,7 +589,8 @@ static enum tao_err check_place(struct check *c, const struct audit_record *r)
 		return TAO_OK;
 	}
 	if (r->seq != v->last + 1)
-		return bad(c, v->last + 1, r->seq > v->last ? "is missing" : "is not where it belongs");
+		return bad(c, v->last + 1,
+		           r->seq > v->last ? "is missing" : "is not where it belongs");
 	if (memcmp(r->prev, v->head.hash, sizeof r->prev) != 0)
 		return bad(c, v->last, "was changed: the one behind it does not follow it");
 	return TAO_OK;

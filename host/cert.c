@@ -63,8 +63,8 @@ static enum tao_err read_pem(const char *path, X509 **out)
 		*out = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
 		if (*out == NULL) {
 			e = tao_fail_crypto("%s holds no certificate", path);
-			e = tao_fail(TAO_EFORMAT, "%s: start the program again with 'tao run' for a new one",
-			             tao_why());
+			e = tao_fail(TAO_EFORMAT, "%s: start the program again with 'tao run' for "
+			             "a new one", tao_why());
 		}
 	}
 	BIO_free(bio);
@@ -100,8 +100,8 @@ enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct ta
 		why = cert_refusal(h, uid, name);
 		e = why != NULL
 		    ? tao_fail(TAO_ENOTFOUND, "key %s has no certificate: %s", name, why)
-		    : tao_fail(TAO_ENOTFOUND, "key %s has no certificate yet: it gets one when its program "
-		               "is started with 'tao run'", name);
+		    : tao_fail(TAO_ENOTFOUND, "key %s has no certificate yet: it gets one when its "
+		               "program is started with 'tao run'", name);
 		free(why);
 	}
 	if (e == TAO_OK && der != NULL)
@@ -211,9 +211,11 @@ static enum tao_err issue(struct host *h, const struct tao_node *name, const str
 	enum tao_err e = said != NULL ? TAO_OK : tao_fail_nomem();
 
 	if (e == TAO_OK)
-		e = h->conf.root->attest(h, h->name, now - BACKDATE_NS, now + STATEMENT_NS, said, &att);
+		e = h->conf.root->attest(h, h->name, now - BACKDATE_NS, now + STATEMENT_NS, said,
+		                         &att);
 	if (e == TAO_OK)
-		e = domain_issue(h->domain, att.p, att.n, f->spki, f->spki_n, h->conf.cert_seconds, der);
+		e = domain_issue(h->domain, att.p, att.n, f->spki, f->spki_n, h->conf.cert_seconds,
+		                 der);
 	tao_node_free(said);
 	tao_buf_free(&att);
 	return e;
@@ -238,7 +240,8 @@ static int rules_changed(struct host *h, const char *path)
 	struct timespec r = rules_time(h);
 	struct stat c;
 
-	return stat(path, &c) != 0 || r.tv_sec != c.st_mtim.tv_sec || r.tv_nsec != c.st_mtim.tv_nsec;
+	return stat(path, &c) != 0 || r.tv_sec != c.st_mtim.tv_sec ||
+	       r.tv_nsec != c.st_mtim.tv_nsec;
 }
 
 static enum tao_err reuse(struct host *h, const struct tao_node *name, const struct key_facts *f,
@@ -321,7 +324,8 @@ static enum tao_err put_unless_held(struct host *h, const struct tao_node *name,
 	if (path != NULL && imported_is(path)) {
 		host_log_of(h, f->uid, "info", "%s stays the one that was imported", path);
 	} else if (is_held(h, name, f, path)) {
-		host_log_of(h, f->uid, "info", "%s stays that of the running program it names", path);
+		host_log_of(h, f->uid, "info", "%s stays that of the running program it names",
+		            path);
 	} else if (!is_past(h, f)) {
 		e = path != NULL ? prepare(path, der, rules, &file) : tao_fail_nomem();
 		if (e == TAO_OK)
@@ -371,8 +375,9 @@ static enum tao_err ask(struct host *h, struct instance *i, const struct key_fac
 	enum tao_err e;
 
 	if (strcmp(f->policy, "host") == 0)
-		e = tao_fail(TAO_EDENIED, "every program of this host may use key %s, so no certificate can "
-		             "say whose it is: make one with --policy program or exact", f->name);
+		e = tao_fail(TAO_EDENIED, "every program of this host may use key %s, so no "
+		             "certificate can say whose it is: make one with --policy program or "
+		             "exact", f->name);
 	else
 		e = issue(h, instance_name(i), f, der);
 	if (e != TAO_OK)
@@ -433,8 +438,9 @@ static enum tao_err replace(struct host *h, struct instance *i, const struct key
 	if (e == TAO_OK)
 		e = prepare(path, &der, rules, file);
 	if (e != TAO_OK)
-		e = tao_fail(e, "key %s stays as it is, for program %s, which runs, would have no certificate "
-		             "for the next generation: %s", f->name, i->program, tao_why());
+		e = tao_fail(e, "key %s stays as it is, for program %s, which runs, would have no "
+		             "certificate for the next generation: %s", f->name, i->program,
+		             tao_why());
 	tao_buf_free(&der);
 	return e;
 }

@@ -54,20 +54,22 @@ static enum tao_err read_all(const ProtobufCBinaryData *der, size_t n, STACK_OF(
 	size_t bytes = 0;
 
 	if (n > CERTCHAIN_MAX_GIVEN)
-		return tao_fail(TAO_ELIMIT, "there are %zu certificates, more than %d: give the key's own and "
-		                "those of its chain", n, CERTCHAIN_MAX_GIVEN);
+		return tao_fail(TAO_ELIMIT, "there are %zu certificates, more than %d: give the "
+		                "key's own and those of its chain", n, CERTCHAIN_MAX_GIVEN);
 	for (size_t i = 0; i < n; i++) {
 		const unsigned char *p = der[i].data;
 		X509 *x;
 
 		bytes += der[i].len;
 		if (bytes > CERTCHAIN_MAX_BYTES)
-			return tao_fail(TAO_ELIMIT, "the certificates have more than %d bytes together: leave out "
-			                "what is not of the chain", CERTCHAIN_MAX_BYTES);
+			return tao_fail(TAO_ELIMIT, "the certificates have more than %d bytes "
+			                "together: leave out what is not of the chain",
+			                CERTCHAIN_MAX_BYTES);
 		x = der[i].len > 0 ? d2i_X509(NULL, &p, (long)der[i].len) : NULL;
 		if (x == NULL || p != der[i].data + der[i].len) {
 			X509_free(x);
-			return tao_fail(TAO_EFORMAT, "certificate %zu is damaged: ask the CA for it again", i + 1);
+			return tao_fail(TAO_EFORMAT, "certificate %zu is damaged: ask the CA for "
+			                "it again", i + 1);
 		}
 		if (is_known(all, x) || sk_X509_push(all, x) == 0)
 			X509_free(x);
@@ -120,7 +122,8 @@ static enum tao_err link_all(STACK_OF(X509) *all, X509 *leaf, STACK_OF(X509) *ch
 	while (x != NULL) {
 		if (sk_X509_num(chain) > CERTCHAIN_MAX || sk_X509_push(chain, x) == 0) {
 			X509_free(x);
-			return tao_fail(TAO_ELIMIT, "the chain has more than %d certificates", CERTCHAIN_MAX);
+			return tao_fail(TAO_ELIMIT, "the chain has more than %d certificates",
+			                CERTCHAIN_MAX);
 		}
 		x = is_root(x) ? NULL : take_issuer(all, x, &forged);
 	}
@@ -128,8 +131,8 @@ static enum tao_err link_all(STACK_OF(X509) *all, X509 *leaf, STACK_OF(X509) *ch
 	if (sk_X509_num(chain) > 1 && is_root(x))
 		X509_free(sk_X509_pop(chain));
 	else if (forged && !is_root(x))
-		return tao_fail(TAO_ESIGNATURE, "a certificate of the chain was not signed by the one that is "
-		                "there for its issuer: ask the CA for the chain again");
+		return tao_fail(TAO_ESIGNATURE, "a certificate of the chain was not signed by the "
+		                "one that is there for its issuer: ask the CA for the chain again");
 	return sk_X509_num(chain) <= CERTCHAIN_MAX ? TAO_OK
 	       : tao_fail(TAO_ELIMIT, "the chain has more than %d certificates", CERTCHAIN_MAX);
 }
@@ -151,8 +154,8 @@ static enum tao_err check_times(STACK_OF(X509) *chain, int64_t now)
 		if (certchain_time(X509_get0_notAfter(x)) <= now)
 			return about(TAO_EEXPIRED, x, "has expired: ask the CA for a new one");
 		if (certchain_time(X509_get0_notBefore(x)) > now)
-			return about(TAO_EEXPIRED, x, "is not valid yet: import it then, or set this machine's "
-			             "clock");
+			return about(TAO_EEXPIRED, x, "is not valid yet: import it then, or set "
+			             "this machine's clock");
 	}
 	return TAO_OK;
 }
@@ -162,7 +165,8 @@ static enum tao_err check_rest(STACK_OF(X509) *all)
 {
 	if (sk_X509_num(all) == 0)
 		return TAO_OK;
-	return about(TAO_ESIGNATURE, sk_X509_value(all, 0), "is not of this key's chain: leave it out, or "
+	return about(TAO_ESIGNATURE, sk_X509_value(all, 0),
+	             "is not of this key's chain: leave it out, or "
 	             "give those that link it");
 }
 
@@ -172,9 +176,11 @@ static enum tao_err make_chain(STACK_OF(X509) *all, const char *key, const uint8
 	X509 *leaf = take_leaf(all, spki_hash);
 
 	if (leaf == NULL)
-		return tao_fail(TAO_EALTERED, "%s for key %s as it is now: make a request with 'tao cert "
-		                "request %s' and give that to the CA", sk_X509_num(all) == 1
-		                ? "the certificate is not" : "none of the certificates is", key, key);
+		return tao_fail(TAO_EALTERED, "%s for key %s as it is now: make a request with "
+		                "'tao cert request %s' and give that to the CA",
+		                sk_X509_num(all) == 1
+		                ? "the certificate is not" : "none of the certificates is", key,
+		                key);
 	return link_all(all, leaf, chain);
 }
 

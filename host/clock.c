@@ -94,8 +94,8 @@ enum tao_err clock_watch(struct host *h)
 	if (s->fd >= 0 &&
 	    timerfd_settime(s->fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL) == 0)
 		return loop_add(h, s, EPOLLIN);
-	host_log("notice", "the kernel does not tell when the clock is set (%s): it is looked at from time "
-	         "to time", strerror(errno));
+	host_log("notice", "the kernel does not tell when the clock is set (%s): it is looked at "
+	         "from time to time", strerror(errno));
 	if (s->fd >= 0)
 		close(s->fd);
 	free(s);

@@ -91,8 +91,8 @@ static enum tao_err set_number(const struct key *k, const char *path, const char
 	errno = 0;
 	v = strtoul(value, &end, 10);
 	if (errno != 0 || value[0] < '0' || value[0] > '9' || *end != 0 || v < k->min || v > k->max)
-		return tao_fail(TAO_EINVAL, "%s: %s = %s: give a number from %u to %u", path, k->name,
-		                value, k->min, k->max);
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: give a number from %u to %u", path,
+		                k->name, value, k->min, k->max);
 	*(uint32_t *)((char *)c + k->offset) = (uint32_t)v;
 	return TAO_OK;
 }
@@ -103,7 +103,8 @@ static enum tao_err set_path(const struct key *k, const char *path, const char *
 	char **to = (char **)((char *)c + k->offset);
 
 	if (value[0] != '/')
-		return tao_fail(TAO_EINVAL, "%s: %s = %s: give an absolute path", path, k->name, value);
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: give an absolute path", path, k->name,
+		                value);
 	free(*to);
 	*to = strdup(value);
 	return *to != NULL ? TAO_OK : tao_fail_nomem();
@@ -113,7 +114,8 @@ static enum tao_err set_audit(const struct key *k, const char *path, const char 
                               struct host_conf *c)
 {
 	if (strcmp(value, "on") != 0 && strcmp(value, "require") != 0)
-		return tao_fail(TAO_EINVAL, "%s: %s = %s: give on or require", path, k->name, value);
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: give on or require", path, k->name,
+		                value);
 	*(uint32_t *)((char *)c + k->offset) = strcmp(value, "require") == 0;
 	return TAO_OK;
 }
@@ -124,7 +126,8 @@ static enum tao_err set_root(const struct key *k, const char *path, const char *
 	const struct host_root *root = host_root_find(value);
 
 	if (root == NULL)
-		return tao_fail(TAO_EINVAL, "%s: %s = %s: give " HOST_ROOT_NAMES, path, k->name, value);
+		return tao_fail(TAO_EINVAL, "%s: %s = %s: give " HOST_ROOT_NAMES, path, k->name,
+		                value);
 	c->root = root;
 	return TAO_OK;
 }
@@ -192,8 +195,8 @@ static enum tao_err parse(const char *path, const struct tao_buf *text, int leni
 	for (const char *line = tao_buf_cstr((struct tao_buf *)text); line != NULL;
 	     line = strchr(line, '\n') != NULL ? strchr(line, '\n') + 1 : NULL)
 		if (line[strspn(line, " \t")] == '[') {
-			e = tao_fail(TAO_EINVAL, "%s has no sections: put all keys before the first line with [",
-			             path);
+			e = tao_fail(TAO_EINVAL, "%s has no sections: put all keys before the "
+			             "first line with [", path);
 			goto out;
 		}
 	values = NCONF_get_section(conf, "default");
@@ -277,9 +280,11 @@ static enum tao_err check_format(const struct host_conf *c)
 		return tao_fail_nomem();
 	e = tao_file_read(path, 64, &text);
 	if (e == TAO_ENOTFOUND)
-		e = tao_fail(TAO_ENOTFOUND, "there is no Tao host in %s: make one with 'tao init'", c->dir);
+		e = tao_fail(TAO_ENOTFOUND, "there is no Tao host in %s: make one with 'tao init'",
+		             c->dir);
 	else if (e == TAO_OK && strncmp(tao_buf_cstr(&text), "tao state ", 10) != 0)
-		e = tao_fail(TAO_EFORMAT, "%s is not a Tao host's: give the host's directory with -d", path);
+		e = tao_fail(TAO_EFORMAT, "%s is not a Tao host's: give the host's directory with "
+		             "-d", path);
 	else if (e == TAO_OK && strcmp(tao_buf_cstr(&text), HOST_FORMAT) != 0)
 		e = tao_fail(TAO_EVERSION, "%s was written by a newer version: upgrade this one "
 		             "(it understands \"tao state 1\")", path);
@@ -309,8 +314,8 @@ static enum tao_err load(const char *dir, int lenient, struct host_conf *out)
 	else if (e == TAO_OK)
 		e = parse(path, &text, lenient, out);
 	if (e == TAO_OK && !lenient && out->channel_overlap > out->channel_epoch)
-		e = tao_fail(TAO_EINVAL, "%s: channel_overlap = %u is longer than channel_epoch = %u", path,
-		             out->channel_overlap, out->channel_epoch);
+		e = tao_fail(TAO_EINVAL, "%s: channel_overlap = %u is longer than channel_epoch = "
+		             "%u", path, out->channel_overlap, out->channel_epoch);
 	if (e == TAO_OK)
 		e = find_tls_module(out);
 out:
@@ -372,8 +377,8 @@ void host_openssl_conf(const struct host_conf *c, struct tao_buf *out)
 	            "timeout = %u\n"
 	            "undumpable = %s\n"
 	            "\n",
-	            c->dir, c->tls_module != NULL ? "tao_tls = tao_tls_sect\n" : "", c->module, c->socket,
-	            c->timeout_ms, c->undumpable == CONF_YES ? "yes" : "no");
+	            c->dir, c->tls_module != NULL ? "tao_tls = tao_tls_sect\n" : "", c->module,
+	            c->socket, c->timeout_ms, c->undumpable == CONF_YES ? "yes" : "no");
 	if (c->tls_module != NULL)
 		tao_buf_fmt(out, "[tao_tls_sect]\npath = %s\n\n", c->module);
 	tao_buf_fmt(out,

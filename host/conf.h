@@ -19,8 +19,8 @@
  *   DIR/audit/            the audit log (auditlog.h)
  *   DIR/taod.log          log, unless taod runs in the foreground
  *
- * DIR, keys, certs, run are readable by everybody (stubs are sealed, certificates public); host and domain by
- * the owner alone.
+ * DIR, keys, certs, run are readable by everybody (stubs are sealed, certificates public); host and
+ * domain by the owner alone.
  *
  * The owner of a host is the user that taod was started by: root, or an
  * ordinary user, whose host is a development host.
@@ -48,21 +48,26 @@ struct host_conf {
 	char *socket;            /* socket = PATH; default DIR/run/tao.sock */
 	char *openssl_conf;      /* DIR/openssl.cnf */
 	char *module;            /* provider = PATH of tao.so; default: beside the installation */
-	char *tls_module;        /* tao_tls.so, in the same directory, the other name of it; NULL: it is not there */
+	/* tao_tls.so, in the same directory, the other name of it; NULL: it is not there */
+	char *tls_module;
 	uint32_t workers;        /* workers = N; default: one per CPU */
 	uint32_t cert_seconds;   /* certificate_lifetime = SECONDS; default 259200 */
 	uint32_t admit;          /* admit = none | connected: name what connects without tao run */
-	uint32_t audit_require;  /* audit = on (default) | require: no operation without its record */
-	uint32_t audit_bytes;    /* audit_size = BYTES of a file of the audit log; default 16777216 */
+	/* audit = on (default) | require: no operation without its record */
+	uint32_t audit_require;
+	/* audit_size = BYTES of a file of the audit log; default 16777216 */
+	uint32_t audit_bytes;
 	uint32_t delegation_seconds; /* delegation_lifetime = SECONDS; default 2592000 */
-	char *parent;            /* parent = DIR of the parent host, for tao up; NULL: the default one */
+	/* parent = DIR of the parent host, for tao up; NULL: the default one */
+	char *parent;
 	uint32_t channel_epoch;  /* channel_epoch = SECONDS; default 86400 (ancestor.h) */
 	uint32_t channel_overlap; /* channel_overlap = SECONDS; default 3600, at most the epoch */
 	uint32_t max_channel_nonces; /* nonces of channels that are remembered; default 8388608 */
 	uint32_t max_labels;     /* max_labels = N counters, per program; default 64 (counter.h) */
 	uint32_t timeout_ms;     /* timeout = MILLISECONDS of provider requests; default 10000 */
 	uint32_t sandbox;        /* sandbox = yes | no: seccomp and Landlock; default yes */
-	uint32_t undumpable;     /* undumpable = yes | no, for the provider; default: by the owner */
+	/* undumpable = yes | no, for the provider; default: by the owner */
+	uint32_t undumpable;
 	/* Limits (limit.h); the keys have the members' names. */
 	uint32_t max_instances, max_instances_per_user;
 	uint32_t max_connections_per_program, max_connections_per_user, max_unnamed_per_user;
@@ -80,7 +85,8 @@ enum tao_err host_dir_find(const char *given, struct tao_buf *dir);
  * reaches the machine's in /var/lib/tao, if there is one. */
 enum tao_err host_dir_reach(const char *given, struct tao_buf *dir);
 enum tao_err host_conf_load(const char *dir, struct host_conf *out);
-/* The same for who only wants to reach a host that runs: values that are wrong are the default's. */
+/* The same for who only wants to reach a host that runs: values that are wrong are the
+ * default's. */
 enum tao_err host_conf_load_lenient(const char *dir, struct host_conf *out);
 void host_conf_clear(struct host_conf *c);
 /* DIR/RELATIVE, printf-style, malloc'ed; NULL when out of memory. */
@@ -93,7 +99,8 @@ char *host_path(const struct host_conf *c, const char *fmt, ...)
 enum tao_err host_create(const char *dir, const struct host_root *root, const char *domain_name,
                          const void *pass, size_t pass_n);
 
-/* The openssl.cnf fragment: default provider first, then tao. An undumpable that is not set is no. */
+/* The openssl.cnf fragment: default provider first, then tao. An undumpable that is not set is
+ * no. */
 void host_openssl_conf(const struct host_conf *c, struct tao_buf *out);
 
 #endif

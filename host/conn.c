@@ -91,7 +91,8 @@ static pid_t take_control(struct msghdr *m, int *fd)
 			sender = u.pid;
 		} else if (h->cmsg_type == SCM_RIGHTS) {
 			take_fds(h, fd);
-		} else if (h->cmsg_type == SCM_PIDFD) { /* who has our socket too may ask for them */
+		} else if (h->cmsg_type == SCM_PIDFD) {
+			/* who has our socket too may ask for them */
 			take_fds(h, NULL);
 		}
 	}
@@ -115,12 +116,12 @@ static enum tao_err check_sender(struct conn *c, pid_t sender, int had)
 
 	c->sender = sender;
 	if ((c->state == CONN_PROGRAM || c->state == CONN_PROGSOCK) && sender != c->pid)
-		return tao_fail(TAO_EDENIED, "bytes from process %d on the connection of process %d",
-		                (int)sender, (int)c->pid);
+		return tao_fail(TAO_EDENIED, "bytes from process %d on the connection of process "
+		                "%d", (int)sender, (int)c->pid);
 	/* 0: sent before this end of a pair asked for credentials. */
 	if (had && before != 0 && before != sender)
-		return tao_fail(TAO_EDENIED, "one request from the processes %d and %d", (int)before,
-		                (int)sender);
+		return tao_fail(TAO_EDENIED, "one request from the processes %d and %d",
+		                (int)before, (int)sender);
 	return TAO_OK;
 }
 
@@ -265,10 +266,11 @@ static enum tao_err wrong_state(const char *op, enum conn_state state)
 	if (state == CONN_NEW)
 		return tao_fail(TAO_EPROTO, "%s is not allowed before Tao.Hello and Tao.Prove", op);
 	if (state == CONN_HELLO)
-		return tao_fail(TAO_EPROTO, "%s is not allowed between Tao.Hello and Tao.Prove", op);
+		return tao_fail(TAO_EPROTO, "%s is not allowed between Tao.Hello and Tao.Prove",
+		                op);
 	if (state == CONN_PROGSOCK)
-		return tao_fail(TAO_EPROTO, "%s is no operation of CloudProxy's: this socket, which 'tao run "
-		                "--channel=unix' made, has no others", op);
+		return tao_fail(TAO_EPROTO, "%s is no operation of CloudProxy's: this socket, "
+		                "which 'tao run --channel=unix' made, has no others", op);
 	return tao_fail(TAO_EPROTO, "%s is not allowed on a program's connection", op);
 }
 
@@ -276,7 +278,8 @@ static enum tao_err wrong_state(const char *op, enum conn_state state)
 static enum tao_err not_here(struct conn *c, const struct op *op, const struct tao_rpc_msg *m)
 {
 	c->later = (op->how & (OP_SLOW | OP_WAITS)) != 0 ? POOL_WAITS : POOL_COMPUTES;
-	return (op->how & (OP_SLOW | OP_COMPUTES)) != 0 || m->body_n > OP_QUICK_BODY ? OP_LATER : TAO_OK;
+	return (op->how & (OP_SLOW | OP_COMPUTES)) != 0 ||
+	       m->body_n > OP_QUICK_BODY ? OP_LATER : TAO_OK;
 }
 
 /* Once for a request, also if it then turns out to be for another thread. */
@@ -299,8 +302,8 @@ static enum tao_err run_op(struct host *h, struct conn *c, const struct op *op,
 	enum tao_err e;
 
 	if (op == NULL)
-		return tao_fail(TAO_EINVAL, "this host has no operation %s: is taod older than its client?",
-		                m->op);
+		return tao_fail(TAO_EINVAL, "this host has no operation %s: is taod older than its "
+		                "client?", m->op);
 	if ((op->states & (unsigned)c->state) == 0)
 		return wrong_state(m->op, c->state);
 	/* What comes through a door may be anybody's socket, whose user then did not ask. */
@@ -370,8 +373,8 @@ static int answer_some(struct host *h, struct conn *c, int may_be_slow)
 		struct tao_rpc_msg m;
 		size_t used;
 
-		if (tao_rpc_parse_request(c->in.p + at, c->in.n - at, TAO_RPC_MAX_REQUEST, &m, &used) !=
-		    TAO_OK) {
+		if (tao_rpc_parse_request(c->in.p + at, c->in.n - at, TAO_RPC_MAX_REQUEST, &m,
+		                          &used) != TAO_OK) {
 			refuse(h, c);
 			return -1;
 		}
@@ -474,7 +477,8 @@ static void conn_ready(struct host *h, struct source *s, uint32_t events)
 	}
 	set_deadline(c, sent);
 	if (sent == 0)
-		loop_arm(h, s, EPOLLOUT); /* not EPOLLIN: what waits there would wake us for nothing */
+		/* not EPOLLIN: what waits there would wake us for nothing */
+		loop_arm(h, s, EPOLLOUT);
 	else /* Requests that are here already: EPOLLOUT is true at once. */
 		loop_arm(h, s, did == 1 && c->in.n >= 4 ? EPOLLIN | EPOLLOUT : EPOLLIN);
 }
@@ -525,7 +529,8 @@ static enum tao_err check_peer(int fd, struct ucred *peer)
 		return tao_fail_sys("credentials of a peer");
 	/* The client's end of a connection to this host: it would talk to itself, as its owner. */
 	if (peer->pid == getpid())
-		return tao_fail(TAO_EDENIED, "a program sent the host an end of a connection to the host");
+		return tao_fail(TAO_EDENIED, "a program sent the host an end of a connection to "
+		                "the host");
 	return TAO_OK;
 }
 

@@ -58,8 +58,8 @@ enum tao_err counter_check_label(const char *label)
 	for (size_t i = 0; i < n; i++)
 		printable = printable && (unsigned char)label[i] >= ' ' && label[i] != 0x7f;
 	if (n < 1 || n > COUNTER_LABEL_MAX || !printable)
-		return tao_fail(TAO_EINVAL, "a label is text of 1 to %d bytes, without control characters",
-		                COUNTER_LABEL_MAX);
+		return tao_fail(TAO_EINVAL, "a label is text of 1 to %d bytes, without control "
+		                "characters", COUNTER_LABEL_MAX);
 	return TAO_OK;
 }
 
@@ -139,7 +139,8 @@ enum tao_err counter_table_decode(const void *p, size_t n, struct counter_table 
 	if (r.bad || memcmp(magic, MAGIC, MAGIC_LEN) != 0 || format == 0)
 		return malformed();
 	if (format > FORMAT)
-		return tao_fail(TAO_EVERSION, "the table of counters has format %d: upgrade taod", format);
+		return tao_fail(TAO_EVERSION, "the table of counters has format %d: upgrade taod",
+		                format);
 	if (count > COUNTERS_MAX || r.n / ENTRY_MIN < count)
 		return malformed();
 	out->c = calloc(count + 1, sizeof *out->c);
@@ -210,10 +211,10 @@ static char *why_broken(enum tao_err e, const char *path)
 	                   e == TAO_EOTHERHOST ? "is another host's" :
 	                   e == TAO_EVERSION ? "is a newer version's" : "cannot be read";
 
-	tao_buf_fmt(&b, "the host's table of counters, %s, %s: put it back if it can be found; if not, "
-	            "or if this host never had one, its owner makes an empty one with 'tao host "
-	            "counters --new'. What is sealed with the former counters is then lost for good",
-	            path, what);
+	tao_buf_fmt(&b, "the host's table of counters, %s, %s: put it back if it can be found; if "
+	            "not, or if this host never had one, its owner makes an empty one with 'tao "
+	            "host counters --new'. What is sealed with the former counters is then lost "
+	            "for good", path, what);
 	return tao_buf_steal(&b);
 }
 
@@ -384,11 +385,11 @@ static enum tao_err check_room(const struct counters *cs, const struct counter_o
 		user += cs->table.c[i].owner.uid == o->uid;
 	}
 	if (own >= cs->max_labels)
-		return tao_fail(TAO_ELIMIT, "this program has %u counters already: use fewer labels, or raise "
-		                "max_labels in taod.conf", (unsigned)own);
+		return tao_fail(TAO_ELIMIT, "this program has %u counters already: use fewer "
+		                "labels, or raise max_labels in taod.conf", (unsigned)own);
 	if (user >= COUNTERS_MAX_USER || cs->table.n >= COUNTERS_MAX)
-		return tao_fail(TAO_ELIMIT, "%s: the host's owner can remove those that are no longer needed "
-		                "('tao host counters')",
+		return tao_fail(TAO_ELIMIT, "%s: the host's owner can remove those that are no "
+		                "longer needed ('tao host counters')",
 		                user >= COUNTERS_MAX_USER ? "this user's programs have too many counters"
 		                                          : "the host has too many counters");
 	return TAO_OK;
@@ -455,7 +456,8 @@ enum tao_err counter_next(struct counters *cs, const struct counter_owner *o, co
 	if (e == TAO_OK && at == NULL)
 		e = no_counter(label);
 	if (e == TAO_OK && at->issued == COUNTER_TOP)
-		e = tao_fail(TAO_ELIMIT, "the counter \"%.200s\" is at its end: use another label", label);
+		e = tao_fail(TAO_ELIMIT, "the counter \"%.200s\" is at its end: use another label",
+		             label);
 	if (e == TAO_OK) {
 		c = *at;
 		c.owner = *o;
@@ -476,8 +478,8 @@ enum tao_err counters_renew(struct counters *cs)
 
 	pthread_mutex_lock(&cs->changing);
 	if (cs->broken == NULL)
-		e = tao_fail(TAO_EEXIST, "the host has its counters: to remove single ones, use 'tao host "
-		             "counters --remove ID'");
+		e = tao_fail(TAO_EEXIST, "the host has its counters: to remove single ones, use "
+		             "'tao host counters --remove ID'");
 	if (e == TAO_OK)
 		e = write_table(cs->path, cs->sealer, &none, 0);
 	if (e == TAO_OK) {
@@ -501,7 +503,8 @@ enum tao_err counters_remove(struct counters *cs, const void *id, size_t n)
 	if (e == TAO_OK)
 		at = n == COUNTER_ID_LEN ? find_id(cs, id) : NULL;
 	if (e == TAO_OK && at == NULL)
-		e = tao_fail(TAO_ENOTFOUND, "there is no counter of that id: 'tao host counters' lists them");
+		e = tao_fail(TAO_ENOTFOUND, "there is no counter of that id: 'tao host counters' "
+		             "lists them");
 	if (e == TAO_OK)
 		e = copy(cs, &next);
 	if (e == TAO_OK) {
@@ -572,15 +575,16 @@ enum tao_err counter_check(struct counters *cs, const struct counter_owner *o,
 	if (e == TAO_OK && c == NULL)
 		e = tao_fail(TAO_ENOTFOUND, "the counter that the data is sealed with is gone");
 	else if (e == TAO_OK && owner_compare(&c->owner, o) != 0 && !follows(cs, o, &c->owner))
-		e = tao_fail(TAO_EWRONGPROG, "the data is sealed with a counter of another program or user");
+		e = tao_fail(TAO_EWRONGPROG, "the data is sealed with a counter of another program "
+		             "or user");
 	else if (e == TAO_OK && s->number < c->value)
-		e = tao_fail(TAO_EDENIED, "the data is not the newest under \"%.200s\": it has number %lld, "
-		             "and the counter is at %lld", c->label, (long long)s->number,
-		             (long long)c->value);
+		e = tao_fail(TAO_EDENIED, "the data is not the newest under \"%.200s\": it has "
+		             "number %lld, and the counter is at %lld", c->label,
+		             (long long)s->number, (long long)c->value);
 	else if (e == TAO_OK && s->number > c->value)
-		e = tao_fail(TAO_EDENIED, "the data is prepared for number %lld of \"%.200s\", and the counter "
-		             "is at %lld: raise it first (InitCounter, 'tao counter init')",
-		             (long long)s->number, c->label, (long long)c->value);
+		e = tao_fail(TAO_EDENIED, "the data is prepared for number %lld of \"%.200s\", and "
+		             "the counter is at %lld: raise it first (InitCounter, 'tao counter "
+		             "init')", (long long)s->number, c->label, (long long)c->value);
 	pthread_mutex_unlock(&cs->lock);
 	return e;
 }

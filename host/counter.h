@@ -3,42 +3,46 @@
  * program's sealed state can be told from the newest.
  *
  * A counter is its owner's, under a label. Owners are programs: the user and the executable; for
- * an interpreter the whole name, since its executable is every script's. A program that a rule calls
- * the successor of an owner uses the owner's counter, and the first time that it changes it, it
- * becomes the owner: the state has moved on, and the former program no longer has it.
+ * an interpreter the whole name, since its executable is every script's. A program that a rule
+ * calls the successor of an owner uses the owner's counter, and the first time that it changes it,
+ * it becomes the owner: the state has moved on, and the former program no longer has it.
  *
  * A counter has a random id, made with it, that goes into blobs beside the number. A counter that
  * was removed and made again is therefore another one: blobs of the first never open with it.
  *
  * Two numbers: value, and issued >= value, the last one that a blob was given. Sealing issues a
  * number that no blob has had, then makes it the value; a blob opens while its number is the value.
- *   - Sealing at once does both in one write of the table, before the blob is handed out: from then on
+ *   - Sealing at once does both in one write of the table, before the blob is handed out: from then
+ * on
  *     nothing older opens. If the host is cut off in between, the program still runs and seals
  *     again. If the whole machine is, the program may be left with a blob that is too old: it never
  *     was told that the newer one exists.
- *   - Sealing in two steps closes that gap. The blob is made for an issued number while value stays;
- *     the program stores it beside the former one, then raises the counter to that number. At each moment
+ *   - Sealing in two steps closes that gap. The blob is made for an issued number while value
+ * stays;
+ *     the program stores it beside the former one, then raises the counter to that number. At each
+ * moment
  *     exactly one of the two opens, and GetCounter says which. A number that was never raised to is
  *     passed over by later ones and its blob never opens.
  *
- * The table is DIR/host/counters: a sealed blob (tao/seal.h, kind 3, always in epoch 1, whatever the
- * host's epoch is now) of
+ * The table is DIR/host/counters: a sealed blob (tao/seal.h, kind 3, always in epoch 1, whatever
+ * the host's epoch is now) of
  *
  *   "TaoC"  format 1 (1 byte)  count (4)
  *   each counter: kind (1: program, 2: exact name)  user (4)  hash (32)  id (16)
  *                 value (8)  issued (8)  length of label (2)  label
  *
- * Integers are big-endian; hash is the executable's, or that of the binary name. Counters are sorted
- * by kind, user, hash and label. The table is written (and forced to the disk) before any
+ * Integers are big-endian; hash is the executable's, or that of the binary name. Counters are
+ * sorted by kind, user, hash and label. The table is written (and forced to the disk) before any
  * answer that depends on it; readers do not wait for that.
  *
  * What a table cannot see is an older copy of itself put back by whoever may write DIR/host: the
  * host's owner and root, and whoever has the disk while the machine is off.
  *
- * A table that is missing, damaged or another host's is never replaced silently: everything here then
- * fails with a sentence, until the host's owner says 'tao host counters --new'.
+ * A table that is missing, damaged or another host's is never replaced silently: everything here
+ * then fails with a sentence, until the host's owner says 'tao host counters --new'.
  *
- * Errors: TAO_ENOTFOUND (no such counter), TAO_ELIMIT, TAO_EINVAL, TAO_EALTERED (there is no table),
+ * Errors: TAO_ENOTFOUND (no such counter), TAO_ELIMIT, TAO_EINVAL, TAO_EALTERED (there is no
+ * table),
  * TAO_EDENIED (an old blob), TAO_EWRONGPROG (another program's), and those of writing files.
  */
 #ifndef HOST_COUNTER_H
@@ -95,14 +99,15 @@ struct counters;
 
 /* An empty table for a new host; TAO_EEXIST. */
 enum tao_err counters_create(const char *path, const struct tao_keyset *keys);
-/* Always something, NULL only without memory; without a good table everything else fails. sealer and
- * domain outlive it. domain may be NULL: then nobody is a successor. */
+/* Always something, NULL only without memory; without a good table everything else fails. sealer
+ * and domain outlive it. domain may be NULL: then nobody is a successor. */
 struct counters *counters_open(const char *path, const struct tao_sealer *sealer,
                                struct domain *domain, uint32_t max_labels);
 void counters_free(struct counters *cs);
 /* TAO_OK: there is a table; TAO_EALTERED with the sentence: there is none. */
 enum tao_err counters_state(struct counters *cs);
-/* The owner's explicit wish for an empty table where there is none: TAO_EEXIST if there is a good one. */
+/* The owner's explicit wish for an empty table where there is none: TAO_EEXIST if there is a good
+ * one. */
 enum tao_err counters_renew(struct counters *cs);
 /* Removes one, by its id. */
 enum tao_err counters_remove(struct counters *cs, const void *id, size_t n);

@@ -37,8 +37,10 @@ static enum tao_err make_parents(const char *dir)
 		memcpy(path, dir, i);
 		path[i] = 0;
 		if (mkdir(path, 0755) != 0 && errno != EEXIST)
-			return tao_fail(errno == EACCES ? TAO_EPERM : TAO_ESYS, "making the directory %s: %s: "
-			                "choose another with -d DIR or TAO_DIR", path, strerror(errno));
+			return tao_fail(errno == EACCES ? TAO_EPERM : TAO_ESYS,
+			                "making the directory %s: %s: "
+			                "choose another with -d DIR or TAO_DIR", path,
+			                strerror(errno));
 	}
 	return TAO_OK;
 }
@@ -86,8 +88,8 @@ static enum tao_err make_dir(const char *dir, int *made)
 		return e;
 	snprintf(path, sizeof path, "%s/format", dir);
 	if (lstat(path, &st) == 0)
-		return tao_fail(TAO_EEXIST, "there is a Tao host in %s already: use it with 'tao up', "
-		                "or choose another directory with -d", dir);
+		return tao_fail(TAO_EEXIST, "there is a Tao host in %s already: use it with 'tao "
+		                "up', or choose another directory with -d", dir);
 	*made = lstat(dir, &st) != 0;
 	return tao_dir_make(dir, geteuid() == 0 ? 0755 : 0700);
 }
@@ -114,8 +116,8 @@ static enum tao_err check_empty(const char *dir)
 
 		snprintf(path, sizeof path, "%s/%s", dir, parts[i]);
 		if (lstat(path, &st) == 0)
-			return tao_fail(TAO_EEXIST, "%s is in the way: choose another directory with -d",
-			                path);
+			return tao_fail(TAO_EEXIST, "%s is in the way: choose another directory "
+			                "with -d", path);
 	}
 	return TAO_OK;
 }
@@ -125,8 +127,10 @@ static enum tao_err put_conf(const struct host_conf *c)
 	char text[sizeof sample_conf + 64];
 
 	/* A soft root is the default: such files stay as they were. */
-	snprintf(text, sizeof text, "%s%s%s%s", sample_conf, c->root != &host_root_soft ? "\nroot = " : "",
-	         c->root != &host_root_soft ? c->root->name : "", c->root != &host_root_soft ? "\n" : "");
+	snprintf(text, sizeof text, "%s%s%s%s", sample_conf,
+	         c->root != &host_root_soft ? "\nroot = " : "",
+	         c->root != &host_root_soft ? c->root->name : "",
+	         c->root != &host_root_soft ? "\n" : "");
 	return put(c, "taod.conf", text);
 }
 

@@ -53,12 +53,12 @@ static enum tao_err check_type(const struct key_spec *s)
 		key_purpose_list(&list);
 		e = tao_fail(TAO_EINVAL, "a key's purpose is one of: %s", tao_buf_cstr(&list));
 	} else if ((t->can & p->can) == 0) {
-		e = tao_fail(TAO_EINVAL, "a key of type %s cannot serve the purpose %s: choose another type",
-		             type, purpose);
+		e = tao_fail(TAO_EINVAL, "a key of type %s cannot serve the purpose %s: choose "
+		             "another type", type, purpose);
 	} else if (strcmp(t->algorithm, "RSA-PSS") != 0 &&
 	           (s->pss_digest != NULL || s->pss_salt_len > 0)) {
-		e = tao_fail(TAO_EINVAL, "a key of type %s is restricted to no digest and no salt: those "
-		             "of the types rsa-pss-... are", type);
+		e = tao_fail(TAO_EINVAL, "a key of type %s is restricted to no digest and no salt: "
+		             "those of the types rsa-pss-... are", type);
 	}
 	tao_buf_free(&list);
 	return e;
@@ -69,7 +69,8 @@ enum tao_err custody_check_spec(const struct key_spec *s)
 	enum tao_err e = tao_key_name_check(s->name, strlen(s->name));
 
 	if (e == TAO_OK && strcmp(s->name, "ca") == 0)
-		e = tao_fail(TAO_EINVAL, "tao:ca is the policy certificate: give the key another name");
+		e = tao_fail(TAO_EINVAL, "tao:ca is the policy certificate: give the key another "
+		             "name");
 	if (e == TAO_OK)
 		e = check_type(s);
 	if (e == TAO_OK)
@@ -79,7 +80,8 @@ enum tao_err custody_check_spec(const struct key_spec *s)
 	if (e == TAO_OK)
 		e = check_choice("digest (RSA-PSS)", s->pss_digest, pss_digests);
 	if (e == TAO_OK && s->pss_salt_len > PSS_SALT_MAX)
-		e = tao_fail(TAO_EINVAL, "the salt of an RSA-PSS key has at most %d bytes", PSS_SALT_MAX);
+		e = tao_fail(TAO_EINVAL, "the salt of an RSA-PSS key has at most %d bytes",
+		             PSS_SALT_MAX);
 	return e;
 }
 
@@ -239,8 +241,8 @@ static enum tao_err expand(const struct held_key *k, Tao__SealedKey *s, const st
 	if (e == TAO_OK)
 		e = tao_key_spki(key, &spki);
 	if (e == TAO_OK && (spki.n != st->spki_n || memcmp(spki.p, st->spki, spki.n) != 0))
-		e = tao_fail(TAO_EALTERED, "the public key in the stub is not that of the sealed key: "
-		             "write the stub again with 'tao key pem %s'", k->name);
+		e = tao_fail(TAO_EALTERED, "the public key in the stub is not that of the sealed "
+		             "key: write the stub again with 'tao key pem %s'", k->name);
 	tao_buf_free(&spki);
 	if (e == TAO_OK)
 		*out = key;
@@ -271,8 +273,8 @@ enum tao_err held_key_use(struct host *h, struct held_key *k, EVP_PKEY **key)
 	enum tao_err e = TAO_OK;
 
 	if (atomic_load_explicit(&k->gone, memory_order_relaxed))
-		return tao_fail(TAO_ENOTFOUND, "generation %u of key %s was deleted: load the key again",
-		                k->sealed->generation, k->name);
+		return tao_fail(TAO_ENOTFOUND, "generation %u of key %s was deleted: load the key "
+		                "again", k->sealed->generation, k->name);
 	pthread_mutex_lock(&k->lock);
 	if (k->key == NULL)
 		e = open_again(h, k);
@@ -425,9 +427,9 @@ static enum tao_err check_not_deleted(struct host *h, const struct held_key *k)
 	enum tao_err e = keystore_retired(h, k->sealed->key_id.data, &below);
 
 	if (e == TAO_OK && k->sealed->generation < below)
-		e = tao_fail(TAO_ENOTFOUND, "generation %u of key %s was deleted: use the newest one's stub, "
-		             "which 'tao key pem %s' prints if there is one", k->sealed->generation, k->name,
-		             k->name);
+		e = tao_fail(TAO_ENOTFOUND, "generation %u of key %s was deleted: use the newest "
+		             "one's stub, which 'tao key pem %s' prints if there is one",
+		             k->sealed->generation, k->name, k->name);
 	return e;
 }
 
@@ -437,7 +439,8 @@ static enum tao_err fill_held(struct host *h, struct held_key *k, const void *st
 	enum tao_err e = tao_stub_parse(stub, n, &st);
 
 	if (e == TAO_OK && st.sealed == NULL)
-		e = tao_fail(TAO_EFORMAT, "the stub has no sealed key in it: write it with 'tao key pem'");
+		e = tao_fail(TAO_EFORMAT, "the stub has no sealed key in it: write it with 'tao "
+		             "key pem'");
 	if (e == TAO_OK)
 		e = tao_sha256(stub, n, k->id);
 	if (e != TAO_OK)
@@ -455,10 +458,12 @@ static enum tao_err fill_held(struct host *h, struct held_key *k, const void *st
 	if (e == TAO_OK)
 		e = tao_sha256(k->spki.p, k->spki.n, k->spki_hash);
 	if (e == TAO_OK && k->sealed->has_principal)
-		e = tao_prin_decode(k->sealed->principal.data, k->sealed->principal.len, &k->principal);
+		e = tao_prin_decode(k->sealed->principal.data, k->sealed->principal.len,
+		                    &k->principal);
 	if (e == TAO_OK)
 		e = check_not_deleted(h, k);
-	return e != TAO_OK ? e : k->stub.err != TAO_OK ? tao_buf_err(&k->stub) : tao_buf_err(&k->spki);
+	return e != TAO_OK ? e : k->stub.err != TAO_OK
+	       ? tao_buf_err(&k->stub) : tao_buf_err(&k->spki);
 }
 
 static enum tao_err open_stub(struct host *h, const void *stub, size_t n, struct held_key **out)
@@ -513,7 +518,8 @@ enum tao_err custody_find(struct host *h, const void *id, size_t n, struct held_
 	pthread_mutex_lock(&c->lock);
 	*out = cached(c, id);
 	pthread_mutex_unlock(&c->lock);
-	return *out != NULL ? TAO_OK : tao_fail(TAO_EUNKNOWNKEY, "the host does not have this key open");
+	return *out != NULL ? TAO_OK : tao_fail(TAO_EUNKNOWNKEY,
+	                                        "the host does not have this key open");
 }
 
 static void remember(struct custody *c, struct held_key *k)
@@ -606,19 +612,22 @@ static enum tao_err for_program(struct host *h, const struct held_key *k, struct
 	if (e != TAO_OK)
 		return e;
 	if (i->uid != s->uid)
-		return tao_fail(TAO_EWRONGPROG, "key %s is sealed for user %u, and this program runs for "
-		                "user %u: make one for it with 'tao key new'", k->name, s->uid,
-		                (unsigned)i->uid);
+		return tao_fail(TAO_EWRONGPROG, "key %s is sealed for user %u, and this program "
+		                "runs for user %u: make one for it with 'tao key new'", k->name,
+		                s->uid, (unsigned)i->uid);
 	if (s->has_program_hash && memcmp(s->program_hash.data, i->exe, sizeof i->exe) == 0)
 		return TAO_OK;
-	if (s->has_program_hash && domain_successor(h->domain, i->exe, s->program_hash.data) == TAO_OK)
+	if (s->has_program_hash &&
+	    domain_successor(h->domain, i->exe, s->program_hash.data) == TAO_OK)
 		return TAO_OK;
 	if (s->program != NULL && strcmp(s->program, i->program) == 0)
-		return tao_fail(TAO_EWRONGPROG, "key %s is sealed for another program, the executable that was at "
-		                "%s before: if this one is its upgrade, 'tao trust %s' lets it use its keys; else "
-		                "make one for it with 'tao key new'", k->name, i->program, i->program);
+		return tao_fail(TAO_EWRONGPROG, "key %s is sealed for another program, the "
+		                "executable that was at %s before: if this one is its upgrade, "
+		                "'tao trust %s' lets it use its keys; else make one for it with "
+		                "'tao key new'", k->name, i->program, i->program);
 	return tao_fail(TAO_EWRONGPROG, "key %s is sealed for another program (%s), not for this "
-	                "executable of %s: make one for it with 'tao key new NAME --for %s'", k->name,
+	                "executable of %s: make one for it with 'tao key new NAME --for %s'",
+	                k->name,
 	                s->program != NULL ? s->program : "unknown", i->program, i->program);
 }
 
@@ -627,8 +636,8 @@ static enum tao_err for_exact(struct host *h, const struct held_key *k, struct i
 	(void)h;
 	if (k->principal != NULL && tao_node_equal(k->principal, instance_name(i)))
 		return TAO_OK;
-	return tao_fail(TAO_EWRONGPROG, "key %s is sealed for one exact name, and this program's is "
-	                "another: compare them with 'tao ps' and 'tao key list'", k->name);
+	return tao_fail(TAO_EWRONGPROG, "key %s is sealed for one exact name, and this program's "
+	                "is another: compare them with 'tao ps' and 'tao key list'", k->name);
 }
 
 static enum tao_err for_host(struct host *h, const struct held_key *k, struct instance *i)

@@ -9,7 +9,8 @@
 #include "custody_type.h"
 
 struct key_coding {
-	enum tao_err (*generate)(const struct key_type *t, const struct key_pss *pss, EVP_PKEY **out);
+	enum tao_err (*generate)(const struct key_type *t, const struct key_pss *pss,
+	                         EVP_PKEY **out);
 	enum tao_err (*write)(EVP_PKEY *key, struct tao_buf *out);
 	enum tao_err (*read)(const struct key_type *t, const void *p, size_t n, EVP_PKEY **out);
 };

@@ -14,15 +14,16 @@ static enum tao_err mldsa_ctx(const struct key_type *t, EVP_PKEY_CTX **ctx)
 	ERR_pop_to_mark();
 	if (*ctx != NULL)
 		return TAO_OK;
-	return tao_fail(TAO_EINVAL, "keys of type %s need OpenSSL 3.5 or later, and this host runs with "
-	                "%s: choose another type", t->name, OpenSSL_version(OPENSSL_VERSION));
+	return tao_fail(TAO_EINVAL, "keys of type %s need OpenSSL 3.5 or later, and this host runs "
+	                "with %s: choose another type", t->name, OpenSSL_version(OPENSSL_VERSION));
 }
 
 /* The public half is computed from the seed. */
 static enum tao_err mldsa_read(const struct key_type *t, const void *p, size_t n, EVP_PKEY **out)
 {
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_octet_string(PARAM_SEED, (void *)p, n), OSSL_PARAM_construct_end()
+		OSSL_PARAM_construct_octet_string(PARAM_SEED, (void *)p,
+		                                  n), OSSL_PARAM_construct_end()
 	};
 	EVP_PKEY_CTX *ctx = NULL;
 	enum tao_err e = n == SEED_LEN ? mldsa_ctx(t, &ctx) : key_coding_mismatch(t);
@@ -43,10 +44,11 @@ static enum tao_err mldsa_write(EVP_PKEY *key, struct tao_buf *out)
 	if (to == NULL)
 		return tao_buf_err(out);
 	ERR_set_mark();
-	got = EVP_PKEY_get_octet_string_param(key, PARAM_SEED, to, SEED_LEN, &n) == 1 && n == SEED_LEN;
+	got = EVP_PKEY_get_octet_string_param(key, PARAM_SEED, to, SEED_LEN, &n) == 1 &&
+	      n == SEED_LEN;
 	ERR_pop_to_mark();
-	return got ? TAO_OK : tao_fail(TAO_EFORMAT, "this ML-DSA key comes without the seed that it was "
-	                               "made from: make a new one with 'tao key new'");
+	return got ? TAO_OK : tao_fail(TAO_EFORMAT, "this ML-DSA key comes without the seed that "
+	                               "it was made from: make a new one with 'tao key new'");
 }
 
 static enum tao_err mldsa_generate(const struct key_type *t, const struct key_pss *pss,

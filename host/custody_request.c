@@ -30,7 +30,8 @@ static int add_names(X509_REQ *rq, char **dns, size_t n)
 
 	for (size_t i = 0; good && i < n; i++)
 		good = push_dns(all, dns[i]);
-	good = good && X509V3_add1_i2d(&exts, NID_subject_alt_name, all, 0, X509V3_ADD_DEFAULT) == 1 &&
+	good = good &&
+	       X509V3_add1_i2d(&exts, NID_subject_alt_name, all, 0, X509V3_ADD_DEFAULT) == 1 &&
 	       X509_REQ_add_extensions(rq, exts) == 1;
 	sk_X509_EXTENSION_pop_free(exts, X509_EXTENSION_free);
 	GENERAL_NAMES_free(all);
@@ -59,7 +60,8 @@ static int build(X509_REQ *rq, EVP_PKEY *key, const X509_NAME *subject, char **d
 	unsigned char *p = NULL;
 	int len;
 
-	if (X509_REQ_set_version(rq, X509_REQ_VERSION_1) != 1 || X509_REQ_set_pubkey(rq, key) != 1 ||
+	if (X509_REQ_set_version(rq, X509_REQ_VERSION_1) != 1 ||
+	    X509_REQ_set_pubkey(rq, key) != 1 ||
 	    (subject != NULL && X509_REQ_set_subject_name(rq, subject) != 1) ||
 	    (n > 0 && !add_names(rq, dns, n)) || !sign(rq, key))
 		return 0;
@@ -78,8 +80,8 @@ enum tao_err custody_request(struct host *h, struct held_key *k, const X509_NAME
 	enum tao_err e = rq != NULL ? TAO_OK : tao_fail_nomem();
 
 	if (e == TAO_OK && (k->type->can & KEY_SIGNS) == 0)
-		e = tao_fail(TAO_EPURPOSE, "key %s, of type %s, signs nothing, and so no request", k->name,
-		             k->type->name);
+		e = tao_fail(TAO_EPURPOSE, "key %s, of type %s, signs nothing, and so no request",
+		             k->name, k->type->name);
 	if (e == TAO_OK)
 		e = held_key_use(h, k, &key);
 	if (e == TAO_OK) {

@@ -150,7 +150,8 @@ static const char *const rsa_names[RSA_PARTS] = {
 static int exponents_fit(BIGNUM *const *v, const BIGNUM *prime, const BIGNUM *dp, BIGNUM *const *t,
                          BN_CTX *ctx)
 {
-	return BN_sub(t[0], prime, BN_value_one()) == 1 && BN_nnmod(t[1], v[RSA_D], t[0], ctx) == 1 &&
+	return BN_sub(t[0], prime, BN_value_one()) == 1 &&
+	       BN_nnmod(t[1], v[RSA_D], t[0], ctx) == 1 &&
 	       BN_cmp(t[1], dp) == 0 && BN_mod_mul(t[2], t[1], v[RSA_E], t[0], ctx) == 1 &&
 	       BN_is_one(t[2]);
 }
@@ -263,8 +264,8 @@ static enum tao_err rsa_generate(const struct key_type *t, const struct key_pss 
 	    EVP_PKEY_CTX_set_rsa_keygen_bits(ctx, (int)t->bits) != 1)
 		e = tao_fail_crypto("making a key of type %s", t->name);
 	else if (strcmp(t->algorithm, "RSA-PSS") == 0 && !set_pss(ctx, pss))
-		e = tao_fail(TAO_EINVAL, "an RSA-PSS key cannot be restricted to this digest and salt: "
-		             "use SHA256, SHA384 or SHA512 and a salt as long as the digest");
+		e = tao_fail(TAO_EINVAL, "an RSA-PSS key cannot be restricted to this digest and "
+		             "salt: use SHA256, SHA384 or SHA512 and a salt as long as the digest");
 	else if (EVP_PKEY_generate(ctx, out) != 1)
 		e = tao_fail_crypto("making a key of type %s", t->name);
 	EVP_PKEY_CTX_free(ctx);
@@ -280,7 +281,8 @@ int key_type_pss(EVP_PKEY *key, char digest[KEY_PSS_NAME], char mgf1[KEY_PSS_NAM
 
 	ERR_set_mark();
 	restricted = restricted &&
-	             EVP_PKEY_get_int_param(key, OSSL_PKEY_PARAM_RSA_PSS_SALTLEN, &out->salt_len) == 1;
+	             EVP_PKEY_get_int_param(key, OSSL_PKEY_PARAM_RSA_PSS_SALTLEN,
+	                                    &out->salt_len) == 1;
 	/* What is not said is the default of RFC 4055, SHA-1. */
 	if (restricted &&
 	    EVP_PKEY_get_utf8_string_param(key, OSSL_PKEY_PARAM_RSA_DIGEST, digest, KEY_PSS_NAME,
@@ -437,11 +439,11 @@ enum tao_err key_pkcs8_import(const void *p, size_t n, const struct key_type **t
 		e = tao_fail(TAO_EFORMAT, "this key cannot be imported: its type is none of %s",
 		             tao_buf_cstr(&list));
 	} else if ((*t)->coding == &rsa && !rsa_fits(key)) {
-		e = will_not_do("its numbers do not belong together, its exponent is huge, or it has "
-		                "more than two primes");
+		e = will_not_do("its numbers do not belong together, its exponent is huge, or it "
+		                "has more than two primes");
 	} else if (!pss_fits(key)) {
-		e = will_not_do("it is restricted to a digest that no key here signs: only SHA-256, "
-		                "SHA-384 and SHA-512 are");
+		e = will_not_do("it is restricted to a digest that no key here signs: only "
+		                "SHA-256, SHA-384 and SHA-512 are");
 	} else if (!is_sound(key)) {
 		e = will_not_do("it is damaged");
 	}

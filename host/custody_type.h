@@ -13,8 +13,8 @@
  * scalar; for RSA, the parts must belong together (n = pq, ed = 1 modulo p-1
  * and q-1, CRT values). The caller compares the result with the stub's.
  *
- * Errors: TAO_EINVAL (no such type, one that this host's libcrypto lacks, not this restriction), TAO_EALTERED (bytes
- * that are no such key), TAO_EFORMAT (an imported key that will not do),
+ * Errors: TAO_EINVAL (no such type, one that this host's libcrypto lacks, not this restriction),
+ * TAO_EALTERED (bytes that are no such key), TAO_EFORMAT (an imported key that will not do),
  * TAO_ECRYPTO, TAO_ENOMEM. Keys are the caller's (EVP_PKEY_free).
  */
 #ifndef HOST_CUSTODY_TYPE_H

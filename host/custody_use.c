@@ -56,17 +56,17 @@ static enum tao_err plan_digest(const struct held_key *k, const struct sign_how 
 		p->mu = is_given(how->digest) && !how->message && k->type->mu > 0 &&
 		        strcmp(how->digest, KEY_DIGEST_MU) == 0;
 		if (is_given(how->digest) && !p->mu)
-			return tao_fail(TAO_EPURPOSE, "key %s, of type %s, signs messages, not digests", k->name,
-			                k->type->name);
+			return tao_fail(TAO_EPURPOSE, "key %s, of type %s, signs messages, not "
+			                "digests", k->name, k->type->name);
 		return TAO_OK;
 	}
 	p->digest = digest_named(is_given(how->digest) ? how->digest : own);
 	if (p->digest == NULL)
-		return tao_fail(TAO_EPURPOSE, "key %s does not sign %.40s digests: use SHA256, SHA384 or "
-		                "SHA512", k->name, how->digest);
+		return tao_fail(TAO_EPURPOSE, "key %s does not sign %.40s digests: use SHA256, "
+		                "SHA384 or SHA512", k->name, how->digest);
 	if (k->purpose->tls && !p->digest->tls)
-		return tao_fail(TAO_EPURPOSE, "key %s is for TLS, which does not sign with %s", k->name,
-		                p->digest->name);
+		return tao_fail(TAO_EPURPOSE, "key %s is for TLS, which does not sign with %s",
+		                k->name, p->digest->name);
 	return TAO_OK;
 }
 
@@ -80,11 +80,11 @@ static enum tao_err plan_salt(const struct held_key *k, const struct sign_how *h
 	else if (p->salt_len == RSA_PSS_SALTLEN_MAX)
 		p->salt_len = most;
 	if (p->salt_len < 0 || p->salt_len > most)
-		return tao_fail(TAO_EINVAL, "a PSS salt with %s and key %s has 0 to %d bytes, not %d",
-		                p->digest->name, k->name, most, p->salt_len);
+		return tao_fail(TAO_EINVAL, "a PSS salt with %s and key %s has 0 to %d bytes, not "
+		                "%d", p->digest->name, k->name, most, p->salt_len);
 	if (k->purpose->tls && (p->salt_len != digest_n || p->mgf1 != p->digest))
-		return tao_fail(TAO_EPURPOSE, "key %s is for TLS, whose PSS has MGF1 with %s and a salt of %d "
-		                "bytes", k->name, p->digest->name, digest_n);
+		return tao_fail(TAO_EPURPOSE, "key %s is for TLS, whose PSS has MGF1 with %s and a "
+		                "salt of %d bytes", k->name, p->digest->name, digest_n);
 	return TAO_OK;
 }
 
@@ -96,8 +96,8 @@ static enum tao_err plan_padding(const struct held_key *k, const struct sign_how
 
 	if (!is_rsa)
 		return is_given(how->padding) || is_given(how->mgf1) || how->has_salt_len
-		       ? tao_fail(TAO_EINVAL, "key %s is of type %s: its signatures have no padding", k->name,
-		                  k->type->name) : TAO_OK;
+		       ? tao_fail(TAO_EINVAL, "key %s is of type %s: its signatures have no "
+		                  "padding", k->name, k->type->name) : TAO_OK;
 	p->padding = pss_only ? PAD_PSS : PAD_PKCS1;
 	if (is_given(how->padding))
 		p->padding = strcmp(how->padding, "pss") == 0 ? PAD_PSS
@@ -111,8 +111,8 @@ static enum tao_err plan_padding(const struct held_key *k, const struct sign_how
 		       ? tao_fail(TAO_EINVAL, "only PSS has a salt and a mask generation function") : TAO_OK;
 	p->mgf1 = is_given(how->mgf1) ? digest_named(how->mgf1) : p->digest;
 	if (p->mgf1 == NULL)
-		return tao_fail(TAO_EINVAL, "MGF1 with %.40s is not known: use SHA256, SHA384 or SHA512",
-		                how->mgf1);
+		return tao_fail(TAO_EINVAL, "MGF1 with %.40s is not known: use SHA256, SHA384 or "
+		                "SHA512", how->mgf1);
 	return plan_salt(k, how, p);
 }
 
@@ -132,7 +132,8 @@ static enum tao_err check_no_statement(const struct held_key *k, const uint8_t *
 
 		if (n >= 2 + len && memcmp(data, head, 2) == 0 &&
 		    memcmp(data + 2, statement_contexts[i], len) == 0)
-			return tao_fail(TAO_EPURPOSE, "key %s does not sign what only a Tao signs", k->name);
+			return tao_fail(TAO_EPURPOSE, "key %s does not sign what only a Tao signs",
+			                k->name);
 	}
 	return TAO_OK;
 }
@@ -154,8 +155,8 @@ static enum tao_err check_certificate_verify(const struct held_key *k, const voi
 	good = good && (memcmp(text, contexts[0], strlen(contexts[0]) + 1) == 0 ||
 	                memcmp(text, contexts[1], strlen(contexts[1]) + 1) == 0);
 	return good ? TAO_OK
-	            : tao_fail(TAO_EPURPOSE, "key %s is for TLS 1.3 and signs nothing but the content of a "
-	                       "CertificateVerify message", k->name);
+	            : tao_fail(TAO_EPURPOSE, "key %s is for TLS 1.3 and signs nothing but the "
+	                       "content of a CertificateVerify message", k->name);
 }
 
 /* ECDSA, Ed25519 and ML-DSA have one digest in TLS 1.3, RSA three. */
@@ -163,7 +164,8 @@ static enum tao_err check_tls13(const struct held_key *k, const struct plan *p, 
                                 const void *data, size_t n)
 {
 	if (!p->message)
-		return tao_fail(TAO_EPURPOSE, "key %s is for TLS 1.3: the host hashes what it signs", k->name);
+		return tao_fail(TAO_EPURPOSE, "key %s is for TLS 1.3: the host hashes what it "
+		                "signs", k->name);
 	if (p->digest != NULL && (p->padding == PAD_PSS ? p->digest->n < 32
 	                                                : p->digest != digest_named(own)))
 		return tao_fail(TAO_EPURPOSE, "TLS 1.3 does not sign with %s and a key of type %s",
@@ -198,7 +200,8 @@ static enum tao_err cannot_sign(const struct held_key *k)
 static enum tao_err not_so(const struct held_key *k)
 {
 	ERR_clear_error();
-	return tao_fail(TAO_EPURPOSE, "key %s is restricted to other digests or a longer salt", k->name);
+	return tao_fail(TAO_EPURPOSE, "key %s is restricted to other digests or a longer salt",
+	                k->name);
 }
 
 /* mu: the data is ML-DSA's, not a message. */
@@ -212,7 +215,8 @@ static enum tao_err sign_message(struct held_key *k, EVP_PKEY *key, int mu, cons
 	uint8_t *to = tao_buf_room(sig, len);
 	enum tao_err e = TAO_OK;
 
-	if (ctx == NULL || to == NULL || EVP_DigestSignInit_ex(ctx, NULL, NULL, NULL, NULL, key, mu ? params : NULL) != 1 ||
+	if (ctx == NULL || to == NULL ||
+	    EVP_DigestSignInit_ex(ctx, NULL, NULL, NULL, NULL, key, mu ? params : NULL) != 1 ||
 	    EVP_DigestSign(ctx, to, &len, data, n) != 1)
 		e = cannot_sign(k);
 	EVP_MD_CTX_free(ctx);
@@ -251,11 +255,13 @@ static enum tao_err sign_ec(struct held_key *k, EVP_PKEY *key, const void *data,
 static int set_padding(EVP_PKEY_CTX *ctx, const struct plan *p)
 {
 	OSSL_PARAM params[6], *at = params;
-	char *pad = p->padding == PAD_PSS ? OSSL_PKEY_RSA_PAD_MODE_PSS : OSSL_PKEY_RSA_PAD_MODE_PKCSV15;
+	char *pad = p->padding == PAD_PSS
+	            ? OSSL_PKEY_RSA_PAD_MODE_PSS : OSSL_PKEY_RSA_PAD_MODE_PKCSV15;
 	int salt = p->salt_len;
 
 	*at++ = OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_PAD_MODE, pad, 0);
-	*at++ = OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_DIGEST, (char *)p->digest->name, 0);
+	*at++ = OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_DIGEST,
+	                                         (char *)p->digest->name, 0);
 	if (p->padding == PAD_PSS) {
 		*at++ = OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_MGF1_DIGEST,
 		                                         (char *)p->mgf1->name, 0);
@@ -364,7 +370,8 @@ static int set_oaep(EVP_PKEY_CTX *ctx, const struct decrypt_how *how, const stru
 
 	*at++ = OSSL_PARAM_construct_utf8_string(OSSL_ASYM_CIPHER_PARAM_PAD_MODE,
 	                                         OSSL_PKEY_RSA_PAD_MODE_OAEP, 0);
-	*at++ = OSSL_PARAM_construct_utf8_string(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST, (char *)md->name, 0);
+	*at++ = OSSL_PARAM_construct_utf8_string(OSSL_ASYM_CIPHER_PARAM_OAEP_DIGEST,
+	                                         (char *)md->name, 0);
 	*at++ = OSSL_PARAM_construct_utf8_string(OSSL_ASYM_CIPHER_PARAM_MGF1_DIGEST,
 	                                         (char *)mgf1->name, 0);
 	if (how->label_n > 0)
@@ -385,8 +392,8 @@ static enum tao_err decrypt_oaep(struct held_key *k, EVP_PKEY *key, const struct
 	enum tao_err e = TAO_OK;
 
 	if (md == NULL || mgf1 == NULL)
-		return tao_fail(TAO_EINVAL, "OAEP is not known with this digest: use SHA1, SHA256, SHA384 or "
-		                "SHA512");
+		return tao_fail(TAO_EINVAL, "OAEP is not known with this digest: use SHA1, SHA256, "
+		                "SHA384 or SHA512");
 	to = tao_buf_room(plain, room);
 	ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
 	if (to == NULL || ctx == NULL || EVP_PKEY_decrypt_init(ctx) != 1 ||
@@ -408,7 +415,8 @@ static enum tao_err decrypt_pkcs1(struct held_key *k, EVP_PKEY *key, const struc
 	if (is_given(how->digest) || is_given(how->mgf1) || how->label_n > 0)
 		return tao_fail(TAO_EINVAL, "only OAEP has a digest and a label");
 	if (how->tls_version != 0)
-		e = pkcs1_tls_premaster(key, how->tls_version, how->tls_alt_version, data, n, plain);
+		e = pkcs1_tls_premaster(key, how->tls_version, how->tls_alt_version, data, n,
+		                        plain);
 	else
 		e = pkcs1_decrypt(key, data, n, plain);
 	return e == TAO_EINVAL ? does_not_decrypt(k) : e;
@@ -424,7 +432,8 @@ enum tao_err custody_decrypt(struct host *h, struct held_key *k, const struct de
 	if (e == TAO_OK && !oaep && strcmp(how->padding, "pkcs1") != 0)
 		e = tao_fail(TAO_EINVAL, "the padding of RSA decryption is oaep or pkcs1");
 	if (e == TAO_OK && n != k->type->bits / 8)
-		e = tao_fail(TAO_EINVAL, "key %s decrypts %u bytes, not %zu", k->name, k->type->bits / 8, n);
+		e = tao_fail(TAO_EINVAL, "key %s decrypts %u bytes, not %zu", k->name,
+		             k->type->bits / 8, n);
 	if (e == TAO_OK)
 		e = held_key_use(h, k, &key);
 	if (e != TAO_OK)
@@ -486,8 +495,8 @@ enum tao_err custody_derive(struct host *h, struct held_key *k, const void *peer
 	} else if (other == NULL || EVP_PKEY_derive_set_peer(ctx, other) != 1 ||
 	           EVP_PKEY_derive(ctx, to, &len) != 1 || len != room) {
 		ERR_clear_error();
-		e = tao_fail(TAO_EINVAL, "the peer's public key is none for key %s: it takes a point or a "
-		             "SubjectPublicKeyInfo of type %s", k->name, k->type->name);
+		e = tao_fail(TAO_EINVAL, "the peer's public key is none for key %s: it takes a "
+		             "point or a SubjectPublicKeyInfo of type %s", k->name, k->type->name);
 	}
 	if (e != TAO_OK && to != NULL)
 		secret->n -= room;
@@ -505,8 +514,8 @@ enum tao_err custody_private(struct host *h, struct held_key *k, struct tao_buf 
 	enum tao_err e = TAO_OK;
 
 	if (strcmp(k->sealed->custody, "program") != 0)
-		return tao_fail(TAO_EPURPOSE, "key %s never leaves the host: a key with --custody program "
-		                "would", k->name);
+		return tao_fail(TAO_EPURPOSE, "key %s never leaves the host: a key with --custody "
+		                "program would", k->name);
 	e = held_key_use(h, k, &key);
 	if (e != TAO_OK)
 		return e;

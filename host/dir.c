@@ -19,7 +19,8 @@ static enum tao_err home_state(struct tao_buf *dir)
 	else if (pw != NULL && pw->pw_dir != NULL && pw->pw_dir[0] == '/')
 		tao_buf_fmt(dir, "%s/.local/state/tao", pw->pw_dir);
 	else
-		return tao_fail(TAO_EINVAL, "this user has no home directory: give one with -d DIR");
+		return tao_fail(TAO_EINVAL, "this user has no home directory: give one with -d "
+		                "DIR");
 	return tao_buf_err(dir);
 }
 
@@ -56,8 +57,8 @@ enum tao_err host_dir_find(const char *given, struct tao_buf *dir)
 	if (e == TAO_OK)
 		e = tao_buf_err(dir);
 	if (e == TAO_OK && dir->n > HOST_DIR_MAX)
-		e = tao_fail(TAO_ELIMIT, "the directory %s is longer than %d bytes: choose a shorter one",
-		             tao_buf_cstr(dir), HOST_DIR_MAX);
+		e = tao_fail(TAO_ELIMIT, "the directory %s is longer than %d bytes: choose a "
+		             "shorter one", tao_buf_cstr(dir), HOST_DIR_MAX);
 	return e;
 }
 

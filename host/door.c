@@ -136,7 +136,8 @@ static void watch_ready(struct host *h, struct source *s, uint32_t events)
 	struct instance *i = ((struct door *)s)->inst;
 
 	(void)events;
-	/* First this, then that: at the same time the last door may close, whose thread looks at both. */
+	/* First this, then that: at the same time the last door may close, whose thread looks at
+	 * both. */
 	atomic_store(&i->ended, 1);
 	atomic_store(&i->by_member, 0);
 	if (!atomic_load(&i->door_open))

@@ -36,7 +36,8 @@ static enum tao_err parse(const char *path, struct tao_buf *text, uint32_t *curr
 	if (strncmp(s, FORMAT_WORDS, strlen(FORMAT_WORDS)) == 0 &&
 	    strncmp(s, FORMAT_LINE, strlen(FORMAT_LINE)) != 0)
 		return tao_fail(TAO_EVERSION, "%s is a newer version's: upgrade taod", path);
-	same = sscanf(s, FORMAT_LINE "current %7lu\noldest %7lu\n", &c, &o) == 2 && o >= 1 && o <= c &&
+	same = sscanf(s, FORMAT_LINE "current %7lu\noldest %7lu\n", &c, &o) == 2 && o >= 1 &&
+	       o <= c &&
 	       c <= EPOCH_MAX;
 	*current = (uint32_t)c;
 	*oldest = (uint32_t)o;
@@ -45,8 +46,8 @@ static enum tao_err parse(const char *path, struct tao_buf *text, uint32_t *curr
 	       memcmp(again.p, text->p, text->n) == 0;
 	tao_buf_free(&again);
 	return same ? TAO_OK
-	            : tao_fail(TAO_EFORMAT, "%s is damaged: write again which epochs the host has, as "
-	                       "tao-formats(7) shows (no lower numbers than before)", path);
+	            : tao_fail(TAO_EFORMAT, "%s is damaged: write again which epochs the host has, "
+	                       "as tao-formats(7) shows (no lower numbers than before)", path);
 }
 
 static enum tao_err load(struct epochs *es)
@@ -119,8 +120,8 @@ enum tao_err epochs_change(struct epochs *es, int begin, uint32_t retire)
 	if (current > EPOCH_MAX)
 		e = tao_fail(TAO_ELIMIT, "a host has at most %d epochs", EPOCH_MAX);
 	else if (retire >= current)
-		e = tao_fail(TAO_EINVAL, "epoch %lu is not over: begin a new one first ('tao host epoch "
-		             "--new')", (unsigned long)retire);
+		e = tao_fail(TAO_EINVAL, "epoch %lu is not over: begin a new one first ('tao host "
+		             "epoch --new')", (unsigned long)retire);
 	if (retire >= oldest)
 		oldest = retire + 1;
 	if (e == TAO_OK && (current != es->sealer->epoch || oldest != es->sealer->oldest))

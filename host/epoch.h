@@ -24,8 +24,8 @@ struct epochs;
 /* Reads the file and sets the sealer, which outlives it. */
 enum tao_err epochs_open(const char *path, struct tao_sealer *sealer, struct epochs **out);
 void epochs_free(struct epochs *es);
-/* begin: a new epoch. retire: that one (not the current one) and all before it, 0: none; one that is
- * retired already changes nothing. */
+/* begin: a new epoch. retire: that one (not the current one) and all before it, 0: none; one that
+ * is retired already changes nothing. */
 enum tao_err epochs_change(struct epochs *es, int begin, uint32_t retire);
 
 #endif

@@ -37,6 +37,7 @@ struct fair {
 void fair_put(struct fair *f, struct fair_item *item, uint64_t flow);
 /* The next item; NULL: there is none. may (or NULL) says whether a flow's first item may be
  * taken now: a flow that may not keeps its place. */
-struct fair_item *fair_take(struct fair *f, int (*may)(const struct fair_item *, void *), void *arg);
+struct fair_item *fair_take(struct fair *f, int (*may)(const struct fair_item *, void *),
+                            void *arg);
 
 #endif

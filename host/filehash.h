@@ -22,8 +22,9 @@ enum tao_err filehash_slurp(int fd, const char *path, size_t max, struct tao_buf
 
 /* Copies fd's bytes into a fresh memfd, executable by everybody and sealed
  * against every change, and hashes what is in the copy. *copy, open for reading only, is the
- * caller's. Its name is the file's path, with %2F and %25 for '/' and '%': one without slashes, since $ORIGIN
- * is taken from what /proc/PID/exe says. Of one that is too long, it is the last part. */
+ * caller's. Its name is the file's path, with %2F and %25 for '/' and '%': one without slashes,
+ * since $ORIGIN is taken from what /proc/PID/exe says. Of one that is too long, it is the last
+ * part. */
 enum tao_err filehash_copy(int fd, const char *path, int *copy, uint8_t hash[TAO_HASH_LEN]);
 
 #endif

@@ -6,7 +6,8 @@
  * set, a connection is with those of its caller's CPU, and each event goes to
  * one worker, which answers in place: a signature costs no hand-over between
  * threads or cores. Only what may take long (measuring, disks, large keys) goes to threads
- * of its own. Programs, not connections, take turns. Sources are one-shot, so one connection is never in two threads.
+ * of its own. Programs, not connections, take turns. Sources are one-shot, so one connection is
+ * never in two threads.
  *
  *   taod.c      options, foreground and background
  *   start.c     making and ending a host
@@ -130,9 +131,9 @@ enum tao_err shared_secrets_init(struct host *h, const struct tao_keyset *ks);
 enum tao_err sealing_start(struct host *h);
 void sealing_end(struct host *h);
 
-/* The machine's clock (clock.c). Where it was set, that is logged and recorded, and all timers are due
- * at once. The kernel says so to clock_watch()'s source, also when the machine has slept; clock_look(),
- * by any thread every few seconds, is for where it does not. */
+/* The machine's clock (clock.c). Where it was set, that is logged and recorded, and all timers are
+ * due at once. The kernel says so to clock_watch()'s source, also when the machine has slept;
+ * clock_look(), by any thread every few seconds, is for where it does not. */
 void clock_start(struct host *h);
 enum tao_err clock_watch(struct host *h);
 void clock_look(struct host *h);
@@ -179,11 +180,11 @@ struct instance {
 	int interpreter;          /* a key for the executable alone would be every script's */
 	enum instance_kind kind;
 	atomic_ullong exec;       /* struct process_view's, of the registered start; 0: not learned.
-	                           * Who runs an interpreter, or is not uid, belongs here only by the same
-	                           * exec. */
+	                           * Who runs an interpreter, or is not uid, belongs here only by
+	                           * the same exec. */
 	atomic_int held;          /* its start may have been seen at the exec (hold.h) */
-	uint64_t before;          /* the exec of the registering process until it executes the program:
-	                           * who is still that is no part of it */
+	uint64_t before;          /* the exec of the registering process until it executes the
+	                           * program: who is still that is no part of it */
 	char *args;               /* end of an interpreter's arguments, each ended by NUL: what is
 	                           * learned is the start with these; else NULL */
 	size_t args_n;
@@ -334,8 +335,8 @@ void loop_stop(struct host *h);           /* ends them, destroys every source */
 
 #define TIMER_SECONDS_MAX 60
 
-/* due() is called every so many seconds (1 to TIMER_SECONDS_MAX) by a thread that may take its time,
- * never by two at once. Before loop_run(). */
+/* due() is called every so many seconds (1 to TIMER_SECONDS_MAX) by a thread that may take its
+ * time, never by two at once. Before loop_run(). */
 enum tao_err timer_add(struct host *h, time_t every, void (*due)(struct host *h));
 void timers_now(struct host *h); /* all are due; any thread */
 
@@ -345,7 +346,8 @@ enum conn_state {
 	CONN_NEW = 1,     /* a user is known (kernel credentials), no program */
 	CONN_HELLO = 2,   /* challenge sent */
 	CONN_PROGRAM = 4, /* identified */
-	CONN_PROGSOCK = 8, /* on a program's own socket (progsock.h): inst is set if it is that program's */
+	/* on a program's own socket (progsock.h): inst is set if it is that program's */
+	CONN_PROGSOCK = 8,
 };
 
 struct conn {
@@ -390,13 +392,14 @@ int conn_take_fd(int door, int *fd);
 /* ---- doors (door.c), who is calling (identify.c) ---- */
 
 /* Opens a door of an instance: the program's end is the result. exec: struct process_view's, of
- * the process that asked, which is the instance's; 0: opened by tao run. Its forks belong to the instance as
- * it does, also when it has executed itself anew since and they have changed their user. */
+ * the process that asked, which is the instance's; 0: opened by tao run. Its forks belong to the
+ * instance as it does, also when it has executed itself anew since and they have changed their
+ * user. */
 enum tao_err door_add(struct host *h, struct instance *i, uint64_t exec, int *program_end);
 /* Notices the end of the registered process. Takes over pidfd. */
 enum tao_err watch_add(struct host *h, struct instance *i, int pidfd);
-/* Learns which exec is the start of i, if the registered process runs it by now, as its user, and an
- * interpreter with its arguments. 0: not yet. */
+/* Learns which exec is the start of i, if the registered process runs it by now, as its user, and
+ * an interpreter with its arguments. 0: not yet. */
 int instance_learn(struct host *h, struct instance *i);
 /* c is from here on of i, as which v runs: counted, taken turns with, remembered. */
 void conn_named(struct host *h, struct conn *c, struct instance *i, const struct process_view *v);
@@ -439,25 +442,27 @@ struct op {
 #define OP_QUICK 0
 #define OP_SLOW 1     /* measures, writes files, or opens many keys: for POOL_WAITS */
 #define OP_COMPUTES 2 /* makes keys: for POOL_COMPUTES */
-#define OP_WAITS 4    /* may read a file or ask the measurer: a worker does it, but tells others; OP_LATER: for
-                       * POOL_WAITS */
+#define OP_WAITS 4    /* may read a file or ask the measurer: a worker does it, but tells others;
+                       * OP_LATER: for POOL_WAITS */
 #define OP_COSTLY 8   /* counts for max_rate_per_program and max_rate_per_user */
 #define OP_NOT_REVOKED 16 /* not for a program that the domain has revoked */
 #define OP_QUICK_BODY 65536 /* bytes; any operation with more is for POOL_COMPUTES */
 
 const struct op *op_find(const char *name);
 
-#define OP_UNPACK_CAP (TAO_RPC_MAX_REQUEST + (64u << 10)) /* bytes protobuf-c may use for one request */
+/* Bytes that protobuf-c may use for one request. */
+#define OP_UNPACK_CAP (TAO_RPC_MAX_REQUEST + (64u << 10))
 /* Unpacks r->m's body; message type by its descriptor. */
 #define OP_UNPACK(r, pa, lower, out)                                                              \
 	op_unpack((r), (pa), &lower##__descriptor, (ProtobufCMessage **)(out))
 enum tao_err op_unpack(struct request *r, struct tao_pb_alloc *pa,
                        const ProtobufCMessageDescriptor *d, ProtobufCMessage **out);
 int op_is_owner(const struct request *r);
-/* An RPCResponse with data, and a policy's word unless it is NULL. CloudProxy's clients want exactly
- * what the operation gives, and no empty data. */
+/* An RPCResponse with data, and a policy's word unless it is NULL. CloudProxy's clients want
+ * exactly what the operation gives, and no empty data. */
 void op_put_data(struct request *r, void *p, size_t n, const char *policy);
-/* A NULL-terminated list of C strings; the strings are in store, the list is the caller's (free). */
+/* A NULL-terminated list of C strings; the strings are in store, the list is the caller's
+ * (free). */
 enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_buf *store,
                         char ***out);
 
@@ -471,8 +476,8 @@ op_fn op_identity, op_peer, op_psk_client, op_psk_server, op_check_peer, op_hand
 op_fn op_group_nonces, op_group_server, op_group_client, op_group_key;
 op_fn op_run;
 op_fn op_new_key, op_import_key, op_rotate_key, op_delete_key;
-/* Of Host operations on keys (op_newkey.c): whose key it is about, which is the caller's, or for the
- * host's owner anybody's; and that key, open. */
+/* Of Host operations on keys (op_newkey.c): whose key it is about, which is the caller's, or for
+ * the host's owner anybody's; and that key, open. */
 enum tao_err op_whose(struct request *r, int given, uid_t uid, uid_t *out);
 enum tao_err op_open_named(struct request *r, const char *name, uid_t uid, struct tao_buf *stub,
                            struct held_key **k);
@@ -611,7 +616,8 @@ enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const str
 /* TAO_ENOTFOUND with what to do. */
 enum tao_err keystore_get(struct host *h, uid_t uid, const char *name, struct tao_buf *stub);
 enum tao_err keystore_get_old(struct host *h, uid_t uid, const char *name, struct tao_buf *stub);
-/* For tao_files_place(), in this order: the stub of now becomes NAME.old, and next takes its place. */
+/* For tao_files_place(), in this order: the stub of now becomes NAME.old, and next takes its
+ * place. */
 struct tao_file;
 enum tao_err keystore_prepare(struct host *h, uid_t uid, const char *name,
                               const struct tao_buf *now, const struct tao_buf *next,
@@ -633,8 +639,8 @@ char *keystore_old_path(struct host *h, uid_t uid, const char *name);
 
 /* ---- program certificates (cert.c) ---- */
 
-/* The certificate of key k for instance i: the one that was imported for it (imported.h), the one on
- * file if it is for this principal and key and valid, else a new one, which is put on file. */
+/* The certificate of key k for instance i: the one that was imported for it (imported.h), the one
+ * on file if it is for this principal and key and valid, else a new one, which is put on file. */
 /* der is filled also when it could not be put on file (a full disk). */
 enum tao_err cert_obtain(struct host *h, struct instance *i, const struct held_key *k,
                          struct tao_buf *der);
@@ -645,12 +651,13 @@ enum tao_err cert_on_file(struct host *h, uid_t uid, const char *name, struct ta
 /* What a rotation does to the certificate on file, found out before anything is changed. */
 struct cert_change {
 	struct tao_file *file; /* takes its place; NULL: none does */
-	int goes;              /* there is none until the program's next start: it named none that runs */
+	/* there is none until the program's next start: it named none that runs */
+	int goes;
 	struct tao_buf notice; /* for the user, if not empty: why the key has no certificate then */
 };
 /* For next, the generation to come: a certificate for the running program that the one on file
- * names. TAO_OK also when there is none to replace, and when an imported one stays, which is for the
- * generation before. An error: the domain gives none. Either way cert_change_clear(). */
+ * names. TAO_OK also when there is none to replace, and when an imported one stays, which is for
+ * the generation before. An error: the domain gives none. Either way cert_change_clear(). */
 enum tao_err cert_next(struct host *h, const struct held_key *next, struct cert_change *out);
 void cert_change_clear(struct cert_change *c);
 /* Writes DIR/policy.pem: what peers are given to verify program certificates with. */
@@ -668,8 +675,9 @@ enum tao_err renew_start(struct host *h);
 
 /* One line on stderr, which is the log: time, level, sentence. Thread-safe. */
 void host_log(const char *level, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* The same about what one user did, LOG_NOBODY when it is not known who: of one kind (fmt, a literal)
- * at most 20 lines in a minute, so that nobody fills the disk. A line tells how many were left out. */
+/* The same about what one user did, LOG_NOBODY when it is not known who: of one kind (fmt, a
+ * literal) at most 20 lines in a minute, so that nobody fills the disk. A line tells how many were
+ * left out. */
 #define LOG_NOBODY ((uid_t)-1)
 void host_log_of(struct host *h, uid_t uid, const char *level, const char *fmt, ...)
 	__attribute__((format(printf, 4, 5)));

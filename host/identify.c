@@ -10,8 +10,8 @@
 
 static enum tao_err not_run(void)
 {
-	return tao_fail(TAO_ENOTRUN, "this process was not started with 'tao run', so it has no name "
-	                "and no keys here: start it as 'tao run PROGRAM ARGS'");
+	return tao_fail(TAO_ENOTRUN, "this process was not started with 'tao run', so it has no "
+	                "name and no keys here: start it as 'tao run PROGRAM ARGS'");
 }
 
 /* From here to conn_prove() the descriptor holds the process: if it still
@@ -152,9 +152,9 @@ static enum tao_err whose(struct host *h, struct conn *c, const struct process_v
 	}
 	if (i == NULL && h->has_tao && file_id_equal(&v->exe, &h->tao))
 		/* Named for itself it would seal and sign for whoever calls it. */
-		e = tao_fail(TAO_ENOTRUN, "tao speaks here for the program that starts it, if that is one "
-		             "that 'tao run' started: this one's parent is not, or is another executable, or "
-		             "another user's");
+		e = tao_fail(TAO_ENOTRUN, "tao speaks here for the program that starts it, if that "
+		             "is one that 'tao run' started: this one's parent is not, or is "
+		             "another executable, or another user's");
 	else if (i == NULL && inside_may(h, around))
 		e = may_be_slow ? inside_name(h, c, v, around, &i) : OP_LATER;
 	instance_unref(around);

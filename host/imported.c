@@ -38,11 +38,12 @@ static enum tao_err check_head(const char *path, struct tao_buf *text)
 	if (text->n < strlen(HEAD) || memcmp(text->p, HEAD, strlen(HEAD)) != 0)
 		return TAO_ENOTFOUND;
 	if (sscanf(tao_buf_cstr(text) + strlen(HEAD), "%9u", &format) == 1 && format > FORMAT)
-		return tao_fail(TAO_EVERSION, "%s has format %u, which a newer version of the Tao wrote: upgrade "
-		                "this one", path, format);
+		return tao_fail(TAO_EVERSION, "%s has format %u, which a newer version of the Tao "
+		                "wrote: upgrade this one", path, format);
 	snprintf(line, sizeof line, HEAD "%d\n", FORMAT);
 	return strncmp(tao_buf_cstr(text), line, strlen(line)) == 0
-	       ? TAO_OK : tao_fail(TAO_EFORMAT, "%s is damaged: import the certificate again", path);
+	       ? TAO_OK : tao_fail(TAO_EFORMAT, "%s is damaged: import the certificate again",
+	                           path);
 }
 
 static enum tao_err read_chain(const char *path, const struct tao_buf *text, struct imported *out)
@@ -113,8 +114,8 @@ enum tao_err imported_fits(const struct imported *i, const struct key_facts *f)
 	if (memcmp(i->spki_hash, f->spki_hash, sizeof i->spki_hash) == 0)
 		return TAO_OK;
 	return tao_fail(TAO_ENOTFOUND, "the certificate that was imported for key %s does not fit "
-	                "generation %u of it: make a request with 'tao cert request %s', and import what "
-	                "the CA answers", f->name, f->generation, f->name);
+	                "generation %u of it: make a request with 'tao cert request %s', and "
+	                "import what the CA answers", f->name, f->generation, f->name);
 }
 
 static enum tao_err put_der(X509 *x, struct tao_buf *to)

@@ -37,8 +37,8 @@ int imported_is(const char *path);
 
 /* TAO_OK, or TAO_ENOTFOUND with what to do: it is for another generation than f is of. */
 enum tao_err imported_fits(const struct imported *i, const struct key_facts *f);
-/* The chain, DER, if there is one for this key: *n buffers of chain[CERTCHAIN_MAX]. *n = 0 with TAO_OK:
- * there is none. An error: there is, but not for this generation. */
+/* The chain, DER, if there is one for this key: *n buffers of chain[CERTCHAIN_MAX]. *n = 0 with
+ * TAO_OK: there is none. An error: there is, but not for this generation. */
 enum tao_err imported_chain(struct host *h, const struct key_facts *f,
                             struct tao_buf chain[CERTCHAIN_MAX], size_t *n);
 

@@ -46,8 +46,9 @@ enum tao_err inside_take(struct inside *s, uid_t uid, int64_t now)
 	if (!empty)
 		*full_at += SECOND / INSIDE_RATE;
 	pthread_mutex_unlock(&s->lock);
-	return empty ? tao_fail(TAO_EBUSY, "user %u starts more programs inside others than the host "
-	                        "measures (%d a second): try again", (unsigned)uid, INSIDE_RATE)
+	return empty ? tao_fail(TAO_EBUSY, "user %u starts more programs inside others than the "
+	                        "host measures (%d a second): try again", (unsigned)uid,
+	                        INSIDE_RATE)
 	             : TAO_OK;
 }
 
@@ -61,14 +62,14 @@ static enum tao_err look_at(struct host *h, const struct process_view *v, int hi
 {
 	char *modules[] = { h->conf.module, h->conf.tls_module, NULL };
 	struct running_request rq = {
-		.pid = v->pid, .start = v->start, .hint = hint, .openssl_conf = h->conf.openssl_conf,
-		.modules = modules,
+		.pid = v->pid, .start = v->start, .hint = hint,
+		.openssl_conf = h->conf.openssl_conf, .modules = modules,
 	};
 	enum tao_err e = measurer_running(h->measurer, &rq, m, path);
 
 	if (e == TAO_OK && !file_id_equal(&m->id, &v->exe))
-		e = tao_fail(TAO_EBUSY, "process %d became another program while it was measured: try again",
-		             (int)v->pid);
+		e = tao_fail(TAO_EBUSY, "process %d became another program while it was measured: "
+		             "try again", (int)v->pid);
 	return e;
 }
 
@@ -96,8 +97,8 @@ static enum tao_err add(struct host *h, struct conn *c, const struct process_vie
 	else
 		e = watch_add(h, *out, pidfd);
 	if (e == TAO_OK && recall_add(h, *out) != TAO_OK)
-		host_log("warning", "instance %llu (%s) will not be recalled when taod starts again: %s",
-		         (unsigned long long)(*out)->id, g->program, tao_why());
+		host_log("warning", "instance %llu (%s) will not be recalled when taod starts "
+		         "again: %s", (unsigned long long)(*out)->id, g->program, tao_why());
 	if (e == TAO_OK)
 		return TAO_OK;
 	atomic_store(&(*out)->ended, 1);
@@ -122,7 +123,8 @@ static enum tao_err name_measured(struct host *h, struct conn *c, const struct p
 		        name_program(h->name, &m, v->uid, 0, domain_id(h->domain)), out);
 	}
 	if (e == TAO_OK)
-		host_log("info", "process %d of user %u, inside instance %llu, runs %s as instance %llu",
+		host_log("info", "process %d of user %u, inside instance %llu, runs %s as instance "
+		         "%llu",
 		         (int)v->pid, (unsigned)v->uid, (unsigned long long)around->id, path,
 		         (unsigned long long)(*out)->id);
 	measurement_clear(&m);
@@ -146,8 +148,8 @@ static enum tao_err name_hinted(struct host *h, struct conn *c, const struct pro
 		        out);
 	}
 	if (e == TAO_OK)
-		host_log("info", "process %d of user %u (%s) is admitted as instance %llu", (int)v->pid,
-		         (unsigned)v->uid, path, (unsigned long long)(*out)->id);
+		host_log("info", "process %d of user %u (%s) is admitted as instance %llu",
+		         (int)v->pid, (unsigned)v->uid, path, (unsigned long long)(*out)->id);
 	measurement_clear(&m);
 	free(path);
 	return e;
@@ -165,9 +167,9 @@ enum tao_err inside_name(struct host *h, struct conn *c, const struct process_vi
 		if (e == TAO_OK || e == TAO_EBUSY || e == TAO_ELIMIT || e == TAO_ENOMEM)
 			return e;
 		if (!h->conf.admit)
-			return tao_fail(TAO_ENOTRUN, "this process runs another executable than %s, which "
-			                "'tao run' started, and it cannot be named for itself: %s",
-			                around->program, tao_why());
+			return tao_fail(TAO_ENOTRUN, "this process runs another executable than "
+			                "%s, which 'tao run' started, and it cannot be named for "
+			                "itself: %s", around->program, tao_why());
 	}
 	return name_hinted(h, c, v, out);
 }

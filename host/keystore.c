@@ -90,7 +90,8 @@ static enum tao_err read_stub(char *path, struct tao_buf *stub)
 	if (e == TAO_OK) {
 		e = tao_stub_from_pem((const char *)pem.p, pem.n, stub);
 		if (e == TAO_ENOTFOUND)
-			e = tao_fail(TAO_EFORMAT, "%s holds no stub: restore it from a backup", path);
+			e = tao_fail(TAO_EFORMAT, "%s holds no stub: restore it from a backup",
+			             path);
 	}
 	free(path);
 	tao_buf_free(&pem);
@@ -118,8 +119,9 @@ enum tao_err keystore_put(struct host *h, uid_t uid, const char *name, const str
 	if (e == TAO_OK)
 		e = write_new_stub(keystore_stub_path(h, uid, name), stub);
 	if (e == TAO_EEXIST)
-		e = tao_fail(TAO_EEXIST, "user %u has a key %s already: choose another name, or take that one "
-		             "('tao key pem %s' writes its stub)", (unsigned)uid, name, name);
+		e = tao_fail(TAO_EEXIST, "user %u has a key %s already: choose another name, or "
+		             "take that one ('tao key pem %s' writes its stub)", (unsigned)uid,
+		             name, name);
 	return e;
 }
 
@@ -130,9 +132,9 @@ enum tao_err keystore_get(struct host *h, uid_t uid, const char *name, struct ta
 	if (e == TAO_OK)
 		e = read_stub(keystore_stub_path(h, uid, name), stub);
 	if (e == TAO_ENOTFOUND)
-		e = tao_fail(TAO_ENOTFOUND, "there is no key %s for user %u on this host: 'tao key list' "
-		             "shows those there are, 'tao key new %s --for PROGRAM' makes one", name,
-		             (unsigned)uid, name);
+		e = tao_fail(TAO_ENOTFOUND, "there is no key %s for user %u on this host: 'tao key "
+		             "list' shows those there are, 'tao key new %s --for PROGRAM' makes "
+		             "one", name, (unsigned)uid, name);
 	return e;
 }
 
@@ -145,7 +147,8 @@ enum tao_err keystore_get_old(struct host *h, uid_t uid, const char *name, struc
 	if (e == TAO_OK)
 		e = read_stub(keystore_old_path(h, uid, name), stub);
 	if (e == TAO_ENOTFOUND)
-		e = tao_fail(TAO_ENOTFOUND, "key %s has no older generation that still works", name);
+		e = tao_fail(TAO_ENOTFOUND, "key %s has no older generation that still works",
+		             name);
 	return e;
 }
 
@@ -172,7 +175,8 @@ enum tao_err keystore_remove(struct host *h, uid_t uid, const char *name)
 	if (e == TAO_OK)
 		e = keystore_remove_old(h, uid, name);
 	if (e == TAO_OK)
-		e = remove_file(keystore_stub_path(h, uid, name)); /* last: it is there until all is done */
+		/* last: it is there until all is done */
+		e = remove_file(keystore_stub_path(h, uid, name));
 	return e;
 }
 
@@ -182,7 +186,8 @@ static char *deleted_path(struct host *h, const uint8_t *key_id)
 	char *path;
 
 	tao_buf_hex(&hex, key_id, SEALEDKEY_ID_LEN);
-	path = hex.err == TAO_OK ? host_path(&h->conf, "keys/deleted/%s", tao_buf_cstr(&hex)) : NULL;
+	path = hex.err == TAO_OK
+	       ? host_path(&h->conf, "keys/deleted/%s", tao_buf_cstr(&hex)) : NULL;
 	tao_buf_free(&hex);
 	return path;
 }
@@ -201,8 +206,8 @@ enum tao_err keystore_retired(struct host *h, const uint8_t *key_id, uint32_t *b
 		if (sscanf(tao_buf_cstr(&b), DELETED_FORMAT, below) == 1)
 			snprintf(again, sizeof again, DELETED_FORMAT, *below);
 		if (*below == 0 || strcmp(again, tao_buf_cstr(&b)) != 0)
-			e = tao_fail(TAO_EFORMAT, "%s does not say which keys were deleted, and so the key is not "
-			             "opened: restore it from a backup", path);
+			e = tao_fail(TAO_EFORMAT, "%s does not say which keys were deleted, and so "
+			             "the key is not opened: restore it from a backup", path);
 	}
 	free(path);
 	tao_buf_free(&b);
@@ -257,7 +262,8 @@ static enum tao_err list_dir(const char *path, const char *suffix, char ***out, 
 	while (e == TAO_OK && (de = readdir(d)) != NULL) {
 		size_t len = strlen(de->d_name);
 
-		if (de->d_name[0] == '.' || len <= tail || strcmp(de->d_name + len - tail, suffix) != 0)
+		if (de->d_name[0] == '.' || len <= tail ||
+		    strcmp(de->d_name + len - tail, suffix) != 0)
 			continue;
 		if (n == cap) {
 			char **more = realloc(names, (cap = cap * 2 + 16) * sizeof *names);

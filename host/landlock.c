@@ -132,7 +132,7 @@ int landlock_keeper(const char *dir, const char *socket)
 	if (TAO_ASAN)
 		tao_fail(TAO_ESYS, "files are not restricted: this is a build with sanitizers");
 	else if (abi == 0)
-		tao_fail(TAO_ESYS, "files are not restricted: this kernel has no Landlock (Linux 5.13, and "
-		                   "landlock among the lsm= of its command line)");
+		tao_fail(TAO_ESYS, "files are not restricted: this kernel has no Landlock (Linux "
+		                   "5.13, and landlock among the lsm= of its command line)");
 	return abi > 0 && restrict_to(&all, dir, socket) ? abi : 0;
 }

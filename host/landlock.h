@@ -21,7 +21,8 @@
 #define HOST_LANDLOCK_H
 
 /* Restricts the calling thread and those it makes from here on; PR_SET_NO_NEW_PRIVS must be set.
- * socket: its path. Returns the ABI that is in force; 0 if it is not, with the reason in tao_why(). */
+ * socket: its path. Returns the ABI that is in force; 0 if it is not, with the reason in
+ * tao_why(). */
 int landlock_keeper(const char *dir, const char *socket);
 
 #endif

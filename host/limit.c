@@ -38,8 +38,8 @@ enum tao_err limit_check(const struct host_conf *c, enum limit l, const char *wh
 {
 	if (have < allowed(c, l))
 		return TAO_OK;
-	return tao_fail(TAO_ELIMIT, "%s has %u %s already: end or remove some, or raise %s in taod.conf",
-	                whose, have, limits[l].what, limits[l].key);
+	return tao_fail(TAO_ELIMIT, "%s has %u %s already: end or remove some, or raise %s in "
+	                "taod.conf", whose, have, limits[l].what, limits[l].key);
 }
 
 enum tao_err limit_check_user(const struct host_conf *c, enum limit l, uid_t uid, uint32_t have)
@@ -66,8 +66,8 @@ enum tao_err limit_size(const struct host_conf *c, const char *op, size_t n, siz
 	if (n > op_max)
 		return tao_fail(TAO_ELIMIT, "%s takes at most %zu bytes", op, op_max);
 	if (n > c->max_request)
-		return tao_fail(TAO_ELIMIT, "%s with %zu bytes: a request may have %u: send less, or raise "
-		                "max_request in taod.conf", op, n, c->max_request);
+		return tao_fail(TAO_ELIMIT, "%s with %zu bytes: a request may have %u: send less, "
+		                "or raise max_request in taod.conf", op, n, c->max_request);
 	return TAO_OK;
 }
 
@@ -93,17 +93,17 @@ int limit_rate_take(struct limit_rate *r, uint32_t per_second, int64_t now)
 	return 1;
 }
 
-enum tao_err limit_costly(const struct host_conf *c, struct limit_user *u, struct limit_rate *program,
-                          const char *whose, int64_t now)
+enum tao_err limit_costly(const struct host_conf *c, struct limit_user *u,
+                          struct limit_rate *program, const char *whose, int64_t now)
 {
 	if (program != NULL && !limit_rate_take(program, c->max_rate_per_program, now))
-		return tao_fail(TAO_ELIMIT, "%s asks for more than %u costly operations a second: slow it "
-		                "down, or raise max_rate_per_program in taod.conf", whose,
+		return tao_fail(TAO_ELIMIT, "%s asks for more than %u costly operations a second: "
+		                "slow it down, or raise max_rate_per_program in taod.conf", whose,
 		                c->max_rate_per_program);
 	if (!limit_rate_take(&u->costly, c->max_rate_per_user, now))
-		return tao_fail(TAO_ELIMIT, "user %u asks for more than %u costly operations a second: slow "
-		                "down, or raise max_rate_per_user in taod.conf", (unsigned)u->uid,
-		                c->max_rate_per_user);
+		return tao_fail(TAO_ELIMIT, "user %u asks for more than %u costly operations a "
+		                "second: slow down, or raise max_rate_per_user in taod.conf",
+		                (unsigned)u->uid, c->max_rate_per_user);
 	return TAO_OK;
 }
 
@@ -114,9 +114,9 @@ enum tao_err limit_memory(const struct host_conf *c, struct limit_user *u, size_
 
 	if (change <= 0 || all <= (int64_t)c->max_memory_per_user)
 		return TAO_OK;
-	return tao_fail(TAO_ELIMIT, "requests half sent and answers not read of user %u take %lld bytes: "
-	                "send and read whole ones, or raise max_memory_per_user in taod.conf",
-	                (unsigned)u->uid, (long long)all);
+	return tao_fail(TAO_ELIMIT, "requests half sent and answers not read of user %u take %lld "
+	                "bytes: send and read whole ones, or raise max_memory_per_user in "
+	                "taod.conf", (unsigned)u->uid, (long long)all);
 }
 
 /* ---- users ---- */

@@ -16,7 +16,8 @@
  *   slow ones      operations of a user that run at once among those that take long
  *
  * struct limit_user counts for one user, and exists as long as that user has a
- * connection or a rate to remember. What a request needs is atomic: no lock between a program and its signature.
+ * connection or a rate to remember. What a request needs is atomic: no lock between a program and
+ * its signature.
  */
 #ifndef HOST_LIMIT_H
 #define HOST_LIMIT_H
@@ -39,7 +40,8 @@ enum limit {
 	LIMIT_COUNT
 };
 
-/* have of them are there: TAO_ELIMIT if one more is too many. whose: "user 7", "/usr/sbin/nginx". */
+/* have of them are there: TAO_ELIMIT if one more is too many. whose: "user 7",
+ * "/usr/sbin/nginx". */
 enum tao_err limit_check(const struct host_conf *c, enum limit l, const char *whose, uint32_t have);
 /* The same with "user N". */
 enum tao_err limit_check_user(const struct host_conf *c, enum limit l, uid_t uid, uint32_t have);
@@ -80,8 +82,8 @@ void limit_disconnect(struct limits *l, struct limit_user *u, int unnamed); /* u
 
 /* A costly operation of this user, and of the program with that rate (NULL: of none), now:
  * limit_now(), in nanoseconds. */
-enum tao_err limit_costly(const struct host_conf *c, struct limit_user *u, struct limit_rate *program,
-                          const char *whose, int64_t now);
+enum tao_err limit_costly(const struct host_conf *c, struct limit_user *u,
+                          struct limit_rate *program, const char *whose, int64_t now);
 int64_t limit_now(void);
 /* A connection's buffers take now instead of was bytes. Counted also when refused. */
 enum tao_err limit_memory(const struct host_conf *c, struct limit_user *u, size_t was, size_t now);

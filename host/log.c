@@ -87,8 +87,8 @@ static int is_over(const struct slot *s, int64_t now)
 static void close_slot(struct slot *s)
 {
 	if (s->n > BURST && s->uid == LOG_NOBODY)
-		host_log("warning", "suppressed %llu lines like: %s", (unsigned long long)s->n - BURST,
-		         s->fmt);
+		host_log("warning", "suppressed %llu lines like: %s",
+		         (unsigned long long)s->n - BURST, s->fmt);
 	else if (s->n > BURST)
 		host_log("warning", "suppressed %llu lines about user %u, like: %s",
 		         (unsigned long long)s->n - BURST, (unsigned)s->uid, s->fmt);

@@ -20,7 +20,7 @@
 #define BACKLOG 1024
 #define SET_THREADS 2         /* of one set: a second for when the first waits for the measurer */
 #define POOL_USERS 2          /* so many users fill a pool */
-#define COMPUTE_NICE 10       /* of POOL_COMPUTES: a tenth of the CPU where a worker wants it as well */
+#define COMPUTE_NICE 10       /* of POOL_COMPUTES: a tenth of the CPU where a worker wants it */
 #define COMPUTE_SLICE_NS 100000 /* the least there is */
 #define TURN 16               /* requests, or connections to accept, of a flow that is alone */
 #define TURN_SHARED 1         /* of one among others */
@@ -294,8 +294,9 @@ static enum tao_err bind_socket(struct host *h, int fd)
 	int on = 1;
 
 	if (strlen(path) > TAO_SOCKET_PATH_MAX)
-		return tao_fail(TAO_ELIMIT, "the socket path %s is longer than %d bytes: set a shorter one "
-		                "with socket = in taod.conf", path, TAO_SOCKET_PATH_MAX);
+		return tao_fail(TAO_ELIMIT, "the socket path %s is longer than %d bytes: set a "
+		                "shorter one with socket = in taod.conf", path,
+		                TAO_SOCKET_PATH_MAX);
 	strcpy(at.sun_path, path);
 	/* DIR/lock is ours: a socket that is there is a dead host's. */
 	if (unlink(path) != 0 && errno != ENOENT)
@@ -389,7 +390,8 @@ static void *work(void *arg)
 		int n = epoll_wait(set->epoll, ev, EVENTS, atomic_load(&set->n_ready) > 0 ? 0 : -1);
 		struct source *s;
 
-		if (n == 1 && atomic_load(&set->n_ready) == 0 && ev[0].data.ptr != NULL && ev[0].data.ptr != set)
+		if (n == 1 && atomic_load(&set->n_ready) == 0 && ev[0].data.ptr != NULL &&
+		    ev[0].data.ptr != set)
 			s = taken_on(&ev[0]);
 		else
 			s = next_ready(set, ev, n);

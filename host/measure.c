@@ -390,9 +390,9 @@ enum tao_err measure_readable(const char *real, const struct stat *of, uid_t uid
 	}
 	free(dir);
 	return good ? TAO_OK
-	            : tao_fail(TAO_EPERM, "%s is not readable for user %u, so it is not measured for "
-	                       "this user: make it readable for everybody with 'chmod a+r'", real,
-	                       (unsigned)uid);
+	            : tao_fail(TAO_EPERM, "%s is not readable for user %u, so it is not measured "
+	                       "for this user: make it readable for everybody with 'chmod a+r'",
+	                       real, (unsigned)uid);
 }
 
 static enum tao_err put_config(const struct work *w)

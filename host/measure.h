@@ -27,9 +27,9 @@
  *
  * What is measured is what runs: a file that root owns and nobody else may
  * write, in directories for which the same holds, is executed in place, and
- * recognised afterwards by device, inode, size and time of change of /proc/PID/exe. Anything else is copied
- * into a sealed memfd and executed from there; such a path inside the manifest (interpreter,
- * library, config, script) is refused. On a development host (an ordinary user's)
+ * recognised afterwards by device, inode, size and time of change of /proc/PID/exe. Anything else
+ * is copied into a sealed memfd and executed from there; such a path inside the manifest
+ * (interpreter, library, config, script) is refused. On a development host (an ordinary user's)
  * files that only that user can write count as stable as well.
  *
  * Errors: TAO_EFORMAT (not an ELF file of this machine, nor a #! script), TAO_ENOTFOUND (a

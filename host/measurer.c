@@ -338,7 +338,8 @@ enum tao_err measurer_start(const char *taod_path, int dev_uid, struct measurer 
 	e = m->path != NULL ? spawn(m) : tao_fail_nomem();
 	if (e == TAO_OK)
 		e = measurer_process(m, getpid(), &self);
-	/* An ordinary user's measurer sees no undumpable process, as this one is: it has answered. */
+	/* An ordinary user's measurer sees no undumpable process, as this one is: it has
+	 * answered. */
 	if (e == TAO_EPERM && m->dev_uid != 0)
 		e = TAO_OK;
 	if (e != TAO_OK)

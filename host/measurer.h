@@ -17,9 +17,9 @@
  * longer than MEASURER_SECONDS the keeper sends the supervisor SIGUSR1, which kills the child.
  *
  * A supervisor that died is started again by the call that finds it dead, once
- * in that call; if that fails, or it dies again, TAO_ESYS with a sentence. taod's keeper may execute
- * nothing once it is restricted: without a supervisor it ends, so that systemd, or who reads its
- * log, starts it again.
+ * in that call; if that fails, or it dies again, TAO_ESYS with a sentence. taod's keeper may
+ * execute nothing once it is restricted: without a supervisor it ends, so that systemd, or who
+ * reads its log, starts it again.
  *
  * It ends when the keeper does, by the end of the socket. (PR_SET_PDEATHSIG would end it with
  * the thread that happened to start it.) Nobody else may reap the keeper's children with wait(-1).
@@ -77,8 +77,8 @@ enum tao_err measurer_seen(struct measurer *m, uint64_t id, struct process_view 
 
 /* The supervisor now running, for tests and status; -1 if there is none. */
 pid_t measurer_pid(struct measurer *m);
-/* From here on no supervisor is started again: lost() is called once, by the call that finds it dead,
- * with a lock held. For a keeper that is restricted, which can start none. */
+/* From here on no supervisor is started again: lost() is called once, by the call that finds it
+ * dead, with a lock held. For a keeper that is restricted, which can start none. */
 void measurer_is_last(struct measurer *m, void (*lost)(void *arg), void *arg);
 
 /* The supervisor, until the keeper closes its end of fd. Returns the exit status. */

@@ -18,11 +18,14 @@ enum wire_op {
 	WIRE_PROCESS = 2,  /* u32 pid -> struct process_view */
 	WIRE_UNIT = 4,     /* u32 pid -> string, as unit_parse() */
 	WIRE_STARTED = 3,  /* u32 pid, bytes of arguments to the end -> struct process_view */
-	WIRE_RESTARTED = 6, /* from the supervisor, unasked: what was not answered yet may be lost */
+	/* from the supervisor, unasked: what was not answered yet may be lost */
+	WIRE_RESTARTED = 6,
 	WIRE_CALLER = 7,   /* u32 pid -> string as from WIRE_UNIT, struct process_view */
-	WIRE_HOLD = 8,     /* u64 id, u32 pid, u64 start, bytes of arguments to the end -> nothing */
+	/* u64 id, u32 pid, u64 start, bytes of arguments to the end -> nothing */
+	WIRE_HOLD = 8,
 	WIRE_SEEN = 9,     /* u64 id -> struct process_view */
-	WIRE_RUNNING = 5,  /* struct running_request -> string path, struct measurement to the end */
+	/* struct running_request -> string path, struct measurement to the end */
+	WIRE_RUNNING = 5,
 };
 
 struct packet {

@@ -67,7 +67,8 @@ int name_is_host_word(const char *word)
 {
 	static const char *const words[] = {
 		"Program", "Measured", "Process", "PolicyKey", "DatalogGuard", "ACLGuard",
-		"TrivialGuard", "CachedGuard", "Container", "CoreOS", "LinuxHost", "CustomVM", "PCRs",
+		"TrivialGuard", "CachedGuard", "Container", "CoreOS", "LinuxHost", "CustomVM",
+		"PCRs",
 	};
 
 	for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)

@@ -213,12 +213,13 @@ enum tao_err op_doctor(struct request *r)
 	if (e != TAO_OK)
 		goto out;
 	if (v.uid != r->c->uid && !op_is_owner(r)) {
-		e = tao_fail(TAO_EPERM, "process %d is another user's: ask as that user or as the host's "
-		             "owner", rq->pid);
+		e = tao_fail(TAO_EPERM, "process %d is another user's: ask as that user or as the "
+		             "host's owner", rq->pid);
 		goto out;
 	}
 	i = registry_by_door(r->h->registry, rq->sockets, rq->n_sockets);
-	if (i != NULL && i->uid != r->c->uid && !op_is_owner(r)) { /* the inodes are the caller's word */
+	/* the inodes are the caller's word */
+	if (i != NULL && i->uid != r->c->uid && !op_is_owner(r)) {
 		instance_unref(i);
 		i = NULL;
 	}
@@ -349,7 +350,8 @@ static enum tao_err set_fact(struct request *r, const char *text, int remove)
 
 	if (e == TAO_OK) {
 		audit_note_apart(r, "rule", remove ? "removed" : "added", text);
-		host_log("info", "user %u %s %s", (unsigned)r->c->uid, remove ? "removed" : "added", text);
+		host_log("info", "user %u %s %s", (unsigned)r->c->uid, remove ? "removed" : "added",
+		         text);
 	}
 	return e == TAO_EEXIST || e == TAO_ENOTFOUND ? TAO_OK : e;
 }
@@ -404,8 +406,8 @@ static enum tao_err add_serves(struct request *r, const Tao__TrustRequest *rq, c
 		tao_buf_str(&user, "_");
 	else
 		tao_buf_fmt(&user, "%u", rq->has_uid ? rq->uid : (unsigned)r->c->uid);
-	tao_buf_fmt(&fact, "Serves(key([%s]).Measured([%s], _, %s), \"%s\")", tao_buf_cstr(&id), hash,
-	            tao_buf_cstr(&user), dns);
+	tao_buf_fmt(&fact, "Serves(key([%s]).Measured([%s], _, %s), \"%s\")", tao_buf_cstr(&id),
+	            hash, tao_buf_cstr(&user), dns);
 	e = tao_buf_err(&fact);
 	if (e == TAO_OK)
 		e = set_fact(r, tao_buf_cstr(&fact), rq->has_remove && rq->remove);
@@ -449,12 +451,13 @@ static enum tao_err measure_named(struct request *r, char *path, struct measurem
 
 	audit_note(r, "path", path);
 	if (path[0] != '/' || r->c->passed_fd < 0)
-		return tao_fail(TAO_EINVAL, "%s needs an absolute path and the program's descriptor", r->m->op);
+		return tao_fail(TAO_EINVAL, "%s needs an absolute path and the program's "
+		                "descriptor", r->m->op);
 	e = measurer_program(r->h->measurer, &mr, m);
 	if (e == TAO_OK && m->is_script)
-		e = tao_fail(TAO_EDENIED, "%s is a script, and rules name executables: this would be a rule for "
-		             "all that its interpreter runs, so give the interpreter's own path if that is meant",
-		             path);
+		e = tao_fail(TAO_EDENIED, "%s is a script, and rules name executables: this would "
+		             "be a rule for all that its interpreter runs, so give the "
+		             "interpreter's own path if that is meant", path);
 	return e;
 }
 
@@ -473,7 +476,8 @@ enum tao_err op_measure(struct request *r)
 		e = measure_named(r, rq->path, &m);
 	if (e == TAO_OK) {
 		rp.program_hash = (ProtobufCBinaryData){ sizeof m.exe, m.exe };
-		rp.domain = (ProtobufCBinaryData){ TAO_HASH_LEN, (uint8_t *)domain_id(r->h->domain) };
+		rp.domain = (ProtobufCBinaryData){ TAO_HASH_LEN,
+		                                   (uint8_t *)domain_id(r->h->domain) };
 		tao_pb_pack(&rp.base, r->body);
 	}
 	measurement_clear(&m);

@@ -108,8 +108,8 @@ static enum tao_err refuse_domains(struct request *r, STACK_OF(X509) *chain)
 	X509 *policy = e == TAO_OK ? d2i_X509(NULL, &p, (long)der.n) : NULL;
 
 	if (policy != NULL && X509_check_issued(policy, sk_X509_value(chain, 0)) == X509_V_OK)
-		e = tao_fail(TAO_EINVAL, "this is a certificate of the domain, which the host gets by itself: "
-		             "import those of other authorities");
+		e = tao_fail(TAO_EINVAL, "this is a certificate of the domain, which the host gets "
+		             "by itself: import those of other authorities");
 	X509_free(policy);
 	ERR_clear_error();
 	tao_buf_free(&der);
@@ -122,8 +122,8 @@ static void tell(struct request *r, uid_t uid, const char *name, STACK_OF(X509) 
 
 	audit_note(r, "issuer", issuer);
 	audit_note_int(r, "until", certchain_time(X509_get0_notAfter(sk_X509_value(chain, 0))));
-	host_log_of(r->h, r->c->uid, "info", "user %u imported a certificate for key %s of user %u, "
-	            "issued by %.200s", (unsigned)r->c->uid, name, (unsigned)uid,
+	host_log_of(r->h, r->c->uid, "info", "user %u imported a certificate for key %s of user "
+	            "%u, issued by %.200s", (unsigned)r->c->uid, name, (unsigned)uid,
 	            issuer != NULL ? issuer : "?");
 	free(issuer);
 }
@@ -139,7 +139,8 @@ static enum tao_err import(struct request *r, uid_t uid, const Tao__CertRequest 
 
 	if (e == TAO_OK) {
 		held_key_facts(k, &f);
-		e = certchain_check(rq->chain, rq->n_chain, f.name, f.spki_hash, time(NULL), &chain);
+		e = certchain_check(rq->chain, rq->n_chain, f.name, f.spki_hash, time(NULL),
+		                    &chain);
 	}
 	if (e == TAO_OK)
 		e = refuse_domains(r, chain);
@@ -204,8 +205,8 @@ enum tao_err op_remove_cert(struct request *r)
 		custody_unlock_files(r->h->custody);
 	}
 	if (e == TAO_OK) {
-		host_log_of(r->h, r->c->uid, "info", "user %u took away the imported certificate of key %s of "
-		            "user %u", (unsigned)r->c->uid, rq->name, (unsigned)uid);
+		host_log_of(r->h, r->c->uid, "info", "user %u took away the imported certificate "
+		            "of key %s of user %u", (unsigned)r->c->uid, rq->name, (unsigned)uid);
 		tao_pb_pack(&rp.base, r->body);
 	}
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);

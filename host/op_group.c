@@ -23,8 +23,8 @@ enum tao_err op_group_nonces(struct request *r)
 	if (e == TAO_OK && (rq->n < 1 || rq->n > NONCES_MAX))
 		e = tao_fail(TAO_EINVAL, "1 to %d nonces are drawn at once", NONCES_MAX);
 	if (e == TAO_OK && !domain_has_connect(r->h->domain))
-		e = tao_fail(TAO_EDENIED, "the domain has no rules of who may talk to whom: its owner adds them "
-		             "with 'tao connect'");
+		e = tao_fail(TAO_EDENIED, "the domain has no rules of who may talk to whom: its "
+		             "owner adds them with 'tao connect'");
 	if (e == TAO_OK)
 		e = peers_epoch(r->h, epoch, r->may_be_slow);
 	if (e == TAO_OK)
@@ -79,7 +79,8 @@ static enum tao_err find_client(struct request *r, const struct tlskeys_share *c
 	if (e == TAO_OK)
 		e = a->fn->resolve(a->data, c->epoch, c->id, client);
 	if (e == TAO_OK && nonces_share_is_own(r->h->peers->nonces, r->inst, c->nonce, &drawn))
-		e = tao_fail(TAO_EDENIED, "the program would talk to itself: the key share is its own");
+		e = tao_fail(TAO_EDENIED, "the program would talk to itself: the key share is its "
+		             "own");
 	return e;
 }
 
@@ -90,14 +91,14 @@ static enum tao_err make_share(struct request *r, const Tao__GroupServerRequest 
 	const struct tao_ancestor *a = peers_ancestor(r->h);
 	uint8_t id[TLSKEYS_ID], nonce[TLSKEYS_SHARE_NONCE];
 	struct tlskeys_share s = {
-		.public = rq->public_.data, .public_n = rq->public_.len, .epoch = c->epoch, .id = id,
-		.nonce = nonce,
+		.public = rq->public_.data, .public_n = rq->public_.len, .epoch = c->epoch,
+		.id = id, .nonce = nonce,
 	};
 	enum tao_err e = a->fn->id(a->data, c->epoch, server, id);
 
 	if (e == TAO_OK && rq->public_.len != tlskeys_public_len(rq->group, 1))
-		e = tao_fail(TAO_EFORMAT, "the server's part of group 0x%04x has %zu bytes, not %zu", rq->group,
-		             tlskeys_public_len(rq->group, 1), rq->public_.len);
+		e = tao_fail(TAO_EFORMAT, "the server's part of group 0x%04x has %zu bytes, not "
+		             "%zu", rq->group, tlskeys_public_len(rq->group, 1), rq->public_.len);
 	if (e == TAO_OK && RAND_bytes(nonce, sizeof nonce) != 1)
 		e = tao_fail_crypto("drawing a nonce");
 	if (e == TAO_OK) {
@@ -118,7 +119,8 @@ enum tao_err op_group_server(struct request *r)
 	enum tao_err e = OP_UNPACK(r, &pa, tao__group_server_request, &rq);
 
 	if (e == TAO_OK)
-		e = tlskeys_share_parse(rq->group, 0, rq->client_share.data, rq->client_share.len, &c);
+		e = tlskeys_share_parse(rq->group, 0, rq->client_share.data, rq->client_share.len,
+		                        &c);
 	if (e == TAO_OK)
 		e = find_client(r, &c, &client);
 	if (e == TAO_OK)
@@ -128,8 +130,8 @@ enum tao_err op_group_server(struct request *r)
 	if (e == TAO_OK)
 		e = make_share(r, rq, &c, server, &share);
 	if (e == TAO_OK)
-		e = tlskeys_salt(r->h->peers->keys, key, rq->client_share.data, rq->client_share.len,
-		                 share.p, share.n, salt);
+		e = tlskeys_salt(r->h->peers->keys, key, rq->client_share.data,
+		                 rq->client_share.len, share.p, share.n, salt);
 	if (e == TAO_OK)
 		put_salt(r, salt, client, &share);
 	if (e == TAO_OK)
@@ -151,10 +153,12 @@ static enum tao_err check_shares(struct request *r, const Tao__GroupClientReques
 {
 	const struct tao_ancestor *a = peers_ancestor(r->h);
 	uint8_t own[TLSKEYS_ID];
-	enum tao_err e = tlskeys_share_parse(rq->group, 0, rq->client_share.data, rq->client_share.len, c);
+	enum tao_err e = tlskeys_share_parse(rq->group, 0, rq->client_share.data,
+	                                     rq->client_share.len, c);
 
 	if (e == TAO_OK)
-		e = tlskeys_share_parse(rq->group, 1, rq->server_share.data, rq->server_share.len, s);
+		e = tlskeys_share_parse(rq->group, 1, rq->server_share.data, rq->server_share.len,
+		                        s);
 	if (e == TAO_OK && c->epoch != s->epoch)
 		e = tao_fail(TAO_EDENIED, "the server answered in another epoch");
 	if (e == TAO_OK)
@@ -187,7 +191,8 @@ enum tao_err op_group_client(struct request *r)
 	if (e == TAO_OK)
 		e = peers_pair(r->h, c.epoch, client, server, key);
 	if (e == TAO_OK)
-		e = tlskeys_salt(r->h->peers->keys, key, rq->client_share.data, rq->client_share.len,
+		e = tlskeys_salt(r->h->peers->keys, key, rq->client_share.data,
+		                 rq->client_share.len,
 		                 rq->server_share.data, rq->server_share.len, salt);
 	if (e == TAO_OK)
 		e = nonces_spend_share(r->h->peers->nonces, r->inst, drawn);
@@ -236,7 +241,8 @@ static enum tao_err check_members(struct request *r, const Tao__GroupKeyRequest 
 		is_member |= e == TAO_OK && memcmp(hash[i], me->hash, TAO_HASH_LEN) == 0;
 	}
 	if (e == TAO_OK && !is_member)
-		e = tao_fail(TAO_EDENIED, "this program is no member of the group: name it among them");
+		e = tao_fail(TAO_EDENIED, "this program is no member of the group: name it among "
+		             "them");
 	principal_unref(me);
 	return e;
 }

@@ -43,8 +43,9 @@ static enum tao_err complete(struct request *r, const struct tao_stub *st, struc
 		return e;
 	e = keystore_get_old(r->h, r->inst->uid, name, &old);
 	if (e != TAO_OK || !has_spki(&old, st)) {
-		e = tao_fail(TAO_EALTERED, "the stub is for another key than the host's key %s, or for one "
-		             "that was rotated since: write it again with 'tao key pem %s'", name, name);
+		e = tao_fail(TAO_EALTERED, "the stub is for another key than the host's key %s, or "
+		             "for one that was rotated since: write it again with 'tao key pem %s'",
+		             name, name);
 	} else {
 		tao_buf_reset(stub);
 		tao_buf_put(stub, old.p, old.n);
@@ -94,8 +95,8 @@ static enum tao_err put_key(struct request *r, struct held_key *k, const struct 
 		rp.has_private_key = 1;
 		rp.private_key.data = private.p;
 		rp.private_key.len = private.n;
-		host_log_of(r->h, r->c->uid, "info", "program %s of user %u has key %s in its own memory",
-		            r->inst->program, (unsigned)r->inst->uid, f.name);
+		host_log_of(r->h, r->c->uid, "info", "program %s of user %u has key %s in its own "
+		            "memory", r->inst->program, (unsigned)r->inst->uid, f.name);
 	}
 	if (stub != NULL) {
 		rp.has_stub = 1;
@@ -182,7 +183,8 @@ enum tao_err op_sign(struct request *r)
 	if (e == TAO_OK) {
 		struct sign_how how = {
 			.digest = rq->digest, .padding = rq->padding, .mgf1 = rq->mgf1_digest,
-			.has_salt_len = rq->has_salt_len, .salt_len = rq->salt_len, .message = rq->message,
+			.has_salt_len = rq->has_salt_len, .salt_len = rq->salt_len,
+			.message = rq->message,
 		};
 
 		e = custody_sign(r->h, k, &how, rq->data.data, rq->data.len, &sig);

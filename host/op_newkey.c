@@ -13,8 +13,8 @@
  * only "this executable". */
 static enum tao_err refuse_interpreter(const char *program)
 {
-	return tao_fail(TAO_EDENIED, "%s runs any script it is given, so a key for the executable alone "
-	                "would be every script's: use --policy exact -- ARGS", program);
+	return tao_fail(TAO_EDENIED, "%s runs any script it is given, so a key for the executable "
+	                "alone would be every script's: use --policy exact -- ARGS", program);
 }
 
 /* imported: PKCS#8 DER, or NULL for a new key. */
@@ -41,8 +41,8 @@ static enum tao_err make_key(struct request *r, const struct key_spec *s,
 		rp.stub_path = keystore_stub_path(r->h, s->uid, s->name);
 		rp.cert_path = keystore_cert_path(r->h, s->uid, s->name);
 		tao_pb_pack(&rp.base, r->body);
-		host_log_of(r->h, r->c->uid, "info", "user %u %s key %s for %s", (unsigned)r->c->uid,
-		            imported != NULL ? "imported" : "made", s->name,
+		host_log_of(r->h, r->c->uid, "info", "user %u %s key %s for %s",
+		            (unsigned)r->c->uid, imported != NULL ? "imported" : "made", s->name,
 		            s->program != NULL ? s->program : "any program");
 	}
 	free(rp.stub_path);
@@ -65,7 +65,8 @@ static struct key_spec spec_of(const Tao__NewKeyRequest *rq, uid_t uid)
 
 static enum tao_err make_own_key(struct request *r, const struct key_spec *s)
 {
-	enum tao_err e = limit_take(&r->h->conf, LIMIT_PROGRAM_KEYS, r->inst->program, &r->inst->keys);
+	enum tao_err e = limit_take(&r->h->conf, LIMIT_PROGRAM_KEYS, r->inst->program,
+	                            &r->inst->keys);
 
 	if (e != TAO_OK)
 		return e;
@@ -161,8 +162,8 @@ enum tao_err op_whose(struct request *r, int given, uid_t uid, uid_t *out)
 	*out = given ? uid : r->c->uid;
 	if (*out == r->c->uid || op_is_owner(r))
 		return TAO_OK;
-	return tao_fail(TAO_EPERM, "only the host's owner makes, changes or deletes keys of another "
-	                "user");
+	return tao_fail(TAO_EPERM, "only the host's owner makes, changes or deletes keys of "
+	                "another user");
 }
 
 static enum tao_err new_key(struct request *r, int import)
@@ -217,11 +218,11 @@ enum tao_err op_open_named(struct request *r, const char *name, uid_t uid, struc
 		return e;
 	held_key_facts(*k, &f);
 	if (strcmp(f.name, name) != 0)
-		return tao_fail(TAO_EALTERED, "the file of key %s holds key %s: give it its own name again",
-		                name, f.name);
+		return tao_fail(TAO_EALTERED, "the file of key %s holds key %s: give it its own "
+		                "name again", name, f.name);
 	if (f.uid != uid)
-		return tao_fail(TAO_EALTERED, "the file of user %u's key %s holds one of user %u: put it back",
-		                (unsigned)uid, name, (unsigned)f.uid);
+		return tao_fail(TAO_EALTERED, "the file of user %u's key %s holds one of user %u: "
+		                "put it back", (unsigned)uid, name, (unsigned)f.uid);
 	return TAO_OK;
 }
 
@@ -234,7 +235,8 @@ static enum tao_err publish(struct request *r, const struct key_facts *f, struct
 	char *cert = keystore_cert_path(r->h, f->uid, f->name);
 	struct tao_file *list[FILES];
 	size_t n = 0;
-	enum tao_err e = cert != NULL ? keystore_retire(r->h, f->key_id, f->generation) : tao_fail_nomem();
+	enum tao_err e = cert != NULL
+	                 ? keystore_retire(r->h, f->key_id, f->generation) : tao_fail_nomem();
 
 	if (e == TAO_OK)
 		custody_forget(r->h, f->key_id, f->generation);
@@ -257,14 +259,15 @@ static enum tao_err put_next(struct request *r, const struct key_facts *f,
 {
 	struct tao_file *files[FILES] = { NULL };
 	struct tao_buf there = TAO_BUF_INIT;
-	enum tao_err e = keystore_prepare(r->h, f->uid, f->name, now, next, &files[OLD], &files[STUB]);
+	enum tao_err e = keystore_prepare(r->h, f->uid, f->name, now, next, &files[OLD],
+	                                  &files[STUB]);
 
 	custody_lock_files(r->h->custody);
 	if (e == TAO_OK)
 		e = keystore_get(r->h, f->uid, f->name, &there);
 	if (e == TAO_OK && (there.n != now->n || memcmp(there.p, now->p, now->n) != 0))
-		e = tao_fail(TAO_EBUSY, "key %s was changed meanwhile: look at it with 'tao key show %s'",
-		             f->name, f->name);
+		e = tao_fail(TAO_EBUSY, "key %s was changed meanwhile: look at it with 'tao key "
+		             "show %s'", f->name, f->name);
 	if (e == TAO_OK)
 		e = publish(r, f, files, c);
 	custody_unlock_files(r->h->custody);
@@ -391,7 +394,8 @@ static enum tao_err delete_all(struct request *r, const Tao__KeyRequest *rq, uid
 		held_key_facts(k, &f);
 		e = retire(r, &f, f.generation + 1);
 	} else if (stub.n > 0 || e == TAO_EFORMAT) {
-		rp.notice = e == TAO_ENOTFOUND ? NULL : unopened; /* deleted before, but not to the end */
+		/* deleted before, but not to the end */
+		rp.notice = e == TAO_ENOTFOUND ? NULL : unopened;
 		e = TAO_OK;
 	}
 	if (e == TAO_OK)
@@ -423,8 +427,8 @@ enum tao_err op_delete_key(struct request *r)
 	}
 	if (e == TAO_OK)
 		host_log_of(r->h, r->c->uid, "info", "user %u deleted %skey %s of user %u",
-		            (unsigned)r->c->uid, rq->old ? "the older generation of " : "", rq->name,
-		            (unsigned)uid);
+		            (unsigned)r->c->uid, rq->old ? "the older generation of " : "",
+		            rq->name, (unsigned)uid);
 	tao_pb_free(&pa, (ProtobufCMessage *)rq);
 	return e;
 }

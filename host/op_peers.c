@@ -7,7 +7,8 @@
 #include "peers.h"
 #include "tao.pb-c.h"
 
-#define NO_RULES "the domain has no rules of who may talk to whom: its owner adds them with 'tao connect'"
+#define NO_RULES "the domain has no rules of who may talk to whom: its owner adds them with " \
+	"'tao connect'"
 
 /* ---- the program's own key ---- */
 
@@ -132,8 +133,8 @@ static enum tao_err check_clock(struct request *r, int64_t now)
 {
 	if (!peers_clock_was_set_back(r->h, now))
 		return TAO_OK;
-	return tao_fail(TAO_EEXPIRED, "the clock was set back, so no pre-shared key is used: restart the "
-	                "host, if the clock is right now");
+	return tao_fail(TAO_EEXPIRED, "the clock was set back, so no pre-shared key is used: "
+	                "restart the host, if the clock is right now");
 }
 
 static enum tao_err make_psk(struct request *r, const Tao__PskClientRequest *rq,
@@ -179,13 +180,15 @@ static enum tao_err serve_client(struct request *r, const Tao__PskClientRequest 
 {
 	struct psk psk;
 	struct card *own = NULL;
-	enum tao_err e = peers_card(r->h, r->inst, c, r->may_be_slow, &own); /* which the server will want */
+	/* which the server will want */
+	enum tao_err e = peers_card(r->h, r->inst, c, r->may_be_slow, &own);
 
 	card_unref(own);
 	if (e == TAO_OK)
 		e = peers_service(r->h, r->inst, c, name, r->may_be_slow, s);
 	if (e == TAO_OK && (*s)->inst == NULL)
-		e = tao_fail(TAO_ENOTFOUND, "%s", (*s)->why != NULL ? (*s)->why : "nobody serves it");
+		e = tao_fail(TAO_ENOTFOUND, "%s",
+		             (*s)->why != NULL ? (*s)->why : "nobody serves it");
 	if (e == TAO_OK)
 		e = make_psk(r, rq, c, (*s)->server, &psk);
 	if (e == TAO_OK)
@@ -233,7 +236,8 @@ static enum tao_err check_time(struct request *r, const struct tlskeys_identity 
 	if (e != TAO_OK)
 		return e;
 	if (off > PEERS_TIME || off < -PEERS_TIME || *when < nonces_floor(r->h->peers->nonces))
-		return tao_fail(TAO_EEXPIRED, "the identity was made %d seconds %s: check the clocks",
+		return tao_fail(TAO_EEXPIRED, "the identity was made %d seconds %s: check the "
+		                "clocks",
 		                (int)(off < 0 ? -(int64_t)off : off), off < 0 ? "ago" : "from now");
 	return TAO_OK;
 }
@@ -269,7 +273,8 @@ static enum tao_err check_pair(struct request *r, const struct tlskeys_identity 
 	if (e == TAO_OK)
 		e = tlskeys_identity_check(r->h->peers->keys, key, identity);
 	if (e == TAO_OK && nonces_identity_is_own(r->h->peers->nonces, r->inst, i->nonce))
-		e = tao_fail(TAO_EDENIED, "the program would talk to itself: the identity is its own");
+		e = tao_fail(TAO_EDENIED, "the program would talk to itself: the identity is its "
+		             "own");
 	return e;
 }
 
@@ -358,8 +363,8 @@ static enum tao_err judge_stranger(struct request *r, const Tao__CheckPeerReques
 	if (rq->server || name == NULL || !domain_has_connect(r->h->domain) ||
 	    !domain_knows_service(r->h->domain, name))
 		return TAO_OK;
-	return tao_fail(TAO_EDENIED, "the rules say which programs serve %s, and the certificate is none of "
-	                "theirs", name);
+	return tao_fail(TAO_EDENIED, "the rules say which programs serve %s, and the certificate "
+	                "is none of theirs", name);
 }
 
 static enum tao_err judge(struct request *r, const Tao__CheckPeerRequest *rq, const char *name,

@@ -20,7 +20,8 @@ enum tao_err op_strings(const ProtobufCBinaryData *from, size_t n, struct tao_bu
 	size_t at = 0;
 
 	if (n > MEASURE_MAX_ITEMS)
-		return tao_fail(TAO_ELIMIT, "more than %d arguments or settings", MEASURE_MAX_ITEMS);
+		return tao_fail(TAO_ELIMIT, "more than %d arguments or settings",
+		                MEASURE_MAX_ITEMS);
 	for (size_t i = 0; i < n; i++) {
 		if (from[i].len > 0 && memchr(from[i].data, 0, from[i].len) != NULL)
 			return tao_fail(TAO_EINVAL, "an argument or setting holds a NUL byte");
@@ -94,19 +95,22 @@ static enum tao_err check_request(struct run *run)
 	struct request *r = run->r;
 
 	if (rq->path[0] != '/' || r->c->passed_fd < 0)
-		return tao_fail(TAO_EINVAL, "Host.Run needs an absolute path and the program's descriptor");
+		return tao_fail(TAO_EINVAL, "Host.Run needs an absolute path and the program's "
+		                "descriptor");
 	if (rq->n_args == 0)
-		return tao_fail(TAO_EINVAL, "Host.Run needs the program's arguments, its name first");
+		return tao_fail(TAO_EINVAL, "Host.Run needs the program's arguments, its name "
+		                "first");
 	if (r->c->sender != r->c->pid)
-		return tao_fail(TAO_EDENIED, "process %d asks on the connection of process %d, which would "
-		                "be registered", (int)r->c->sender, (int)r->c->pid);
+		return tao_fail(TAO_EDENIED, "process %d asks on the connection of process %d, "
+		                "which would be registered", (int)r->c->sender, (int)r->c->pid);
 	if (rq->label != NULL && !label_ok(rq->label))
-		return tao_fail(TAO_EINVAL, "a --name has at most %d bytes and no control characters",
-		                INSTANCE_MAX_LABEL);
+		return tao_fail(TAO_EINVAL, "a --name has at most %d bytes and no control "
+		                "characters", INSTANCE_MAX_LABEL);
 	if (rq->measure != NULL && strcmp(rq->measure, "closure") != 0 &&
 	    strcmp(rq->measure, "program") != 0)
 		return tao_fail(TAO_EINVAL, "--measure is closure or program");
-	if (rq->channel != NULL && strcmp(rq->channel, "door") != 0 && strcmp(rq->channel, "unix") != 0)
+	if (rq->channel != NULL && strcmp(rq->channel, "door") != 0 &&
+	    strcmp(rq->channel, "unix") != 0)
 		return tao_fail(TAO_EINVAL, "--channel is door or unix");
 	run->own_socket = rq->channel != NULL && strcmp(rq->channel, "unix") == 0;
 	run->program_only = rq->measure != NULL && strcmp(rq->measure, "program") == 0;
@@ -168,8 +172,8 @@ static enum tao_err may_run(struct run *run)
 	if (e != TAO_OK || !run->program_only)
 		return e;
 	if (!run->m.is_static)
-		return tao_fail(TAO_EDENIED, "--measure=program is for statically linked programs: %s "
-		                "loads libraries, so run it without", run->rq->path);
+		return tao_fail(TAO_EDENIED, "--measure=program is for statically linked programs: "
+		                "%s loads libraries, so run it without", run->rq->path);
 	return domain_self_contained(run->r->h->domain, run->m.exe);
 }
 
@@ -185,8 +189,9 @@ static enum tao_err hold_caller(struct run *run)
 		return tao_fail_sys("the process that registers has ended");
 	e = measurer_caller(run->r->h->measurer, c->pid, &v, run->unit);
 	if (e == TAO_OK && v.uid != c->uid)
-		e = tao_fail(TAO_EDENIED, "process %d runs for user %u, and user %u registers it: register as "
-		             "the user that runs it", (int)c->pid, (unsigned)v.uid, (unsigned)c->uid);
+		e = tao_fail(TAO_EDENIED, "process %d runs for user %u, and user %u registers it: "
+		             "register as the user that runs it", (int)c->pid, (unsigned)v.uid,
+		             (unsigned)c->uid);
 	run->start = v.start;
 	run->before = v.exec;
 	return e;
@@ -221,8 +226,8 @@ static enum tao_err add_instance(struct run *run)
 	struct request *r = run->r;
 	struct registration g = {
 		.m = &run->m, .kind = INSTANCE_RUN, .uid = r->c->uid, .pid = r->c->pid,
-		.start = run->start, .before = run->before, .program = run->rq->path, .label = run->rq->label,
-		.openssl_conf = run->openssl_conf, .unit = run->unit,
+		.start = run->start, .before = run->before, .program = run->rq->path,
+		.label = run->rq->label, .openssl_conf = run->openssl_conf, .unit = run->unit,
 	};
 	struct tao_buf args = TAO_BUF_INIT;
 	struct tao_node *name;
@@ -294,7 +299,8 @@ static enum tao_err one_cert(struct host *h, uid_t uid, const char *name, void *
 	return TAO_OK;
 }
 
-/* By which CloudProxy's library finds its host. A program that is a host itself is stacked on us. */
+/* By which CloudProxy's library finds its host. A program that is a host itself is stacked on
+ * us. */
 static enum tao_err cloudproxy_settings(struct run *run)
 {
 	struct host *h = run->r->h;
@@ -429,10 +435,13 @@ enum tao_err op_run(struct request *r)
 	if (e == TAO_OK)
 		e = do_run(&run);
 	if (e == TAO_OK)
-		host_log_of(r->h, r->c->uid, "info", "process %d of user %u runs %s as instance %llu",
-		            (int)r->c->pid, (unsigned)r->c->uid, rq->path, (unsigned long long)run.inst->id);
+		host_log_of(r->h, r->c->uid, "info", "process %d of user %u runs %s as instance "
+		            "%llu",
+		            (int)r->c->pid, (unsigned)r->c->uid, rq->path,
+		            (unsigned long long)run.inst->id);
 	else if (run.inst != NULL)
-		atomic_store(&run.inst->ended, 1); /* it stays the caller's process, without a name */
+		/* it stays the caller's process, without a name */
+		atomic_store(&run.inst->ended, 1);
 	if (run.inst != NULL)
 		audit_note_instance(r, run.inst);
 	else if (rq != NULL)

@@ -38,15 +38,15 @@ enum tao_err seal_policy_find(const char *word, enum seal_policy *out)
 			*out = words[i].policy;
 			return TAO_OK;
 		}
-	return tao_fail(TAO_EINVAL, "the policy %.40s is not known: use exact, program, host or policy, or "
-	                "CloudProxy's words self, few or any", word);
+	return tao_fail(TAO_EINVAL, "the policy %.40s is not known: use exact, program, host or "
+	                "policy, or CloudProxy's words self, few or any", word);
 }
 
 static enum tao_err refuse_interpreter(const struct instance *i)
 {
-	return tao_fail(TAO_EDENIED, "%s runs any script it is given, so what is for the executable alone "
-	                "would be every script's: use the policy exact, or policy with a label",
-	                i->program);
+	return tao_fail(TAO_EDENIED, "%s runs any script it is given, so what is for the "
+	                "executable alone would be every script's: use the policy exact, or policy "
+	                "with a label", i->program);
 }
 
 enum tao_err seal_policy_check(struct host *h, struct instance *i, enum seal_policy p,
@@ -59,9 +59,11 @@ enum tao_err seal_policy_check(struct host *h, struct instance *i, enum seal_pol
 	if (e == TAO_OK && p == SEAL_PROGRAM)
 		e = instance_is_measured(i);
 	if (e == TAO_OK && p == SEAL_POLICY && label == NULL)
-		e = tao_fail(TAO_EINVAL, "the policy \"policy\" needs a label: rules say who may unseal it");
+		e = tao_fail(TAO_EINVAL, "the policy \"policy\" needs a label: rules say who may "
+		             "unseal it");
 	if (e == TAO_OK && p == SEAL_POLICY && strncmp(label, KEY_LABEL, strlen(KEY_LABEL)) == 0)
-		e = tao_fail(TAO_EDENIED, "labels that begin with " KEY_LABEL " are those of keys: use another");
+		e = tao_fail(TAO_EDENIED, "labels that begin with " KEY_LABEL " are those of keys: "
+		             "use another");
 	if (e == TAO_OK && p == SEAL_POLICY)
 		e = domain_may_unseal(h->domain, instance_name(i), label);
 	return e;
@@ -100,8 +102,9 @@ static enum tao_err for_exact(struct host *h, struct instance *i, const Tao__Sea
 	       memcmp(d->principal.data, name.p, name.n) == 0;
 	tao_buf_free(&name);
 	return same ? TAO_OK
-	            : tao_fail(TAO_EWRONGPROG, "the data is sealed for one exact name, that of another "
-	                       "program or user, or of another start with other arguments or libraries");
+	            : tao_fail(TAO_EWRONGPROG, "the data is sealed for one exact name, that of "
+	                       "another program or user, or of another start with other arguments "
+	                       "or libraries");
 }
 
 static enum tao_err for_program(struct host *h, struct instance *i, const Tao__SealedData *d)
@@ -111,14 +114,15 @@ static enum tao_err for_program(struct host *h, struct instance *i, const Tao__S
 	if (instance_is_measured(i) != TAO_OK)
 		return TAO_EWRONGPROG;
 	if (!d->has_uid || d->uid != i->uid)
-		return tao_fail(TAO_EWRONGPROG, "the data is sealed for another user's program (user %u)",
-		                d->uid);
+		return tao_fail(TAO_EWRONGPROG, "the data is sealed for another user's program "
+		                "(user %u)", d->uid);
 	if (d->program_hash.len == TAO_HASH_LEN &&
 	    (memcmp(d->program_hash.data, i->exe, TAO_HASH_LEN) == 0 ||
 	     domain_successor(h->domain, i->exe, d->program_hash.data) == TAO_OK))
 		return TAO_OK;
-	return tao_fail(TAO_EWRONGPROG, "the data is sealed for another program: if %s is its upgrade, the "
-	                "domain's owner says so with 'tao trust %s'", i->program, i->program);
+	return tao_fail(TAO_EWRONGPROG, "the data is sealed for another program: if %s is its "
+	                "upgrade, the domain's owner says so with 'tao trust %s'", i->program,
+	                i->program);
 }
 
 static enum tao_err for_host(struct host *h, struct instance *i, const Tao__SealedData *d)
@@ -161,11 +165,11 @@ static enum tao_err check_request(struct request *r, const Tao__RPCRequest *rq,
 	if (e == TAO_OK && rq->data.len == 0)
 		e = tao_fail(TAO_EINVAL, "there is no data to seal: give at least one byte");
 	if (e == TAO_OK && rq->data.len > SEAL_DATA_MAX)
-		e = tao_fail(TAO_ELIMIT, "%zu bytes are too many to seal: at most %d, so seal a key and "
-		             "encrypt them with it", rq->data.len, SEAL_DATA_MAX);
+		e = tao_fail(TAO_ELIMIT, "%zu bytes are too many to seal: at most %d, so seal a "
+		             "key and encrypt them with it", rq->data.len, SEAL_DATA_MAX);
 	if (e == TAO_OK && rq->has_expiration && rq->expiration <= tao_now_ns())
-		e = tao_fail(TAO_EINVAL, "the data would have expired already: give a time to come, in "
-		             "nanoseconds since 1970");
+		e = tao_fail(TAO_EINVAL, "the data would have expired already: give a time to "
+		             "come, in nanoseconds since 1970");
 	if (e == TAO_OK)
 		e = seal_policy_check(r->h, r->inst, *policy, rq->label);
 	return e;
@@ -204,8 +208,8 @@ static enum tao_err seal_data(struct request *r, const Tao__RPCRequest *rq, enum
 	if (e == TAO_OK)
 		e = tao_buf_err(&plain);
 	if (e == TAO_OK)
-		e = tao_seal(&r->h->sealer, stamp != NULL ? TAO_SEAL_ROLLBACK : TAO_SEAL_DATA, NULL, 0,
-		             plain.p, plain.n, blob);
+		e = tao_seal(&r->h->sealer, stamp != NULL ? TAO_SEAL_ROLLBACK : TAO_SEAL_DATA, NULL,
+		             0, plain.p, plain.n, blob);
 	tao_buf_free(&name);
 	tao_buf_free(&plain);
 	return e;
@@ -260,7 +264,8 @@ enum tao_err op_rollback_seal(struct request *r)
 		e = check_request(r, rq, &policy);
 	if (e == TAO_OK)
 		e = seal_counter_owner(r->inst, &owner);
-	/* From here on, former blobs are out of date: all that may be refused was checked before. */
+	/* From here on, former blobs are out of date: all that may be refused was checked
+	 * before. */
 	if (e == TAO_OK)
 		e = counter_next(r->h->counters, &owner, rq->label, !prepare, &stamp);
 	if (e == TAO_OK)
@@ -313,15 +318,17 @@ static enum tao_err open_blob(struct request *r, const Tao__RPCRequest *rq, enum
 {
 	struct tao_buf plain = TAO_BUF_INIT;
 	ProtobufCMessage *m = NULL;
-	enum tao_err e = tao_unseal(&r->h->sealer, kind, NULL, 0, rq->data.data, rq->data.len, &plain);
+	enum tao_err e = tao_unseal(&r->h->sealer, kind, NULL, 0, rq->data.data, rq->data.len,
+	                            &plain);
 
 	tao_pb_alloc_init(pa, OP_UNPACK_CAP + plain.n);
 	/* Of a whole header, what it says is the better reason: data with a counter, say. */
 	if (e == TAO_EFORMAT && tao_sealed_epoch(rq->data.data, rq->data.len) == 0)
-		e = tao_fail(e, "this is nothing that was sealed, or not all of it: give what 'tao seal' or "
-		             "Tao.Seal gave");
+		e = tao_fail(e, "this is nothing that was sealed, or not all of it: give what 'tao "
+		             "seal' or Tao.Seal gave");
 	if (e == TAO_OK)
-		e = tao_pb_unpack(pa, &tao__sealed_data__descriptor, plain.p, plain.n, "sealed data", &m);
+		e = tao_pb_unpack(pa, &tao__sealed_data__descriptor, plain.p, plain.n,
+		                  "sealed data", &m);
 	*out = (Tao__SealedData *)m;
 	if (e == TAO_OK && (*out)->version != SEALEDDATA_VERSION)
 		e = tao_fail(TAO_EVERSION, "the data was sealed by a newer version: upgrade taod");

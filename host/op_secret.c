@@ -11,8 +11,8 @@
 enum tao_err shared_secrets_init(struct host *h, const struct tao_keyset *ks)
 {
 	uint8_t root[TAO_DERIVER_LEN];
-	enum tao_err e = tao_hkdf(ks->deriver, sizeof ks->deriver, NULL, 0, LABEL, strlen(LABEL), root,
-	                          sizeof root);
+	enum tao_err e = tao_hkdf(ks->deriver, sizeof ks->deriver, NULL, 0, LABEL, strlen(LABEL),
+	                          root, sizeof root);
 
 	if (e == TAO_OK)
 		e = tao_shield_new(root, sizeof root, &h->secrets);

@@ -9,7 +9,8 @@
 
 enum tao_err sealing_start(struct host *h)
 {
-	char *epoch = host_path(&h->conf, "host/epoch"), *counters = host_path(&h->conf, "host/counters");
+	char *epoch = host_path(&h->conf, "host/epoch"), *counters = host_path(&h->conf,
+	                                                                       "host/counters");
 	enum tao_err e = epoch != NULL && counters != NULL ? TAO_OK : tao_fail_nomem();
 
 	if (e == TAO_OK)
@@ -92,8 +93,8 @@ enum tao_err op_epoch(struct request *r)
 		e = epochs_change(r->h->epochs, rq->has_begin && rq->begin,
 		                  rq->has_retire ? rq->retire : 0);
 	if (e == TAO_OK && rq->has_begin + rq->has_retire > 0)
-		host_log("info", "user %u: new blobs are sealed in epoch %lu, those before %lu are refused",
-		         (unsigned)r->c->uid, (unsigned long)r->h->sealer.epoch,
+		host_log("info", "user %u: new blobs are sealed in epoch %lu, those before %lu are "
+		         "refused", (unsigned)r->c->uid, (unsigned long)r->h->sealer.epoch,
 		         (unsigned long)r->h->sealer.oldest);
 	if (e == TAO_OK) {
 		rp.epoch = r->h->sealer.epoch;
@@ -137,7 +138,8 @@ static enum tao_err put_counters(struct request *r)
 {
 	Tao__CountersResponse rp = TAO__COUNTERS_RESPONSE__INIT;
 	struct listing *l = calloc(1, sizeof *l);
-	enum tao_err e = l != NULL ? counters_each(r->h->counters, list_counter, l) : tao_fail_nomem();
+	enum tao_err e = l != NULL
+	                 ? counters_each(r->h->counters, list_counter, l) : tao_fail_nomem();
 
 	if (e == TAO_OK) {
 		rp.counters = l->info;
@@ -163,7 +165,8 @@ enum tao_err op_counters(struct request *r)
 		audit_note(r, "do", "new");
 		e = counters_renew(r->h->counters);
 		if (e == TAO_OK)
-			host_log("warning", "user %u made a new table of counters", (unsigned)r->c->uid);
+			host_log("warning", "user %u made a new table of counters",
+			         (unsigned)r->c->uid);
 	}
 	if (e == TAO_OK && rq->has_remove) {
 		struct tao_buf id = TAO_BUF_INIT;

@@ -110,8 +110,8 @@ static enum tao_err extend_checked(struct request *r, const struct tao_node *sub
 		return recall_extend(r->h, r->inst, sub);
 	for (size_t i = 0; i < sub->n_kid; i++)
 		if (name_is_host_word(sub->kid[i]->text))
-			return tao_fail(TAO_EDENIED, "only a host gives a name the word %s: extend it with "
-			                "another", sub->kid[i]->text);
+			return tao_fail(TAO_EDENIED, "only a host gives a name the word %s: extend "
+			                "it with another", sub->kid[i]->text);
 	if (sub->n_kid == 0)
 		return tao_fail(TAO_EINVAL, "the extension is empty");
 	return recall_extend(r->h, r->inst, sub);
@@ -181,11 +181,13 @@ static enum tao_err attest_checked(struct request *r, const Tao__RPCRequest *rq,
 	if (e == TAO_OK && rq->has_issuer)
 		e = tao_prin_decode(rq->issuer.data, rq->issuer.len, &issuer);
 	if (e == TAO_OK && issuer != NULL && !tao_prin_covers(name, issuer))
-		e = tao_fail(TAO_EDENIED, "a program attests as itself or as one of its subprincipals");
+		e = tao_fail(TAO_EDENIED, "a program attests as itself or as one of its "
+		             "subprincipals");
 	if (e == TAO_OK)
 		e = r->h->conf.root->attest(r->h, issuer != NULL ? issuer : name,
 		                            rq->has_time ? rq->time : TAO_NOW,
-		                            rq->has_expiration ? rq->expiration : TAO_NOW, form, att);
+		                            rq->has_expiration ? rq->expiration : TAO_NOW, form,
+		                            att);
 	tao_node_free(issuer);
 	tao_node_free(form);
 	return e;

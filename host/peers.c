@@ -11,7 +11,8 @@
 #include "../domain/fact.h"
 
 #define BUCKETS 4096
-#define PAIRS_MAX 65536   /* pairs that are remembered, of all epochs; their clients' users share them */
+#define PAIRS_MAX 65536   /* pairs that are remembered, of all epochs; their clients' users
+                           * share them */
 #define IDLE_SECONDS 600  /* a pair that nobody asked for is forgotten */
 
 /* A client and a server in one epoch. */
@@ -107,7 +108,8 @@ static enum tao_err remember(struct peers *ps, uint32_t epoch, const struct prin
 		p = add_pair(ps, epoch, c, s);
 	if (p == NULL)
 		return verdict != TAO_OK ? verdict
-		       : tao_fail(TAO_ELIMIT, "the programs of this client's user talk to too many others");
+		       : tao_fail(TAO_ELIMIT, "the programs of this client's user talk to too many "
+		                  "others");
 	wipe_key(p);
 	free(p->why);
 	p->why = verdict != TAO_OK ? strdup(tao_why()) : NULL;

@@ -8,8 +8,9 @@
  *   peers_check.c   certificates that peers have shown
  *   op_peers.c, op_group.c    the operations (tao.proto, "Tao channels")
  *
- * What a handshake needs is at hand: a verdict on a pair is kept with the version of the rules that it
- * is of, and is asked for anew when that has changed; a change of the rules wipes all pair keys. What
+ * What a handshake needs is at hand: a verdict on a pair is kept with the version of the rules that
+ * it is of, and is asked for anew when that has changed; a change of the rules wipes all pair keys.
+ * What
  * is not at hand is found by a thread that may be slow.
  *
  * Limits are at the top of the files; those on one pair or program refuse, and put nothing out that
@@ -126,13 +127,15 @@ enum tao_err peers_spend(struct host *h, const struct tlskeys_identity *id, int6
 
 #define PEERS_KEY_PREFIX "identity-" /* names of keys that the host makes for programs */
 
-/* The key of its own that i has for channels, and its certificate: made if they are not there. Slow.
+/* The key of its own that i has for channels, and its certificate: made if they are not there.
+ * Slow.
  * cert may be NULL. */
 enum tao_err peers_identity(struct host *h, struct instance *i, struct held_key **k,
                             struct tao_buf *stub, struct tao_buf *cert);
 /* TAO_EINVAL: keys of that name are the host's to make. */
 enum tao_err peers_key_name_check(const char *name);
-/* Those at hand, or new ones (slow); a reference. i: an instance of that name, NULL: it is looked for. */
+/* Those at hand, or new ones (slow); a reference. i: an instance of that name, NULL: it is looked
+ * for. */
 enum tao_err peers_card(struct host *h, struct instance *i, const struct principal *p, int slow,
                         struct card **out);
 /* i: the client. Of the programs that may be the server, the newest that was one already, else the
@@ -153,8 +156,8 @@ void cards_purge(struct cards *c, const struct instance *i); /* NULL: all */
 struct shown;
 struct shown *shown_new(void);
 void shown_free(struct shown *s);
-/* A certificate of this domain for a program: *p is a reference, NULL if it is another's. subject: the
- * SHA-256 of its key. TAO_EEXPIRED: it is not valid now. */
+/* A certificate of this domain for a program: *p is a reference, NULL if it is another's. subject:
+ * the SHA-256 of its key. TAO_EEXPIRED: it is not valid now. */
 enum tao_err shown_program(struct host *h, const void *der, size_t n, struct principal **p,
                            uint8_t subject[TAO_HASH_LEN]);
 

@@ -9,8 +9,8 @@
 #define FRESH_SECONDS 300 /* a card is looked for again after so long: it may be renewed */
 #define WHY_SECONDS 30    /* that there is none, or nobody */
 #define NAME_BYTES 12     /* of a hash, in the name of a key */
-#define EXACT_MAX 64      /* keys of a user that are for one exact name: above, those of programs that
-                           * have ended go */
+#define EXACT_MAX 64      /* keys of a user that are for one exact name: above, those of programs
+                           * that have ended go */
 
 struct cards {
 	pthread_mutex_t lock;
@@ -163,7 +163,8 @@ static enum tao_err make_identity(struct host *h, struct instance *i, int exact,
                                   struct tao_buf *stub)
 {
 	struct key_spec s = {
-		.name = name, .type = "p256", .purpose = "tls", .policy = exact ? "exact" : "program",
+		.name = name, .type = "p256", .purpose = "tls", .policy = exact
+		        ? "exact" : "program",
 		.uid = i->uid, .exe = i->exe, .principal = exact ? instance_name(i) : NULL,
 		.program = i->program, .pss_salt_len = -1,
 	};
@@ -253,9 +254,11 @@ static enum tao_err look_at_key(struct host *h, uid_t uid, const char *name, voi
 	struct tao_buf stub = TAO_BUF_INIT, der = TAO_BUF_INIT;
 	struct held_key *k = NULL;
 
-	if (w->cert->n == 0 && cert_on_file(h, uid, name, &der, NULL) == TAO_OK && is_good(h, w, &der) &&
+	if (w->cert->n == 0 && cert_on_file(h, uid, name, &der, NULL) == TAO_OK &&
+	    is_good(h, w, &der) &&
 	    keystore_get(h, uid, name, &stub) == TAO_OK &&
-	    custody_open(h, stub.p, stub.n, &k) == TAO_OK && custody_allows(h, k, w->inst) == TAO_OK)
+	    custody_open(h, stub.p, stub.n, &k) == TAO_OK &&
+	    custody_allows(h, k, w->inst) == TAO_OK)
 		tao_buf_put(w->cert, der.p, der.n);
 	held_key_release(k);
 	tao_buf_free(&stub);
@@ -440,8 +443,8 @@ static void try_each(struct host *h, struct instance *i, const struct principal 
 	}
 }
 
-static enum tao_err choose_server(struct host *h, struct instance *i, const struct principal *client,
-                                  struct service *s)
+static enum tao_err choose_server(struct host *h, struct instance *i,
+                                  const struct principal *client, struct service *s)
 {
 	struct search all;
 	enum tao_err e = all_running(h, &all);
@@ -495,7 +498,8 @@ static enum tao_err fill_service(struct host *h, struct instance *i, const struc
 		e = peers_principal(h, s->inst, &s->server);
 	if (e == TAO_OK && s->inst != NULL)
 		e = make_card(h, s->inst, s->server, s->name, &s->card);
-	s->until = loop_now() + (s->card != NULL && s->card->cert.n > 0 ? FRESH_SECONDS : WHY_SECONDS);
+	s->until = loop_now() +
+	           (s->card != NULL && s->card->cert.n > 0 ? FRESH_SECONDS : WHY_SECONDS);
 	return e;
 }
 

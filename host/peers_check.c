@@ -59,7 +59,8 @@ static enum tao_err from_urn(const uint8_t *urn, size_t n, struct principal **ou
 		if (urn[i] != '%')
 			tao_buf_u8(&text, urn[i]);
 		else if (n - i < 3 || tao_unhex((const char *)urn + i + 1, 2, &c, 1) != TAO_OK)
-			e = tao_fail(TAO_EFORMAT, "the program's name in the certificate is malformed");
+			e = tao_fail(TAO_EFORMAT, "the program's name in the certificate is "
+			             "malformed");
 		else {
 			tao_buf_u8(&text, c);
 			i += 2;
@@ -94,7 +95,8 @@ static enum tao_err program_of(X509 *x, struct principal **out)
 		if (*out != NULL)
 			e = tao_fail(TAO_EFORMAT, "the certificate names more than one program");
 		else
-			e = from_urn(ASN1_STRING_get0_data(g->d.ia5), (size_t)ASN1_STRING_length(g->d.ia5), out);
+			e = from_urn(ASN1_STRING_get0_data(g->d.ia5),
+			             (size_t)ASN1_STRING_length(g->d.ia5), out);
 	}
 	GENERAL_NAMES_free(names);
 	if (e != TAO_OK) {
@@ -123,7 +125,8 @@ static enum tao_err is_issued(struct host *h, X509 *x, int *issued)
 	if (e == TAO_OK) {
 		p = der.p;
 		ca = d2i_X509(NULL, &p, (long)der.n);
-		*issued = ca != NULL && X509_check_issued(ca, x) == X509_V_OK && X509_cmp(ca, x) != 0 &&
+		*issued = ca != NULL && X509_check_issued(ca, x) == X509_V_OK &&
+		          X509_cmp(ca, x) != 0 &&
 		          X509_verify(x, X509_get0_pubkey(ca)) == 1;
 	}
 	X509_free(ca);

@@ -45,7 +45,8 @@ enum tao_err nonces_new(const struct host_conf *c, struct nonces **out)
 	n->floor = time(NULL) + 1;
 	if (n->ecb == NULL)
 		return tao_fail_crypto("looking AES up");
-	if (RAND_priv_bytes(n->mac, sizeof n->mac) == 1 && RAND_priv_bytes(n->aes, sizeof n->aes) == 1 &&
+	if (RAND_priv_bytes(n->mac, sizeof n->mac) == 1 &&
+	    RAND_priv_bytes(n->aes, sizeof n->aes) == 1 &&
 	    RAND_priv_bytes((uint8_t *)&n->room.mix, sizeof n->room.mix) == 1) {
 		n->room.mix |= 1;
 		return TAO_OK;
@@ -134,8 +135,10 @@ enum tao_err nonces_spend_identity(struct nonces *n, struct spent *s, int64_t ti
 	enum tao_err e;
 
 	pthread_mutex_lock(&n->lock);
-	e = time < n->floor ? tao_fail(TAO_EEXPIRED, "the identity is older than what the host remembers")
-	                    : spent_add(s, &n->room, n->room.share.max / PART, time, get_u64(nonce));
+	e = time < n->floor ? tao_fail(TAO_EEXPIRED, "the identity is older than what the host "
+	                               "remembers")
+	                    : spent_add(s, &n->room, n->room.share.max / PART, time,
+	                                get_u64(nonce));
 	pthread_mutex_unlock(&n->lock);
 	return used_twice(e);
 }

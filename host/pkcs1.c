@@ -215,7 +215,8 @@ enum tao_err pkcs1_tls_premaster(EVP_PKEY *key, uint32_t version, uint32_t alt_v
 	unsigned client = version, negotiated = alt_version;
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, &client),
-		OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION, &negotiated),
+		OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION,
+		                          &negotiated),
 		OSSL_PARAM_construct_end(),
 	};
 	enum tao_err e;

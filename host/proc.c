@@ -242,7 +242,8 @@ static enum tao_err slurp(int dir, pid_t pid, const char *name, size_t max, stru
 	}
 	close(fd);
 	if (out->n > max)
-		return tao_fail(TAO_ELIMIT, "/proc/%d/%s has more than %zu bytes", (int)pid, name, max);
+		return tao_fail(TAO_ELIMIT, "/proc/%d/%s has more than %zu bytes", (int)pid, name,
+		                max);
 	return tao_buf_err(out);
 }
 
@@ -270,11 +271,11 @@ static enum tao_err read_memory(int dir, pid_t pid, size_t max, struct tao_buf *
 		return e;
 	n = v.field[FIELD_ENV_END] - v.field[FIELD_ENV_START];
 	if (v.field[FIELD_ENV_START] == 0 || v.field[FIELD_ENV_END] < v.field[FIELD_ENV_START])
-		return tao_fail(TAO_EPERM, "may not read the environment of process %d: start the Tao host "
-		                "with CAP_SYS_PTRACE", (int)pid);
+		return tao_fail(TAO_EPERM, "may not read the environment of process %d: start the "
+		                "Tao host with CAP_SYS_PTRACE", (int)pid);
 	if (n > max)
-		return tao_fail(TAO_ELIMIT, "process %d has more than %zu bytes of environment", (int)pid,
-		                max);
+		return tao_fail(TAO_ELIMIT, "process %d has more than %zu bytes of environment",
+		                (int)pid, max);
 	to = (struct iovec){ tao_buf_room(out, n), n };
 	from = (struct iovec){ (void *)(uintptr_t)v.field[FIELD_ENV_START], n };
 	if (n > 0 && to.iov_base == NULL)

@@ -31,7 +31,8 @@ int process_lock_memory(void)
 {
 	struct rlimit all = { RLIM_INFINITY, RLIM_INFINITY };
 
-	/* root may, and whose unit says LimitMEMLOCK=infinity; a lesser limit would end in ENOMEM. */
+	/* root may, and whose unit says LimitMEMLOCK=infinity; a lesser limit would end in
+	 * ENOMEM. */
 	if (TAO_ASAN || setrlimit(RLIMIT_MEMLOCK, &all) != 0)
 		return 0;
 	if (mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0)

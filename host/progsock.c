@@ -61,9 +61,9 @@ static enum tao_err look(struct host *h, const struct conn *c, struct process_vi
 	instance_learn(h, i);
 	exec = atomic_load(&i->exec);
 	if (exec == 0 || v->exec != exec || !instance_runs_as(i, v))
-		return tao_fail(TAO_EDENIED, "this socket is for %s as 'tao run' started it, and process %d is "
-		                "none of its forks: start a program with its own 'tao run --channel=unix'",
-		                i->program, (int)c->pid);
+		return tao_fail(TAO_EDENIED, "this socket is for %s as 'tao run' started it, and "
+		                "process %d is none of its forks: start a program with its own "
+		                "'tao run --channel=unix'", i->program, (int)c->pid);
 	/* It is the one that was looked at, if it still has its number. */
 	if (!lives(c->pidfd))
 		return tao_fail(TAO_EDENIED, "process %d has ended", (int)c->pid);
@@ -85,8 +85,8 @@ void progsock_accepted(struct host *h, struct conn *c)
 		return;
 	}
 	c->stranger = strdup(tao_why());
-	host_log_of(h, c->uid, "warning", "process %d of user %u on the socket of instance %llu: %s",
-	            (int)c->pid, (unsigned)c->uid, (unsigned long long)c->at->id, tao_why());
+	host_log_of(h, c->uid, "warning", "process %d of user %u on the socket of instance %llu: "
+	            "%s", (int)c->pid, (unsigned)c->uid, (unsigned long long)c->at->id, tao_why());
 }
 
 enum tao_err progsock_check(struct host *h, struct conn *c)
@@ -94,7 +94,8 @@ enum tao_err progsock_check(struct host *h, struct conn *c)
 	struct process_view v;
 
 	if (c->inst == NULL)
-		return tao_fail(TAO_EDENIED, "%s", c->stranger != NULL ? c->stranger : "out of memory");
+		return tao_fail(TAO_EDENIED, "%s",
+		                c->stranger != NULL ? c->stranger : "out of memory");
 	loop_may_wait(h, &c->source);
 	return look(h, c, &v);
 }
@@ -153,8 +154,9 @@ static enum tao_err bind_at(struct host *h, int fd, const char *path)
 	int on = 1;
 
 	if (strlen(path) > TAO_SOCKET_PATH_MAX)
-		return tao_fail(TAO_ELIMIT, "the socket path %s is longer than %d bytes: move the host to a "
-		                "directory with a shorter name", path, TAO_SOCKET_PATH_MAX);
+		return tao_fail(TAO_ELIMIT, "the socket path %s is longer than %d bytes: move the "
+		                "host to a directory with a shorter name", path,
+		                TAO_SOCKET_PATH_MAX);
 	strcpy(at.sun_path, path);
 	if (unlink(path) != 0 && errno != ENOENT)
 		return tao_fail_sys("removing the old socket %s", path);
@@ -187,7 +189,8 @@ static enum tao_err serve(struct host *h, struct instance *i, int fd)
 	int own = p != NULL ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
 
 	if (own < 0) {
-		enum tao_err e = p != NULL ? tao_fail_sys("the socket of a program") : tao_fail_nomem();
+		enum tao_err e = p != NULL
+		                 ? tao_fail_sys("the socket of a program") : tao_fail_nomem();
 
 		free(p);
 		close(fd);

@@ -5,9 +5,9 @@
  *
  * Whoever connects is looked at when he is accepted, and before each request is
  * answered. It is the program if it runs the measured file by the very exec that
- * was registered, or is a fork of that (process_view.exec), and lives: then the connection counts for the program, and
- * nothing but CloudProxy's operations is allowed on it. As on all connections of
- * programs, every byte must be the connecting process's own, by the kernel's
+ * was registered, or is a fork of that (process_view.exec), and lives: then the connection counts
+ * for the program, and nothing but CloudProxy's operations is allowed on it. As on all connections
+ * of programs, every byte must be the connecting process's own, by the kernel's
  * credentials. Others stay strangers: each of their requests is refused with the
  * sentence of that first look, and they count for their user alone. So
  * there may be any number of connections, and a stranger who comes first takes nothing.

@@ -61,7 +61,8 @@ static char *file_path(const struct recall *r, uint64_t id)
 
 static char *spare_path(const struct recall *r, uint64_t id)
 {
-	return host_path(&r->h->conf, "host/instances/" SPARE_PREFIX "%llu", (unsigned long long)id);
+	return host_path(&r->h->conf, "host/instances/" SPARE_PREFIX "%llu",
+	                 (unsigned long long)id);
 }
 
 /* Makes path a spare file; 0 if there are enough of them. */
@@ -542,8 +543,8 @@ static enum tao_err keep_name(void *arg, const struct tao_node *name)
 	if (e == TAO_OK)
 		return TAO_OK;
 	if (!remove_file(k->r, k->inst->id))
-		return tao_fail(e, "the name is not extended, since a restarted host would not know it: %s",
-		                tao_why());
+		return tao_fail(e, "the name is not extended, since a restarted host would not "
+		                "know it: %s", tao_why());
 	host_log("warning", "instance %llu (%s) will not be recalled when taod starts again: %s",
 	         (unsigned long long)k->inst->id, k->inst->program, tao_why());
 	return TAO_OK;
@@ -644,7 +645,8 @@ static void recall_file(struct recall *r, const char *name)
 	if (e == TAO_EVERSION)
 		host_log("warning", "%s is not recalled: %s", path, tao_why());
 	else if (e == TAO_EFORMAT || e == TAO_EALTERED || e == TAO_EOTHERHOST || e == TAO_ELIMIT)
-		host_log("warning", "%s is removed, its program is not recalled: %s", path, tao_why());
+		host_log("warning", "%s is removed, its program is not recalled: %s", path,
+		         tao_why());
 	else if (e != TAO_OK && e != TAO_ENOTFOUND)
 		host_log("error", "%s is not recalled: %s", path, tao_why());
 	if (e == TAO_EFORMAT || e == TAO_EALTERED || e == TAO_EOTHERHOST || e == TAO_ELIMIT ||
@@ -699,7 +701,8 @@ enum tao_err recall_open(struct host *h)
 	progsock_sweep(h);
 	r->works = recall_boot(r->boot) == TAO_OK && tao_dir_make(r->dir, 0700) == TAO_OK;
 	if (!r->works)
-		host_log("warning", "programs will not be recalled when taod starts again: %s", tao_why());
+		host_log("warning", "programs will not be recalled when taod starts again: %s",
+		         tao_why());
 	else
 		recall_all(r);
 	errno = pthread_create(&r->thread, NULL, write_on, r);

@@ -134,7 +134,8 @@ enum tao_err recall_pack(const struct tao_sealer *s, const char *boot, struct in
 static enum tao_err check(const Tao__InstanceRecord *m, const char *boot)
 {
 	if (m->version > VERSION)
-		return tao_fail(TAO_EVERSION, "a newer taod wrote it (version %u): use that one", m->version);
+		return tao_fail(TAO_EVERSION, "a newer taod wrote it (version %u): use that one",
+		                m->version);
 	if (strcmp(m->boot, boot) != 0)
 		return tao_fail(TAO_ENOTFOUND, "it is of another boot");
 	if (m->version == 0 || m->id == 0 || m->pid <= 0 || m->exe.len != TAO_HASH_LEN ||
@@ -174,7 +175,8 @@ static int copy_texts(const Tao__InstanceRecord *m, struct instance *i)
 		memcpy(i->args, m->args.data, m->args.len);
 	i->args_n = m->args.len;
 	return i->program != NULL && (m->label == NULL || i->label != NULL) && i->unit != NULL &&
-	       (m->openssl_conf == NULL || i->openssl_conf != NULL) && (m->args.len == 0 || i->args != NULL);
+	       (m->openssl_conf == NULL || i->openssl_conf != NULL) &&
+	       (m->args.len == 0 || i->args != NULL);
 }
 
 static enum tao_err make(const Tao__InstanceRecord *m, struct instance **out)
@@ -238,7 +240,8 @@ enum tao_err recall_unpack(const struct tao_sealer *s, const char *boot, const v
                            struct member members[RECALL_MEMBERS], size_t *n)
 {
 	struct tao_buf plain = TAO_BUF_INIT;
-	enum tao_err e = tao_unseal_any(s, TAO_SEAL_INSTANCE, aad, sizeof aad, blob, blob_n, &plain);
+	enum tao_err e = tao_unseal_any(s, TAO_SEAL_INSTANCE, aad, sizeof aad, blob, blob_n,
+	                                &plain);
 
 	if (e == TAO_OK)
 		e = recall_parse(boot, plain.p, plain.n, out, members, n);

@@ -109,7 +109,8 @@ static int copy_texts(struct instance *i, const struct registration *g)
 	i->openssl_conf = g->openssl_conf != NULL ? strdup(g->openssl_conf) : NULL;
 	i->unit = strdup(g->unit != NULL ? g->unit : "");
 	return i->program != NULL && (g->label == NULL || i->label != NULL) && i->unit != NULL &&
-	       (g->openssl_conf == NULL || i->openssl_conf != NULL) && keep_end(i, g->args, g->args_n);
+	       (g->openssl_conf == NULL || i->openssl_conf != NULL) &&
+	       keep_end(i, g->args, g->args_n);
 }
 
 static struct instance *instance_new(const struct registration *g, struct tao_node *name)
@@ -197,8 +198,8 @@ enum tao_err registry_add(struct registry *r, const struct registration *g, stru
 	if (e == TAO_OK)
 		e = limit_check_user(r->conf, LIMIT_USER_INSTANCES, g->uid, of_user(r, g->uid));
 	if (e == TAO_OK && times_registered(r, g->pid, g->start) >= INSTANCE_MAX_AGAIN)
-		e = tao_fail(TAO_ELIMIT, "process %d has been %d programs in place: start the next one "
-		             "as a process of its own", (int)g->pid, INSTANCE_MAX_AGAIN);
+		e = tao_fail(TAO_ELIMIT, "process %d has been %d programs in place: start the next "
+		             "one as a process of its own", (int)g->pid, INSTANCE_MAX_AGAIN);
 	if (e == TAO_OK) {
 		if (g->kind == INSTANCE_RUN)
 			end_earlier(r, g->pid, g->start);
@@ -280,8 +281,9 @@ enum tao_err instance_is_measured(const struct instance *i)
 {
 	if (i->kind != INSTANCE_PROCESS)
 		return TAO_OK;
-	return tao_fail(TAO_EWRONGPROG, "%s was not started with 'tao run', so the host does not vouch "
-	                "for what it is: start it so, or use --policy host or exact", i->program);
+	return tao_fail(TAO_EWRONGPROG, "%s was not started with 'tao run', so the host does not "
+	                "vouch for what it is: start it so, or use --policy host or exact",
+	                i->program);
 }
 
 typedef int related_fn(const struct instance *i, const void *arg);
@@ -395,8 +397,8 @@ enum tao_err registry_find(struct host *h, pid_t pid, const struct process_view 
 	}
 	if (*out != NULL || *around != NULL)
 		return TAO_OK;
-	return tao_fail(TAO_ENOTRUN, "this process was not started with 'tao run', so it has no name "
-	                "and no keys here: start it as 'tao run PROGRAM ARGS'");
+	return tao_fail(TAO_ENOTRUN, "this process was not started with 'tao run', so it has no "
+	                "name and no keys here: start it as 'tao run PROGRAM ARGS'");
 }
 
 static int has_inode(const struct instance *i, const uint64_t *inodes, size_t n)
@@ -516,7 +518,8 @@ static enum tao_err check_name(const struct name_version *v)
 	tao_node_encode(v->node, &b);
 	e = tao_buf_err(&b);
 	if (e == TAO_OK && b.n > INSTANCE_MAX_NAME)
-		e = tao_fail(TAO_ELIMIT, "the extended name would exceed %d bytes", INSTANCE_MAX_NAME);
+		e = tao_fail(TAO_ELIMIT, "the extended name would exceed %d bytes",
+		             INSTANCE_MAX_NAME);
 	tao_buf_free(&b);
 	return e;
 }

@@ -66,7 +66,8 @@ enum tao_err root_attest(struct host *h, const struct tao_node *issuer, int64_t 
 	enum tao_err e = tao_signer_open(&h->signer, &key);
 
 	if (e == TAO_OK)
-		e = tao_attest(key, issuer, from, until, message, delegation->p, delegation->n, out);
+		e = tao_attest(key, issuer, from, until, message, delegation->p, delegation->n,
+		               out);
 	EVP_PKEY_free(key);
 	return e;
 }

@@ -46,9 +46,9 @@ struct parent {
 static enum tao_err explain(struct host *h, enum tao_err e)
 {
 	if (e == TAO_ENOTRUN || e == TAO_ENOHOST)
-		return tao_fail(e, "the host in %s has its root in a parent: start it with 'tao -d %s up', "
-		                "or as 'tao -d PARENT run -- taod -d %s --foreground' (%.400s)", h->conf.dir,
-		                h->conf.dir, h->conf.dir, tao_why());
+		return tao_fail(e, "the host in %s has its root in a parent: start it with 'tao -d "
+		                "%s up', or as 'tao -d PARENT run -- taod -d %s --foreground' "
+		                "(%.400s)", h->conf.dir, h->conf.dir, h->conf.dir, tao_why());
 	return e;
 }
 
@@ -62,8 +62,8 @@ static enum tao_err first_name(struct host *h, struct parent *p, struct tao_node
 		process_show_memory();
 		e = tao_parent_name(p->tao, name);
 		if (e == TAO_OK)
-			host_log("warning", "the parent is an ordinary user's host and could not identify this "
-			         "one: its memory is open to debuggers of its user");
+			host_log("warning", "the parent is an ordinary user's host and could not "
+			         "identify this one: its memory is open to debuggers of its user");
 		else
 			process_guard_memory();
 	}
@@ -119,8 +119,8 @@ static enum tao_err same_name(struct host *h, struct parent *p)
 		e = guarded(h, p, base, &name);
 	if (e == TAO_OK && !tao_node_equal(name, h->name)) {
 		text = tao_node_text(base);
-		e = tao_fail(TAO_EDENIED, "the parent calls this host %.600s now, which is not its name: "
-		             "start it again", text != NULL ? text : "?");
+		e = tao_fail(TAO_EDENIED, "the parent calls this host %.600s now, which is not its "
+		             "name: start it again", text != NULL ? text : "?");
 		free(text);
 	}
 	tao_node_free(name);
@@ -137,7 +137,8 @@ static const struct tao_node *last_exe(const struct tao_node *name)
 
 	for (size_t i = tao_prin_ext_count(name); i-- > 0;) {
 		ext = tao_prin_ext(name, i);
-		if (ext->n_kid > 0 && (strcmp(ext->text, "Measured") == 0 || strcmp(ext->text, "Program") == 0))
+		if (ext->n_kid > 0 && (strcmp(ext->text, "Measured") == 0 ||
+		                       strcmp(ext->text, "Program") == 0))
 			return ext->kid[0];
 	}
 	return NULL;
@@ -159,13 +160,14 @@ static enum tao_err wrong_program(struct host *h, const char *path, const struct
 		then = tao_node_text(was);
 	}
 	if (now != NULL && then != NULL)
-		tao_fail(TAO_EWRONGPROG, "%s was sealed for another taod: if this one is its upgrade, let the "
-		         "owner of the parent's domain say so with \"tao policy add 'Successor(%s, %s)'\", else "
-		         "run the one that has the second hash", path, now, then);
+		tao_fail(TAO_EWRONGPROG, "%s was sealed for another taod: if this one is its "
+		         "upgrade, let the owner of the parent's domain say so with \"tao policy "
+		         "add 'Successor(%s, %s)'\", else run the one that has the second hash",
+		         path, now, then);
 	else
-		tao_fail(TAO_EWRONGPROG, "%s was sealed for another taod or user: run that one, or, if this taod "
-		         "is its upgrade, let the owner of the parent's domain add the rule "
-		         "Successor([this taod], [that one])", path);
+		tao_fail(TAO_EWRONGPROG, "%s was sealed for another taod or user: run that one, "
+		         "or, if this taod is its upgrade, let the owner of the parent's domain "
+		         "add the rule Successor([this taod], [that one])", path);
 	tao_node_free(old);
 	tao_buf_free(&text);
 	free(file);
@@ -179,11 +181,11 @@ static enum tao_err no_secret(struct host *h, const char *path, const struct tao
 {
 	switch (e) {
 	case TAO_ENOTFOUND:
-		return tao_fail(e, "%s is missing, and without it the host's keys cannot be opened: put a "
-		                "copy of it back", path);
+		return tao_fail(e, "%s is missing, and without it the host's keys cannot be "
+		                "opened: put a copy of it back", path);
 	case TAO_EOTHERHOST:
-		return tao_fail(e, "%s was sealed by another parent: run this host under that one, or make "
-		                "a new one here with 'tao init --root parent'", path);
+		return tao_fail(e, "%s was sealed by another parent: run this host under that one, "
+		                "or make a new one here with 'tao init --root parent'", path);
 	case TAO_EWRONGPROG:
 		return wrong_program(h, path, base);
 	default:
@@ -197,9 +199,11 @@ static enum tao_err check_secret(const char *path, struct tao_buf *file)
 	const char *text = tao_buf_cstr(file);
 
 	if (file->n <= format + version || strncmp(text, SECRET_FORMAT, format) != 0)
-		return tao_fail(TAO_EFORMAT, "%s is not the secret of a host: put a copy of it back", path);
+		return tao_fail(TAO_EFORMAT, "%s is not the secret of a host: put a copy of it "
+		                "back", path);
 	if (strncmp(text + format, SECRET_VERSION, version) != 0)
-		return tao_fail(TAO_EVERSION, "%s was written by a newer version: upgrade this one", path);
+		return tao_fail(TAO_EVERSION, "%s was written by a newer version: upgrade this one",
+		                path);
 	return TAO_OK;
 }
 
@@ -217,7 +221,8 @@ static enum tao_err unseal_secret(struct host *h, struct parent *p, const struct
 	if (e == TAO_OK)
 		e = tao_parent_unseal(p->tao, file.p + skip, file.n - skip, secret, policy);
 	if (e == TAO_OK && secret->n != SECRET_LEN)
-		e = tao_fail(TAO_EFORMAT, "%s holds no secret of a host: put a copy of it back", path);
+		e = tao_fail(TAO_EFORMAT, "%s holds no secret of a host: put a copy of it back",
+		             path);
 	if (e != TAO_OK && path != NULL)
 		e = no_secret(h, path, base, e);
 	tao_buf_free(&file);
@@ -252,8 +257,8 @@ static enum tao_err read_new(const char *path, struct tao_buf *name)
 
 	if (e == TAO_OK && (file.n <= n + 1 || memcmp(file.p, NEW_FORMAT, n) != 0 ||
 	                    memchr(file.p, 0, file.n) != NULL || file.p[file.n - 1] != '\n'))
-		e = tao_fail(TAO_EFORMAT, "%s was changed: make the host again with 'tao init --root "
-		             "parent'", path);
+		e = tao_fail(TAO_EFORMAT, "%s was changed: make the host again with 'tao init "
+		             "--root parent'", path);
 	if (e == TAO_OK) {
 		tao_buf_put(name, file.p + n, file.n - n - 1);
 		e = tao_buf_err(name);
@@ -265,7 +270,8 @@ static enum tao_err read_new(const char *path, struct tao_buf *name)
 static enum tao_err clear_unfinished(const struct host_conf *c)
 {
 	static const char *const files[] = { "host/root.key", "host/counters", "host/secret.sealed",
-	                                     "host/principal", "domain/policy.key", "domain/policy.pem", "domain/rules" };
+	                                     "host/principal", "domain/policy.key",
+	                                     "domain/policy.pem", "domain/rules" };
 	enum tao_err e = TAO_OK;
 
 	for (size_t i = 0; e == TAO_OK && i < sizeof files / sizeof files[0]; i++) {
@@ -342,7 +348,8 @@ static enum tao_err trust_own_name(struct host *h)
 	if (e == TAO_OK && strcmp(tao_buf_cstr(&old), now) == 0)
 		goto out;
 	if (e == TAO_OK) {
-		host_log("info", "the parent calls this host otherwise than before: its name is %s", now);
+		host_log("info", "the parent calls this host otherwise than before: its name is %s",
+		         now);
 		e = forget_name(h, &old);
 	}
 	if (e == TAO_OK || e == TAO_ENOTFOUND)
@@ -372,8 +379,10 @@ static enum tao_err check(struct host *h, const struct tao_buf *att, const struc
 	enum tao_err e = root != NULL
 	                 ? tao_attestation_verify(att->p, att->n, TAO_NOW, root, &a) : tao_fail_nomem();
 
-	if (e == TAO_OK && (!tao_node_equal(a.speaker, h->name) || !tao_node_equal(a.message, said)))
-		e = tao_fail(TAO_EPROTO, "the parent attested another statement than it was asked for");
+	if (e == TAO_OK && (!tao_node_equal(a.speaker, h->name) ||
+	                    !tao_node_equal(a.message, said)))
+		e = tao_fail(TAO_EPROTO, "the parent attested another statement than it was asked "
+		             "for");
 	if (e == TAO_OK)
 		*until = a.until;
 	tao_attested_clear(&a);
@@ -458,7 +467,8 @@ static void *renewer(void *arg)
 	pthread_mutex_lock(&p->lock);
 	while (!p->ends) {
 		int64_t now = tao_now_ns();
-		/* A clock that was set far back made the delegation, or the next try, one of the future. */
+		/* A clock that was set far back made the delegation, or the next try, one of the
+		 * future. */
 		int future = p->why == NULL
 		             ? now + h->conf.delegation_seconds * SECOND_NS + BACKDATE_NS < p->until
 		             : now + RETRY_LAST_NS < p->renew_at;
@@ -559,8 +569,8 @@ static enum tao_err parent_attest(struct host *h, const struct tao_node *issuer,
 
 	pthread_mutex_lock(&p->lock);
 	if (tao_now_ns() >= p->until)
-		e = tao_fail(TAO_EEXPIRED, "the parent's delegation to this host has ended and was not "
-		             "renewed: see that the parent runs (%.500s)",
+		e = tao_fail(TAO_EEXPIRED, "the parent's delegation to this host has ended and was "
+		             "not renewed: see that the parent runs (%.500s)",
 		             p->why != NULL ? p->why : "the next try is near");
 	else
 		tao_buf_put(&chain, p->delegation.p, p->delegation.n);

@@ -104,13 +104,14 @@ static enum tao_err check_variable(struct look *l, const char *v)
 
 	if (v[0] == 0 || is_hosts_own(v))
 		return TAO_OK;
-	if (listed(harmful, sizeof harmful / sizeof *harmful, v, n) || matches("OPENSSL_MODULES", v, n))
-		return tao_fail(TAO_EDENIED, "%s was started with %.*s, so what code it runs cannot be "
-		                "told: start it without", l->path, (int)n, v);
+	if (listed(harmful, sizeof harmful / sizeof *harmful, v, n) ||
+	    matches("OPENSSL_MODULES", v, n))
+		return tao_fail(TAO_EDENIED, "%s was started with %.*s, so what code it runs "
+		                "cannot be told: start it without", l->path, (int)n, v);
 	if (l->m->is_interpreter && !listed(harmless, sizeof harmless / sizeof *harmless, v, n))
-		return tao_fail(TAO_EDENIED, "%s is an interpreter and was started with %.100s, which tao "
-		                "run would not pass: start it with 'tao run', or with 'env -i'", l->path,
-		                v);
+		return tao_fail(TAO_EDENIED, "%s is an interpreter and was started with %.100s, "
+		                "which tao run would not pass: start it with 'tao run', or with "
+		                "'env -i'", l->path, v);
 	if (v[n] == '=' && matches("OPENSSL_CONF", v, n) && l->conf == NULL)
 		l->conf = v + n + 1;
 	return TAO_OK;
@@ -127,7 +128,8 @@ static enum tao_err check_env(struct look *l)
 	if (l->conf == NULL)
 		l->conf = l->rq->openssl_conf;
 	if (e == TAO_OK && l->conf[0] != '/')
-		e = tao_fail(TAO_EDENIED, "the OPENSSL_CONF of %s is not an absolute path", l->path);
+		e = tao_fail(TAO_EDENIED, "the OPENSSL_CONF of %s is not an absolute path",
+		             l->path);
 	return e;
 }
 
@@ -171,7 +173,8 @@ static int parse_map(struct tao_rd r, struct code *c)
 	c->ino = number(p, n, 10);
 	while (r.n > 0 && *r.p == ' ')
 		tao_rd_u8(&r);
-	snprintf(c->path, sizeof c->path, "%.*s", (int)(r.n < PATH_MAX ? r.n : 0), (const char *)r.p);
+	snprintf(c->path, sizeof c->path, "%.*s", (int)(r.n < PATH_MAX ? r.n : 0),
+	         (const char *)r.p);
 	return executable && c->ino != 0;
 }
 
@@ -207,7 +210,8 @@ static enum tao_err numbers_of(int fd, struct code *out)
 	munmap(at, page);
 	tao_buf_free(&text);
 	if (e == TAO_OK && !found)
-		e = tao_fail(TAO_EFORMAT, "/proc/self/maps is not understood: is /proc the kernel's?");
+		e = tao_fail(TAO_EFORMAT, "/proc/self/maps is not understood: is /proc the "
+		             "kernel's?");
 	return e;
 }
 
@@ -220,10 +224,11 @@ static enum tao_err check_code(struct look *l, const struct code *c)
 	if (e == TAO_OK)
 		e = numbers_of(f.fd, is);
 	if (e == TAO_OK && (is->dev != c->dev || is->ino != c->ino))
-		e = tao_fail(TAO_EDENIED, "%s is another file than the process has loaded", c->path);
+		e = tao_fail(TAO_EDENIED, "%s is another file than the process has loaded",
+		             c->path);
 	if (e != TAO_OK && e != TAO_ENOMEM)
-		e = tao_fail(TAO_EDENIED, "process %d (%s) runs code that others could have put there: %s",
-		             (int)l->rq->pid, l->path, tao_why());
+		e = tao_fail(TAO_EDENIED, "process %d (%s) runs code that others could have put "
+		             "there: %s", (int)l->rq->pid, l->path, tao_why());
 	stable_close(&f);
 	free(is);
 	return e;
@@ -271,8 +276,8 @@ static enum tao_err check_tracer(struct look *l)
 	const char *line = e == TAO_OK ? strstr(tao_buf_cstr(&text), "\nTracerPid:\t") : NULL;
 
 	if (e == TAO_OK && (line == NULL || strncmp(line + 12, "0\n", 2) != 0))
-		e = tao_fail(TAO_EDENIED, "process %d (%s) is being traced: its tracer decides what it does",
-		             (int)l->rq->pid, l->path);
+		e = tao_fail(TAO_EDENIED, "process %d (%s) is being traced: its tracer decides "
+		             "what it does", (int)l->rq->pid, l->path);
 	tao_buf_free(&text);
 	return e;
 }
@@ -292,7 +297,8 @@ static enum tao_err open_exe(struct look *l)
 	if (l->path == NULL)
 		return tao_fail_nomem();
 	return l->fd >= 0 ? TAO_OK
-	                  : tao_fail_sys("cannot read the executable of process %d", (int)l->rq->pid);
+	                  : tao_fail_sys("cannot read the executable of process %d",
+	                                 (int)l->rq->pid);
 }
 
 static enum tao_err split_args(struct look *l)
@@ -358,8 +364,8 @@ static enum tao_err measure_hint(struct look *l)
 		return tao_fail(TAO_EDENIED, "%s is on a FUSE file system, which may never answer: "
 		                "copy it to a local disk", l->path);
 	if (st.st_size > (off_t)RUNNING_MAX_HINT)
-		return tao_fail(TAO_ELIMIT, "%s is larger than %llu bytes: start it with 'tao run'", l->path,
-		                RUNNING_MAX_HINT);
+		return tao_fail(TAO_ELIMIT, "%s is larger than %llu bytes: start it with 'tao run'",
+		                l->path, RUNNING_MAX_HINT);
 	file_id_of_exe(&st, &l->m->id);
 	return measure_file(l->cache, l->fd, l->path, l->m->exe);
 }
@@ -372,8 +378,8 @@ static enum tao_err check_again(const struct look *l)
 
 	if (e == TAO_OK && (now.start != l->rq->start || now.exec != l->view.exec ||
 	                    now.uid != l->view.uid || !file_id_equal(&now.exe, &l->m->id)))
-		e = tao_fail(TAO_EBUSY, "process %d became another program while it was measured: try again",
-		             (int)l->rq->pid);
+		e = tao_fail(TAO_EBUSY, "process %d became another program while it was measured: "
+		             "try again", (int)l->rq->pid);
 	return e;
 }
 

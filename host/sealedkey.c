@@ -34,11 +34,12 @@ void key_purpose_list(struct tao_buf *out)
 static enum tao_err check_fields(const Tao__SealedKey *k)
 {
 	if (k->version != SEALEDKEY_VERSION)
-		return tao_fail(TAO_EVERSION, "the key was sealed by a newer version: upgrade taod");
+		return tao_fail(TAO_EVERSION, "the key was sealed by a newer version: upgrade "
+		                "taod");
 	if (key_type_named(k->type) == NULL || key_purpose_named(k->purpose) == NULL ||
 	    (strcmp(k->custody, "host") != 0 && strcmp(k->custody, "program") != 0))
-		return tao_fail(TAO_EVERSION, "the key was sealed with a type, purpose or custody that "
-		                "this version does not know: upgrade taod");
+		return tao_fail(TAO_EVERSION, "the key was sealed with a type, purpose or custody "
+		                "that this version does not know: upgrade taod");
 	if (k->key_id.len != SEALEDKEY_ID_LEN || k->generation == 0)
 		return tao_fail(TAO_EALTERED, "the sealed key has no proper id or generation");
 	if (k->has_program_hash && k->program_hash.len != TAO_HASH_LEN)
@@ -74,7 +75,8 @@ enum tao_err sealedkey_open(const struct tao_sealer *sealer, const struct tao_st
 	tao_stub_aad(st, &aad);
 	e = tao_buf_err(&aad);
 	if (e == TAO_OK)
-		e = tao_unseal_any(sealer, TAO_SEAL_KEY, aad.p, aad.n, st->sealed, st->sealed_n, &plain);
+		e = tao_unseal_any(sealer, TAO_SEAL_KEY, aad.p, aad.n, st->sealed, st->sealed_n,
+		                   &plain);
 	if (e == TAO_OK)
 		e = sealedkey_parse(plain.p, plain.n, pa, out);
 	tao_buf_free(&aad);

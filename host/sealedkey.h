@@ -33,8 +33,8 @@ void key_purpose_list(struct tao_buf *out);
  * tao_pb_free(pa, ...), which wipes it. */
 enum tao_err sealedkey_parse(const void *plain, size_t n, struct tao_pb_alloc *pa,
                              struct Tao__SealedKey **out);
-/* The opened key, parsed, whatever its epoch: custody_allows() refuses the use of one whose epoch is
- * retired. The stub must have its sealed part. */
+/* The opened key, parsed, whatever its epoch: custody_allows() refuses the use of one whose epoch
+ * is retired. The stub must have its sealed part. */
 enum tao_err sealedkey_open(const struct tao_sealer *sealer, const struct tao_stub *st,
                             struct tao_pb_alloc *pa, struct Tao__SealedKey **out);
 /* The stub's DER around the sealed key; st says name and public key. */

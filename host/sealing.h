@@ -3,11 +3,13 @@
  * Tao.GetSharedSecret, and who owns a counter.
  *
  *   exact    self   exactly this name
- *   program  few    this executable and, for what is sealed, its successors (a rule says so); as this user
+ *   program  few    this executable and, for what is sealed, its successors (a rule says so); as
+ * this user
  *   host     any    any program of this host
  *   policy          whoever the rules let unseal the label: Unseal(P, "label"), of any user
  *
- * The second column is CloudProxy's word; self is the default. Unseal gives back the word that was used.
+ * The second column is CloudProxy's word; self is the default. Unseal gives back the word that was
+ * used.
  *
  * Whoever may unseal a label may also seal under it, nobody else: a program could otherwise hand
  * its own data to those who trust the label. In rules, labels that begin with "key:" are those of
@@ -33,7 +35,8 @@ enum seal_policy { SEAL_EXACT = 1, SEAL_PROGRAM = 2, SEAL_HOST = 3, SEAL_POLICY 
 
 /* NULL and "" are self. TAO_EINVAL. */
 enum tao_err seal_policy_find(const char *word, enum seal_policy *out);
-/* TAO_OK if i may seal or derive for that policy and label (NULL: none), TAO_EDENIED, TAO_EINVAL. */
+/* TAO_OK if i may seal or derive for that policy and label (NULL: none), TAO_EDENIED,
+ * TAO_EINVAL. */
 enum tao_err seal_policy_check(struct host *h, struct instance *i, enum seal_policy p,
                                const char *label);
 /* Of i's counters: its user and executable, or its exact name (above). */

@@ -126,8 +126,8 @@ static int add_call(scmp_filter_ctx ctx, const char *name, const struct rule *r)
 		return 0;
 	if (r->when.argument == 0)
 		return seccomp_rule_add_array(ctx, action, number, 0, NULL);
-	cmp = (struct scmp_arg_cmp){ (unsigned)r->when.argument - 1, SCMP_CMP_MASKED_EQ, r->when.mask,
-		                     r->when.value };
+	cmp = (struct scmp_arg_cmp){ (unsigned)r->when.argument - 1, SCMP_CMP_MASKED_EQ,
+	                             r->when.mask, r->when.value };
 	return seccomp_rule_add_array(ctx, action, number, 1, &cmp);
 }
 
@@ -190,7 +190,8 @@ static int install(const struct rule *own)
 static int sanitized(void)
 {
 	if (TAO_ASAN)
-		tao_fail(TAO_ESYS, "system calls are not filtered: this is a build with sanitizers");
+		tao_fail(TAO_ESYS, "system calls are not filtered: this is a build with "
+		         "sanitizers");
 	return TAO_ASAN;
 }
 

@@ -86,8 +86,8 @@ enum tao_err spent_add(struct spent *s, struct spent_room *room, size_t max, int
 	if (e != TAO_OK)
 		return e;
 	if (s->n >= max || !share_take(&room->share, s->uid))
-		return tao_fail(TAO_ELIMIT, "too many channels were begun in the last minutes: raise "
-		                "max_channel_nonces in taod.conf");
+		return tao_fail(TAO_ELIMIT, "too many channels were begun in the last minutes: "
+		                "raise max_channel_nonces in taod.conf");
 	at = place(p, room->mix, value);
 	*at = value;
 	p->n++;

@@ -32,8 +32,8 @@ struct spent {
 	uid_t uid; /* whose, in the room; the caller's to set before the first value */
 };
 
-/* TAO_EEXIST: used before; TAO_ELIMIT: max in this set, or no room for uid; TAO_ENOMEM. No sentence with the
- * first. time: seconds of any clock, the same for this value each time. */
+/* TAO_EEXIST: used before; TAO_ELIMIT: max in this set, or no room for uid; TAO_ENOMEM. No sentence
+ * with the first. time: seconds of any clock, the same for this value each time. */
 enum tao_err spent_add(struct spent *s, struct spent_room *room, size_t max, int64_t time,
                        uint64_t value);
 /* Frees what is of before oldest; *floor becomes the end of it, if it was less. */

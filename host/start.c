@@ -32,8 +32,9 @@ enum tao_err host_check_owner(struct host *h)
 	if (stat(h->conf.dir, &st) != 0)
 		return tao_fail_sys("%s", h->conf.dir);
 	if (st.st_uid != h->owner)
-		return tao_fail(TAO_EPERM, "%s belongs to user %u, and taod runs as user %u: run it as its "
-		                "owner", h->conf.dir, (unsigned)st.st_uid, (unsigned)h->owner);
+		return tao_fail(TAO_EPERM, "%s belongs to user %u, and taod runs as user %u: run "
+		                "it as its owner", h->conf.dir, (unsigned)st.st_uid,
+		                (unsigned)h->owner);
 	/* tao init made it before it was known whose host this becomes. */
 	mode = h->development ? 0700 : 0755;
 	if ((st.st_mode & 07777) != mode && chmod(h->conf.dir, mode) != 0)
@@ -123,8 +124,8 @@ static void lost_measurer(void *arg)
 
 	if (atomic_exchange(&h->lost_measurer, 1))
 		return;
-	host_log("error", "the measurer was killed, so nobody can be told from anybody: taod ends, start "
-	         "it again");
+	host_log("error", "the measurer was killed, so nobody can be told from anybody: taod ends, "
+	         "start it again");
 	kill(getpid(), SIGTERM);
 }
 

@@ -122,8 +122,8 @@ static enum tao_err lock_dir(struct host *h, int *fd)
 		e = tao_fail_sys("opening %s", path);
 	else if (flock(*fd, LOCK_EX | LOCK_NB) != 0)
 		e = errno == EWOULDBLOCK
-		    ? tao_fail(TAO_EBUSY, "a taod runs on %s already: see 'tao -d %s status', stop it with "
-		               "'tao -d %s down'", h->conf.dir, h->conf.dir, h->conf.dir)
+		    ? tao_fail(TAO_EBUSY, "a taod runs on %s already: see 'tao -d %s status', stop "
+		               "it with 'tao -d %s down'", h->conf.dir, h->conf.dir, h->conf.dir)
 		    : tao_fail_sys("locking %s", path);
 	free(path);
 	return e;

@@ -18,7 +18,8 @@ static enum tao_err arm(struct timer *t, int now)
 {
 	struct itimerspec at = { { t->every, 0 }, { now ? 0 : t->every, now } };
 
-	return timerfd_settime(t->source.fd, 0, &at, NULL) == 0 ? TAO_OK : tao_fail_sys("setting a timer");
+	return timerfd_settime(t->source.fd, 0, &at, NULL) == 0
+	       ? TAO_OK : tao_fail_sys("setting a timer");
 }
 
 /* Files are read and written: not in a worker. */

@@ -25,7 +25,8 @@ static enum tao_err put_old(struct old *o, const uint8_t *exe)
 		if (memcmp(o->list[i], exe, TAO_HASH_LEN) == 0)
 			return TAO_OK;
 	if (o->n == UPGRADE_MAX_OLD)
-		return tao_fail(TAO_ELIMIT, "an executable replaces at most %d at once", UPGRADE_MAX_OLD);
+		return tao_fail(TAO_ELIMIT, "an executable replaces at most %d at once",
+		                UPGRADE_MAX_OLD);
 	memcpy(o->list[o->n++], exe, TAO_HASH_LEN);
 	return TAO_OK;
 }
@@ -84,11 +85,12 @@ static void explain(const struct telling *t, const Tao__TrustRequest *rq, int64_
 	char when[FACT_TIME_MAX];
 
 	if (t->limits > 0 && fact_time_text(until, when))
-		tao_buf_fmt(notice, "%s was upgraded: the executable that it replaces works until %s as well, "
-		            "and is refused then", rq->path, when);
+		tao_buf_fmt(notice, "%s was upgraded: the executable that it replaces works until "
+		            "%s as well, and is refused then", rq->path, when);
 	else if (t->successors > 0)
-		tao_buf_fmt(notice, "%s was upgraded: the executable that it replaces works as well, until 'tao "
-		            "trust %s --both-for TIME' ends that", rq->path, rq->path);
+		tao_buf_fmt(notice, "%s was upgraded: the executable that it replaces works as "
+		            "well, until 'tao trust %s --both-for TIME' ends that", rq->path,
+		            rq->path);
 }
 
 enum tao_err upgrade_program(struct request *r, const Tao__TrustRequest *rq,
@@ -100,7 +102,8 @@ enum tao_err upgrade_program(struct request *r, const Tao__TrustRequest *rq,
 	enum tao_err e = TAO_OK;
 
 	if (rq->has_both_for && (rq->both_for < 0 || rq->both_for > UPGRADE_MAX_SECONDS))
-		e = tao_fail(TAO_EINVAL, "two executables of a program work side by side for a year at most");
+		e = tao_fail(TAO_EINVAL, "two executables of a program work side by side for a "
+		             "year at most");
 	if (e == TAO_OK && rq->has_both_for)
 		u.until = (int64_t)time(NULL) + rq->both_for;
 	if (e == TAO_OK)

@@ -25,7 +25,8 @@ struct gen {
 	char name[TAO_KEY_NAME_MAX + 1];
 	char group[OPAQUE_GROUP_MAX];
 	char purpose[WORD_MAX], policy[WORD_MAX], custody[WORD_MAX];
-	char digest[WORD_MAX], mgf1[WORD_MAX]; /* RSA-PSS: what it is restricted to; "": the host's default */
+	/* RSA-PSS: what it is restricted to; "": the host's default */
+	char digest[WORD_MAX], mgf1[WORD_MAX];
 	size_t bits;
 	int salt;                              /* RSA-PSS: the shortest; -1: the host's default */
 };
@@ -116,7 +117,8 @@ static int take_restrictions(struct gen *g, const OSSL_PARAM params[])
 	const OSSL_PARAM *q = OSSL_PARAM_locate_const(params, OSSL_PKEY_PARAM_RSA_PSS_SALTLEN);
 
 	if (q != NULL && (!OSSL_PARAM_get_int(q, &g->salt) || g->salt < 0))
-		return prov_raise_text(g->prov, TAO_EINVAL, "the shortest salt of an RSA-PSS key is a number "
+		return prov_raise_text(g->prov, TAO_EINVAL,
+		                       "the shortest salt of an RSA-PSS key is a number "
 		                       "of bytes from 0 on");
 	return take_text(params, OSSL_PKEY_PARAM_RSA_DIGEST, g->digest, sizeof g->digest) &&
 	       take_text(params, OSSL_PKEY_PARAM_RSA_MGF1_DIGEST, g->mgf1, sizeof g->mgf1);
@@ -156,7 +158,8 @@ static const char *word_of(const struct gen *g)
 		const struct made *m = &made[i];
 
 		if (m->type == g->type && (m->bits == 0 || m->bits == g->bits) &&
-		    (m->group == NULL || g->group[0] == 0 || OPENSSL_strcasecmp(m->group, g->group) == 0))
+		    (m->group == NULL || g->group[0] == 0 ||
+		     OPENSSL_strcasecmp(m->group, g->group) == 0))
 			return m->word;
 	}
 	return NULL;
@@ -187,8 +190,8 @@ static enum tao_err put_restrictions(struct gen *g, Tao__NewKeyRequest *req)
 	if (digest[0] == 0)
 		return TAO_OK;
 	if (g->mgf1[0] != 0 && strcmp(prov_digest_word(g->prov, g->mgf1), digest) != 0)
-		return tao_fail(TAO_EINVAL, "the Tao makes RSA-PSS keys with one digest for the message and "
-		                "for MGF1, not %s and %s: choose one", digest, g->mgf1);
+		return tao_fail(TAO_EINVAL, "the Tao makes RSA-PSS keys with one digest for the "
+		                "message and for MGF1, not %s and %s: choose one", digest, g->mgf1);
 	req->pss_digest = (char *)digest;
 	return TAO_OK;
 }
@@ -209,8 +212,8 @@ static enum tao_err make(struct gen *g, struct opaque **out)
 	if (e == TAO_OK)
 		e = put_restrictions(g, &req);
 	if (e == TAO_OK && req.type == NULL)
-		e = tao_fail(TAO_EINVAL, "the Tao makes EC keys on P-256, P-384 and P-521, and RSA keys of "
-		             "2048, 3072 and 4096 bits: choose one of these");
+		e = tao_fail(TAO_EINVAL, "the Tao makes EC keys on P-256, P-384 and P-521, and RSA "
+		             "keys of 2048, 3072 and 4096 bits: choose one of these");
 	if (e == TAO_OK)
 		e = prov_call(g->prov, "Tao.GenerateKey", &req.base, &body);
 	if (e == TAO_OK)
@@ -226,7 +229,8 @@ static enum tao_err make(struct gen *g, struct opaque **out)
 static struct opaque *group_only(struct gen *g)
 {
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, g->group, 0), OSSL_PARAM_END
+		OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, g->group,
+		                                 0), OSSL_PARAM_END
 	};
 	struct opaque *k = opaque_new(g->prov, g->type);
 

@@ -59,12 +59,14 @@ enum tao_err opaque_take_private(struct opaque *k, const Tao__KeyResponse *m)
 	if (!m->has_private_key)
 		return TAO_OK;
 	ERR_set_mark();
-	priv = d2i_AutoPrivateKey_ex(NULL, &at, (long)m->private_key.len, k->prov->inner->libctx, NULL);
+	priv = d2i_AutoPrivateKey_ex(NULL, &at, (long)m->private_key.len, k->prov->inner->libctx,
+	                             NULL);
 	ERR_pop_to_mark();
 	if (priv == NULL || at != m->private_key.data + m->private_key.len ||
 	    EVP_PKEY_eq(priv, k->pub) != 1) {
 		EVP_PKEY_free(priv);
-		return tao_fail(TAO_EPROTO, "the Tao host gave another private key: see 'tao status'");
+		return tao_fail(TAO_EPROTO, "the Tao host gave another private key: see 'tao "
+		                "status'");
 	}
 	if (!atomic_compare_exchange_strong(&k->priv, &none, priv))
 		EVP_PKEY_free(priv); /* another thread's is there */
@@ -165,7 +167,8 @@ static int set_signing(EVP_PKEY_CTX *ctx, const struct opaque_how *how)
 
 	if (how->padding == NULL)
 		return 1;
-	return EVP_PKEY_CTX_set_rsa_padding(ctx, pss ? RSA_PKCS1_PSS_PADDING : RSA_PKCS1_PADDING) > 0 &&
+	return EVP_PKEY_CTX_set_rsa_padding(ctx, pss ? RSA_PKCS1_PSS_PADDING
+	                                             : RSA_PKCS1_PADDING) > 0 &&
 	       (!pss || EVP_PKEY_CTX_set_rsa_pss_saltlen(ctx, how->salt_len) > 0) &&
 	       (how->mgf1 == NULL || EVP_PKEY_CTX_set_rsa_mgf1_md_name(ctx, how->mgf1, NULL) > 0);
 }
@@ -179,8 +182,8 @@ static int sign_message(struct opaque *k, EVP_PKEY *priv, const struct opaque_ho
 	OSSL_PARAM params[] = {
 		OSSL_PARAM_construct_int(OSSL_SIGNATURE_PARAM_MU, &mu), OSSL_PARAM_construct_end()
 	};
-	int good = m != NULL && EVP_DigestSignInit_ex(m, &ctx, how->digest, k->prov->inner->libctx, NULL, priv,
-	                                              mu ? params : NULL) > 0 &&
+	int good = m != NULL && EVP_DigestSignInit_ex(m, &ctx, how->digest, k->prov->inner->libctx,
+	                                              NULL, priv, mu ? params : NULL) > 0 &&
 	           set_signing(ctx, how) && EVP_DigestSign(m, sig, sig_n, data, n) > 0;
 
 	EVP_MD_CTX_free(m);
@@ -222,8 +225,10 @@ static int set_unpad(EVP_PKEY_CTX *ctx, const struct opaque_unpad *how)
 	void *label;
 
 	if (strcmp(how->padding, "pkcs1") == 0) {
-		tls[0] = OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, &version);
-		tls[1] = OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION, &alt);
+		tls[0] = OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION,
+		                                   &version);
+		tls[1] = OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION,
+		                                   &alt);
 		return EVP_PKEY_CTX_set_rsa_padding(ctx, version > 0 ? RSA_PKCS1_WITH_TLS_PADDING
 		                                                     : RSA_PKCS1_PADDING) > 0 &&
 		       (version == 0 || EVP_PKEY_CTX_set_params(ctx, tls) > 0);
@@ -273,7 +278,8 @@ static enum tao_err local_derive(struct opaque *k, const uint8_t *peer, size_t n
 	ctx = EVP_PKEY_CTX_new_from_pkey(k->prov->inner->libctx, priv, NULL);
 	good = to != NULL && ctx != NULL && other != NULL &&
 	       EVP_PKEY_copy_parameters(other, priv) > 0 &&
-	       EVP_PKEY_set1_encoded_public_key(other, peer, n) > 0 && EVP_PKEY_derive_init(ctx) > 0 &&
+	       EVP_PKEY_set1_encoded_public_key(other, peer, n) > 0 &&
+	       EVP_PKEY_derive_init(ctx) > 0 &&
 	       EVP_PKEY_derive_set_peer(ctx, other) > 0 && EVP_PKEY_derive(ctx, to, &got) > 0;
 	EVP_PKEY_CTX_free(ctx);
 	EVP_PKEY_free(other);

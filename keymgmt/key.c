@@ -99,8 +99,8 @@ static enum tao_err read_public(struct prov *p, const struct tao_stub *stub, EVP
 	ERR_pop_to_mark();
 	if (*pub == NULL || at != stub->spki + stub->spki_n)
 		return tao_fail(TAO_EFORMAT, "the public key in the stub of key %.*s is damaged, "
-		                "or of a type that this OpenSSL lacks: write it again with 'tao key pem'",
-		                (int)stub->name_n, stub->name);
+		                "or of a type that this OpenSSL lacks: write it again with 'tao "
+		                "key pem'", (int)stub->name_n, stub->name);
 	if (*type == NULL)
 		return tao_fail(TAO_EVERSION, "key %.*s is of a type that this tao.so does not "
 		                "know: upgrade it", (int)stub->name_n, stub->name);

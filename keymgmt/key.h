@@ -3,8 +3,8 @@
  *
  * A struct opaque is a public key in the provider's inner context and, for a
  * private key, the stub (tao/stub.h) that stands for the half in the host. It
- * holds a private half only if the key was made for that (custody "program"). It is counted by reference and does not change
- * once OpenSSL has it, so threads share it freely.
+ * holds a private half only if the key was made for that (custody "program"). It is counted by
+ * reference and does not change once OpenSSL has it, so threads share it freely.
  *
  * Making one from a stub needs nobody: the host may be down. (A process without a door then asks
  * for one, tao/client.h.) The host is asked
@@ -90,7 +90,8 @@ enum tao_err opaque_public(struct opaque *k, int selection, struct opaque **out)
 
 /* How a signature is made. */
 struct opaque_how {
-	const char *digest;  /* that made the data, or is to hash the message; NULL: none (Ed25519, ML-DSA) */
+	/* that made the data, or is to hash the message; NULL: none (Ed25519, ML-DSA) */
+	const char *digest;
 	int message;         /* the data is the whole message */
 	int mu;              /* ML-DSA: the data is its mu (tao.proto) */
 	const char *padding; /* RSA: "pkcs1", "pss"; NULL for others */

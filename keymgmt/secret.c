@@ -58,10 +58,12 @@ static int take_params(struct secret *s, const OSSL_PARAM params[])
 		return prov_raise_text(s->prov, PROV_RSECRET, "the bytes of a key were given");
 	if (!take_text(params, LABEL_PARAM, s->label, sizeof s->label - strlen(SECRET_LABEL)) ||
 	    !take_text(params, POLICY_PARAM, s->policy, sizeof s->policy))
-		return prov_raise_text(s->prov, TAO_EINVAL, "label or policy of a TAO-SECRET is too long or "
+		return prov_raise_text(s->prov, TAO_EINVAL,
+		                       "label or policy of a TAO-SECRET is too long or "
 		                       "no text");
 	if (s->label[0] == 0)
-		return prov_raise_text(s->prov, TAO_EINVAL, "TAO-SECRET needs the parameter label, which "
+		return prov_raise_text(s->prov, TAO_EINVAL,
+		                       "TAO-SECRET needs the parameter label, which "
 		                       "tells one key of the program from another");
 	return 1;
 }

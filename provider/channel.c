@@ -192,7 +192,8 @@ static enum tao_err ask_check_peer(void *arg, const struct channel_der *chain, s
 	h->answer.seconds = r->seconds;
 	h->answer.why = r->why;
 	h->answer.peer_text = r->peer_text;
-	if (!take_peer(&h->answer, r->has_peer, &r->peer) || (r->ours && r->allowed && !r->has_peer))
+	if (!take_peer(&h->answer, r->has_peer, &r->peer) ||
+	    (r->ours && r->allowed && !r->has_peer))
 		e = misfit("Tao.CheckPeer");
 	return give(e, h, out);
 }

@@ -52,8 +52,8 @@ struct channel_answer {
 	const uint8_t *peer;         /* principal, binary */
 	size_t peer_n;
 	const char *peer_text;       /* check_peer() */
-	size_t n_chain;              /* the peer's program certificate; the policy certificate is last.
-	                              * 0 with a psk: it has none, and why says so */
+	size_t n_chain;              /* the peer's program certificate; the policy certificate is
+	                              * last. 0 with a psk: it has none, and why says so */
 	struct channel_der chain[CHANNEL_CHAIN_MAX];
 };
 
@@ -79,7 +79,8 @@ struct channel {
 	                           struct channel_answer **out);
 	enum tao_err (*psk_server)(void *arg, const uint8_t *identity, size_t n,
 	                           uint32_t tls_version, int hash, struct channel_answer **out);
-	/* name: the caller is the client and calls the server that; NULL: the caller is the server. */
+	/* name: the caller is the client and calls the server that; NULL: the caller is the
+	 * server. */
 	enum tao_err (*check_peer)(void *arg, const struct channel_der *chain, size_t n, int server,
 	                           const char *name, struct channel_answer **out);
 	/* Posted: whether it arrived is not known. */

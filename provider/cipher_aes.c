@@ -95,7 +95,8 @@ static int init(struct aes *c, int encrypt, const struct secret *key, const uint
 	       EVP_CipherInit_ex2(c->ctx, NULL, key != NULL ? secret_bytes(key) : NULL, iv, encrypt,
 	                          NULL) > 0;
 	ERR_pop_to_mark();
-	return good ? 1 : prov_raise_text(c->prov, TAO_EINVAL, "TAO-AES-256-GCM takes no such parameter, "
+	return good ? 1 : prov_raise_text(c->prov, TAO_EINVAL,
+	                                  "TAO-AES-256-GCM takes no such parameter, "
 	                                  "or no IV of %zu bytes", iv_n);
 }
 
@@ -119,7 +120,8 @@ static int aes_update(void *vctx, unsigned char *out, size_t *out_n, size_t room
 	int done = 0, good;
 
 	if (n > INT_MAX || (out != NULL && room < n))
-		return prov_raise_text(c->prov, TAO_EINVAL, "room for %zu bytes, needed are %zu", room, n);
+		return prov_raise_text(c->prov, TAO_EINVAL, "room for %zu bytes, needed are %zu",
+		                       room, n);
 	ERR_set_mark();
 	good = EVP_CipherUpdate(c->ctx, out, &done, in, (int)n) > 0;
 	ERR_pop_to_mark();

@@ -96,7 +96,8 @@ static int rsa_encrypt(void *vctx, unsigned char *out, size_t *out_n, size_t roo
 	*out_n = room;
 	good = EVP_PKEY_encrypt(c->inner, out, out_n, in, n) > 0;
 	ERR_pop_to_mark();
-	return good ? 1 : prov_raise_text(c->prov, TAO_ECRYPTO, "encrypting for key %s", c->key->name);
+	return good ? 1 : prov_raise_text(c->prov, TAO_ECRYPTO, "encrypting for key %s",
+	                                  c->key->name);
 }
 
 static int rsa_decrypt_init(void *vctx, void *key, const OSSL_PARAM params[])
@@ -129,7 +130,8 @@ static int describe_oaep(struct rsa *c, struct opaque_unpad *how, struct names *
 static int describe_tls(struct rsa *c, struct opaque_unpad *how)
 {
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION, &how->tls_version),
+		OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_CLIENT_VERSION,
+		                          &how->tls_version),
 		OSSL_PARAM_construct_uint(OSSL_ASYM_CIPHER_PARAM_TLS_NEGOTIATED_VERSION,
 		                          &how->tls_alt_version),
 		OSSL_PARAM_END
@@ -174,8 +176,8 @@ static int rsa_decrypt(void *vctx, unsigned char *out, size_t *out_n, size_t roo
 		return 0;
 	e = opaque_decrypt(c->key, &how, in, n, &plain);
 	if (e == TAO_OK && plain.n > room)
-		e = tao_fail(TAO_EINVAL, "room for what is decrypted: %zu bytes, needed are %zu", room,
-		             plain.n);
+		e = tao_fail(TAO_EINVAL, "room for what is decrypted: %zu bytes, needed are %zu",
+		             room, plain.n);
 	if (e == TAO_OK) {
 		if (plain.n > 0)
 			memcpy(out, plain.p, plain.n);

@@ -30,7 +30,8 @@ static OSSL_FUNC_keyexch_gettable_ctx_params_fn exch_gettable_ctx_params;
 struct exchange {
 	struct prov *prov;
 	struct opaque *key, *peer;
-	int cofactor;               /* as set: these curves have cofactor 1, so it changes nothing */
+	/* as set: these curves have cofactor 1, so it changes nothing */
+	int cofactor;
 	char kdf[WORD_MAX];         /* "" none */
 	char digest[WORD_MAX];
 	size_t out_n;
@@ -164,7 +165,8 @@ static int exch_derive(void *vctx, unsigned char *out, size_t *out_n, size_t roo
 	if (out == NULL)
 		return 1;
 	if (room < *out_n)
-		return prov_raise_text(c->prov, TAO_EINVAL, "room for a secret: %zu bytes, needed are "
+		return prov_raise_text(c->prov, TAO_EINVAL,
+		                       "room for a secret: %zu bytes, needed are "
 		                       "%zu", room, *out_n);
 	e = agree(c, &secret);
 	if (e == TAO_OK && c->kdf[0] != 0) {
@@ -192,8 +194,8 @@ static int take_kdf(struct exchange *c, const OSSL_PARAM params[])
 	if (!OSSL_PARAM_get_utf8_string(q, &at, sizeof name))
 		return 0;
 	if (name[0] != 0 && OPENSSL_strcasecmp(name, OSSL_KDF_NAME_X963KDF) != 0)
-		return prov_raise_text(c->prov, TAO_EINVAL, "the KDF %.40s is not known here: X963KDF is",
-		                       name);
+		return prov_raise_text(c->prov, TAO_EINVAL,
+		                       "the KDF %.40s is not known here: X963KDF is", name);
 	strcpy(c->kdf, name);
 	return 1;
 }
@@ -224,7 +226,8 @@ static int exch_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 	if (!prov_params_whole(c->prov, params))
 		return 0;
 	q = OSSL_PARAM_locate_const(params, OSSL_EXCHANGE_PARAM_EC_ECDH_COFACTOR_MODE);
-	if (q != NULL && (!OSSL_PARAM_get_int(q, &c->cofactor) || c->cofactor < -1 || c->cofactor > 1))
+	if (q != NULL && (!OSSL_PARAM_get_int(q, &c->cofactor) || c->cofactor < -1 ||
+	                  c->cofactor > 1))
 		return 0;
 	q = OSSL_PARAM_locate_const(params, OSSL_EXCHANGE_PARAM_KDF_DIGEST);
 	if (q != NULL && !OSSL_PARAM_get_utf8_string(q, &digest, sizeof c->digest))

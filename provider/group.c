@@ -35,7 +35,8 @@ static int announce(const struct group *g, OSSL_CALLBACK *cb, void *arg)
 	unsigned id = g->id, bits = (unsigned)g->security_bits, kem = 1;
 	int tls = 0x0304, none = -1, any = 0;
 	OSSL_PARAM params[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_CAPABILITY_TLS_GROUP_NAME, (char *)g->name, 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_CAPABILITY_TLS_GROUP_NAME, (char *)g->name,
+		                                 0),
 		OSSL_PARAM_construct_utf8_string(OSSL_CAPABILITY_TLS_GROUP_NAME_INTERNAL,
 		                                 (char *)g->name, 0),
 		OSSL_PARAM_construct_utf8_string(OSSL_CAPABILITY_TLS_GROUP_ALG, (char *)g->name, 0),
@@ -99,11 +100,12 @@ enum tao_err group_share(const struct group *g, int server, const uint8_t *p, si
 	s->id = tao_rd_bytes(&r, GROUP_ID);
 	s->nonce = tao_rd_bytes(&r, GROUP_NONCE);
 	if (!tao_rd_done(&r))
-		return tao_fail(TAO_EFORMAT, "the peer's share for %s has %zu bytes, not %zu", g->name, n,
-		                pub_n + GROUP_TAIL);
+		return tao_fail(TAO_EFORMAT, "the peer's share for %s has %zu bytes, not %zu",
+		                g->name, n, pub_n + GROUP_TAIL);
 	if (format != GROUP_FORMAT)
-		return tao_fail(TAO_EFORMAT, "the peer's share for %s is of format %d, and format %d is "
-		                "known here: upgrade the older of the two", g->name, format, GROUP_FORMAT);
+		return tao_fail(TAO_EFORMAT, "the peer's share for %s is of format %d, and format "
+		                "%d is known here: upgrade the older of the two", g->name, format,
+		                GROUP_FORMAT);
 	return TAO_OK;
 }
 
@@ -129,7 +131,8 @@ static int64_t seconds_now(void)
 
 static int is_good(const struct prov_nonces *b, pid_t me)
 {
-	return b->got.n > 0 && b->pid == me && b->day == time(NULL) / DAY && seconds_now() < b->until;
+	return b->got.n > 0 && b->pid == me && b->day == time(NULL) / DAY &&
+	       seconds_now() < b->until;
 }
 
 static void free_all(struct prov_nonces *list)
@@ -263,8 +266,8 @@ static enum tao_err check_own_share(const struct group *g, const uint8_t *pub, c
 	struct share s;
 
 	if (group_share(g, 1, p, n, &s) != TAO_OK || memcmp(s.pub, pub, g->server_public) != 0)
-		return tao_fail(TAO_EPROTO, "the Tao host's answer is malformed (a group's share): check "
-		                "that taod and tao.so are of one version");
+		return tao_fail(TAO_EPROTO, "the Tao host's answer is malformed (a group's share): "
+		                "check that taod and tao.so are of one version");
 	return TAO_OK;
 }
 

@@ -67,10 +67,12 @@ static int kdf_derive(void *vctx, unsigned char *out, size_t n, const OSSL_PARAM
 	if (!kdf_set_ctx_params(c, params))
 		return 0;
 	if (c->label[0] == 0)
-		return prov_raise_text(c->prov, TAO_EINVAL, "TAO-SECRET needs the parameter label, which "
+		return prov_raise_text(c->prov, TAO_EINVAL,
+		                       "TAO-SECRET needs the parameter label, which "
 		                       "tells one secret of the program from another");
 	if (n == 0 || n > TAO_PARENT_SECRET_MAX)
-		return prov_raise_text(c->prov, TAO_ELIMIT, "TAO-SECRET derives 1 to %d bytes, not %zu",
+		return prov_raise_text(c->prov, TAO_ELIMIT,
+		                       "TAO-SECRET derives 1 to %d bytes, not %zu",
 		                       TAO_PARENT_SECRET_MAX, n);
 	rq.label = c->label;
 	rq.policy = c->policy[0] != 0 ? c->policy : NULL;
@@ -86,13 +88,15 @@ static int take_text(struct kdf *c, const OSSL_PARAM *q, char *to, size_t room)
 	size_t n = q->data_size;
 
 	if (q->data_type != OSSL_PARAM_OCTET_STRING && q->data_type != OSSL_PARAM_UTF8_STRING)
-		return prov_raise_text(c->prov, TAO_EINVAL, "TAO-SECRET's %s is neither text nor octets",
-		                       q->key);
+		return prov_raise_text(c->prov, TAO_EINVAL,
+		                       "TAO-SECRET's %s is neither text nor octets", q->key);
 	if (q->data == NULL || n == 0 || n >= room)
-		return prov_raise_text(c->prov, TAO_EINVAL, "TAO-SECRET's %s has 1 to %zu bytes, not %zu",
+		return prov_raise_text(c->prov, TAO_EINVAL,
+		                       "TAO-SECRET's %s has 1 to %zu bytes, not %zu",
 		                       q->key, room - 1, q->data == NULL ? 0 : n);
 	if (memchr(q->data, 0, n) != NULL)
-		return prov_raise_text(c->prov, TAO_EINVAL, "TAO-SECRET's %s has a NUL in it", q->key);
+		return prov_raise_text(c->prov, TAO_EINVAL, "TAO-SECRET's %s has a NUL in it",
+		                       q->key);
 	memcpy(to, q->data, n);
 	to[n] = 0;
 	return 1;
@@ -109,7 +113,8 @@ static int kdf_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 	info = OSSL_PARAM_locate_const(params, OSSL_KDF_PARAM_INFO);
 	policy = OSSL_PARAM_locate_const(params, POLICY_PARAM);
 	if (label != NULL && info != NULL)
-		return prov_raise_text(c->prov, TAO_EINVAL, "TAO-SECRET's label and info are the same: "
+		return prov_raise_text(c->prov, TAO_EINVAL,
+		                       "TAO-SECRET's label and info are the same: "
 		                       "give one of them");
 	if (label == NULL)
 		label = info;

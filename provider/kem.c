@@ -97,7 +97,8 @@ struct agreement {
 /* The secret, when the host has answered. */
 static enum tao_err conclude(struct agreement *a, const uint8_t salt[MIX_SECRET], uint8_t *secret)
 {
-	return a->e == TAO_OK ? mix_extract(&a->key->prov->inner->mix, &a->ikm, salt, secret) : a->e;
+	return a->e == TAO_OK
+	       ? mix_extract(&a->key->prov->inner->mix, &a->ikm, salt, secret) : a->e;
 }
 
 /* ---- server ---- */
@@ -152,7 +153,8 @@ static int kem_encapsulate(void *vctx, unsigned char *out, size_t *out_n, unsign
 	if (out == NULL)
 		return 1;
 	if (secret == NULL || room < need || secret_room < MIX_SECRET)
-		return prov_raise_text(c->prov, TAO_EINVAL, "%s needs room for a share of %zu bytes and a "
+		return prov_raise_text(c->prov, TAO_EINVAL,
+		                       "%s needs room for a share of %zu bytes and a "
 		                       "secret of %d", c->key->group->name, need, MIX_SECRET);
 	e = encapsulate(c->key, out, secret);
 	if (e == TAO_OK)
@@ -211,7 +213,8 @@ static int kem_decapsulate(void *vctx, unsigned char *secret, size_t *secret_n,
 	if (secret == NULL)
 		return 1;
 	if (room < MIX_SECRET)
-		return prov_raise_text(c->prov, TAO_EINVAL, "%s needs room for a secret of %d bytes",
+		return prov_raise_text(c->prov, TAO_EINVAL,
+		                       "%s needs room for a secret of %d bytes",
 		                       c->key->group->name, MIX_SECRET);
 	e = decapsulate(c->key, in, in_n, secret);
 	if (e == TAO_OK)

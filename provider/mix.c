@@ -109,8 +109,8 @@ static int set_point(struct mix *m, struct mix_tools *t, const uint8_t *peer)
 
 static enum tao_err small_order(void)
 {
-	return tao_fail(TAO_EFORMAT, "the peer's X25519 point is of small order: the result would be "
-	                "zero, whatever our own key is");
+	return tao_fail(TAO_EFORMAT, "the peer's X25519 point is of small order: the result would "
+	                "be zero, whatever our own key is");
 }
 
 /* All u of an order that divides 8, and the ways to write them: RFC 7748, section 7. */
@@ -158,7 +158,8 @@ static int derive(struct mix *m, EVP_PKEY *own, EVP_PKEY *other, uint8_t *out)
 	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(m->ctx, own, NULL);
 	size_t n = MIX_X25519;
 	int good = c != NULL && EVP_PKEY_derive_init(c) > 0 &&
-	           EVP_PKEY_derive_set_peer_ex(c, other, 0) > 0 && EVP_PKEY_derive(c, out, &n) > 0 &&
+	           EVP_PKEY_derive_set_peer_ex(c, other, 0) > 0 &&
+	           EVP_PKEY_derive(c, out, &n) > 0 &&
 	           n == MIX_X25519;
 
 	EVP_PKEY_CTX_free(c);
@@ -230,7 +231,8 @@ static enum tao_err mlkem_finish(struct mix *m, EVP_PKEY *own, const uint8_t *te
 	ERR_set_mark();
 	c = EVP_PKEY_CTX_new_from_pkey(m->ctx, own, NULL);
 	good = c != NULL && EVP_PKEY_decapsulate_init(c, NULL) > 0 &&
-	       EVP_PKEY_decapsulate(c, secret, &n, text, MIX_MLKEM_TEXT) > 0 && n == MIX_MLKEM_SECRET;
+	       EVP_PKEY_decapsulate(c, secret, &n, text, MIX_MLKEM_TEXT) > 0 &&
+	       n == MIX_MLKEM_SECRET;
 	EVP_PKEY_CTX_free(c);
 	ERR_pop_to_mark();
 	return good ? TAO_OK : failed("decapsulate with " MLKEM);

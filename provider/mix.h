@@ -54,8 +54,8 @@ struct mix_ikm {
 
 /* The client begins: makes a pair, and writes its public part. */
 enum tao_err mix_begin(struct mix *m, int hybrid, struct mix_pair *pair, uint8_t *pub);
-/* Refuses a peer's public part (server: the server's) whose X25519 point is of small order, so that the result
- * would be zero: before the host is asked, whose work is wasted on it. */
+/* Refuses a peer's public part (server: the server's) whose X25519 point is of small order, so that
+ * the result would be zero: before the host is asked, whose work is wasted on it. */
 enum tao_err mix_check(int hybrid, int server, const uint8_t *peer);
 /* The server answers a client's public part with its own; ikm is whole when mix_answer_end() has
  * added what X25519 gives. */

@@ -42,7 +42,8 @@ static OSSL_FUNC_provider_get_reason_strings_fn prov_get_reasons;
 #define MLDSA65_NAMES "ML-DSA-65:MLDSA65:2.16.840.1.101.3.4.3.18:id-ml-dsa-65"
 #define MLDSA87_NAMES "ML-DSA-87:MLDSA87:2.16.840.1.101.3.4.3.19:id-ml-dsa-87"
 
-/* Tables begin with as many entries for libcrypto from NEWER_MAJOR.NEWER_MINOR on: older ones get the rest. */
+/* Tables begin with as many entries for libcrypto from NEWER_MAJOR.NEWER_MINOR on: older ones get
+ * the rest. */
 #define NEWER_MAJOR 3
 #define NEWER_MINOR 5
 #define NEWER_KEYMGMTS 4
@@ -195,37 +196,42 @@ static const char *const own_reasons[] = {
 	[PROV_RIMPORT - PROV_REXPORT] =
 		"a private key cannot become a Tao key here: make one with 'tao key new'",
 	[PROV_RDIGEST - PROV_REXPORT] =
-		"this digest is not for this Tao key: ECDSA and RSA keys sign SHA-256, SHA-384 and SHA-512, "
-		"restricted RSA-PSS keys one of these, Ed25519 and ML-DSA keys whole messages without a digest",
+		"this digest is not for this Tao key: ECDSA and RSA keys sign SHA-256, SHA-384 and "
+		"SHA-512, restricted RSA-PSS keys one of these, Ed25519 and ML-DSA keys whole "
+		"messages without a digest",
 	[PROV_RCIPHER - PROV_REXPORT] =
 		"a TAO PRIVATE KEY file holds no secret: write it without cipher and passphrase",
 	[PROV_RURI - PROV_REXPORT] =
 		"not a tao: URI: write tao:NAME, tao:NAME/key, tao:NAME/cert, tao:NAME/chain, "
 		"tao:ca, or tao: for a list",
 	[PROV_RSETTING - PROV_REXPORT] =
-		"a setting of the Tao provider is wrong: correct 'socket', 'timeout' or 'undumpable' in "
-		"its section of openssl.cnf, or TAO_SOCKET",
+		"a setting of the Tao provider is wrong: correct 'socket', 'timeout' or "
+		"'undumpable' in its section of openssl.cnf, or TAO_SOCKET",
 	[PROV_RPADDING - PROV_REXPORT] =
 		"this padding, salt length or digest is not for this RSA key: a Tao key signs "
 		"with PKCS#1 v1.5 and PSS, within what the key allows",
 	[PROV_RUNPAD - PROV_REXPORT] =
-		"a Tao RSA key decrypts with OAEP and PKCS#1 v1.5 padding only: choose one of these",
+		"a Tao RSA key decrypts with OAEP and PKCS#1 v1.5 padding only: choose one of "
+		"these",
 	[PROV_RSEED - PROV_REXPORT] =
 		"TAO-RAND seeds OpenSSL's generators and is none itself: in the random section of "
 		"openssl.cnf, write 'seed = TAO-RAND'",
 	[PROV_RSHARE - PROV_REXPORT] =
-		"the peer's key share for a Tao group is malformed: upgrade the older of the two sides",
+		"the peer's key share for a Tao group is malformed: upgrade the older of the two "
+		"sides",
 	[PROV_RPAIR - PROV_REXPORT] =
-		"the Tao host refuses a Tao group with this peer: no rule lets these two programs talk (see "
-		"'tao connect'), one of them is revoked, or a key share was used before or by another program",
+		"the Tao host refuses a Tao group with this peer: no rule lets these two programs "
+		"talk (see 'tao connect'), one of them is revoked, or a key share was used before "
+		"or by another program",
 	[PROV_RSTRANGER - PROV_REXPORT] =
-		"the Tao host does not know who sent a key share for a Tao group: the peer is no program of "
-		"this domain",
+		"the Tao host does not know who sent a key share for a Tao group: the peer is no "
+		"program of this domain",
 	[PROV_RSTALE - PROV_REXPORT] =
-		"a key share for a Tao group is too old: connect again, and set the clocks of both hosts",
+		"a key share for a Tao group is too old: connect again, and set the clocks of both "
+		"hosts",
 	[PROV_RSECRET - PROV_REXPORT] =
-		"a TAO-SECRET key has no bytes to give or take: it is made from a label, and used by "
-		"TAO-AES-256-GCM alone",
+		"a TAO-SECRET key has no bytes to give or take: it is made from a label, and used "
+		"by TAO-AES-256-GCM alone",
 };
 
 static const char *reason_text(int reason)
@@ -245,7 +251,8 @@ static const OSSL_ITEM *prov_get_reasons(void *provctx)
 	struct prov *p = provctx;
 
 	for (int i = 0; i < PROV_REASONS; i++)
-		p->items[i] = (OSSL_ITEM){ (unsigned)reason_at(i), (void *)reason_text(reason_at(i)) };
+		p->items[i] = (OSSL_ITEM){ (unsigned)reason_at(i),
+		                           (void *)reason_text(reason_at(i)) };
 	return p->items;
 }
 
@@ -267,7 +274,8 @@ static void give_reasons(struct prov *p)
 		p->core_get_params(p->handle, wanted);
 	p->reasons[0] = (ERR_STRING_DATA){ ERR_PACK(library, 0, 0), name };
 	for (int i = 0; i < PROV_REASONS; i++)
-		p->reasons[i + 1] = (ERR_STRING_DATA){ (unsigned)reason_at(i), reason_text(reason_at(i)) };
+		p->reasons[i + 1] = (ERR_STRING_DATA){ (unsigned)reason_at(i),
+		                                       reason_text(reason_at(i)) };
 	ERR_load_strings(library, p->reasons);
 }
 
@@ -293,7 +301,8 @@ int prov_reason(const struct prov *p, enum tao_err e)
 {
 	if (p->setup != TAO_OK && p->setup == e)
 		return PROV_RSETTING;
-	return (unsigned)e < TAO_ERR_COUNT ? (int)e : TAO_EVERSION; /* a newer host's: it has no sentence here */
+	/* a newer host's: it has no sentence here */
+	return (unsigned)e < TAO_ERR_COUNT ? (int)e : TAO_EVERSION;
 }
 
 /* ---- services to the rest of the module ---- */
@@ -442,9 +451,9 @@ static enum tao_err parse_undumpable(const char *text, int *yes)
 static enum tao_err check_socket(const char *path)
 {
 	if (path[0] != '/' || strlen(path) > TAO_SOCKET_PATH_MAX)
-		return tao_fail(TAO_EINVAL, "'%.200s' cannot be the Tao host's socket: set 'socket' "
-		                "in openssl.cnf or TAO_SOCKET to an absolute path of at most %d bytes",
-		                path, TAO_SOCKET_PATH_MAX);
+		return tao_fail(TAO_EINVAL, "'%.200s' cannot be the Tao host's socket: set "
+		                "'socket' in openssl.cnf or TAO_SOCKET to an absolute path of at "
+		                "most %d bytes", path, TAO_SOCKET_PATH_MAX);
 	return TAO_OK;
 }
 
@@ -453,8 +462,8 @@ static int is_newer(unsigned major, unsigned minor)
 	return major > NEWER_MAJOR || (major == NEWER_MAJOR && minor >= NEWER_MINOR);
 }
 
-/* A program may have another libcrypto than the one that this module is linked to: what is offered has to
- * suit both. */
+/* A program may have another libcrypto than the one that this module is linked to: what is offered
+ * has to suit both. */
 static int serves_newer(const struct prov *p)
 {
 	char *version = NULL;
@@ -470,7 +479,8 @@ static int serves_newer(const struct prov *p)
 	if (p->core_get_params != NULL)
 		p->core_get_params(p->handle, wanted);
 	return newer &&
-	       (version == NULL || sscanf(version, "%u.%u", &major, &minor) != 2 || is_newer(major, minor));
+	       (version == NULL || sscanf(version, "%u.%u", &major, &minor) != 2 ||
+	        is_newer(major, minor));
 }
 
 /* The core hands out pointers into its own copy of the configuration. */

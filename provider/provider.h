@@ -19,9 +19,9 @@
  * Cryptography that is not the host's (hashing, verifying, encoding public
  * keys) is done in an inner library context that has the default provider and
  * nothing of the application's configuration. It is made when OpenSSL first asks for algorithms
- * that this provider has, and the texts of errors are given to OpenSSL with the first error, so that
- * applications that have none do not pay for them. Nobody loads the default provider into the inner
- * context: libcrypto activates it when one without any is first asked for an algorithm. Inner
+ * that this provider has, and the texts of errors are given to OpenSSL with the first error, so
+ * that applications that have none do not pay for them. Nobody loads the default provider into the
+ * inner context: libcrypto activates it when one without any is first asked for an algorithm. Inner
  * failures leave nothing on the error queue: wrap them in ERR_set_mark() and ERR_pop_to_mark().
  *
  * Errors go to the application's queue with prov_raise(): the reason is the
@@ -96,8 +96,10 @@ struct prov {
 	char setup_why[TAO_WHY_MAX];
 	struct channel channel; /* for tao_tls.so */
 	int own_libcrypto;      /* 1: it was loaded by the one that this file is linked to */
-	atomic_int library;     /* its number for the provider, once it has the texts of the reasons; or 0 */
-	ERR_STRING_DATA reasons[1 + PROV_REASONS + 1]; /* the provider's name, they, and an end mark */
+	/* its number for the provider, once it has the texts of the reasons; or 0 */
+	atomic_int library;
+	/* the provider's name, they, and an end mark */
+	ERR_STRING_DATA reasons[1 + PROV_REASONS + 1];
 	OSSL_ITEM items[PROV_REASONS + 1];             /* for another libcrypto */
 	OSSL_FUNC_core_get_params_fn *core_get_params;
 	OSSL_FUNC_core_new_error_fn *core_new_error;
@@ -119,7 +121,8 @@ int prov_raise_at(struct prov *p, const char *file, int line, const char *func, 
 #define prov_raise_text(p, r, ...) \
 	prov_raise_at(p, __FILE__, __LINE__, __func__, (int)(r), __VA_ARGS__)
 
-/* The reason for a code: the code, unless the settings are to blame, or only a newer host knows it. */
+/* The reason for a code: the code, unless the settings are to blame, or only a newer host knows
+ * it. */
 int prov_reason(const struct prov *p, enum tao_err e);
 
 /* One request to the host: req serialized as op's body (NULL: empty), the
@@ -146,8 +149,9 @@ void prov_keep_door(struct prov *p);
  * that have several. */
 const char *prov_digest_word(struct prov *p, const char *name);
 
-/* 1 if every parameter has the data that its size says, and numbers have some: libcrypto's functions
- * that read parameters rely on it. Else 0, with an error. NULL has none that lacks any. */
+/* 1 if every parameter has the data that its size says, and numbers have some: libcrypto's
+ * functions that read parameters rely on it. Else 0, with an error. NULL has none that lacks
+ * any. */
 int prov_params_whole(struct prov *p, const OSSL_PARAM params[]);
 
 /* SHA-256 in the inner context. */
@@ -162,7 +166,8 @@ extern const OSSL_DISPATCH prov_rsa_keymgmt[];      /* keymgmt/rsa.c */
 extern const OSSL_DISPATCH prov_rsa_pss_keymgmt[];
 extern const OSSL_DISPATCH prov_ed25519_keymgmt[];  /* keymgmt/ecx.c */
 extern const OSSL_DISPATCH prov_x25519_keymgmt[];
-extern const OSSL_DISPATCH prov_mldsa44_keymgmt[];  /* keymgmt/mldsa.c, and these; from OpenSSL 3.5 on */
+/* keymgmt/mldsa.c, and these; from OpenSSL 3.5 on */
+extern const OSSL_DISPATCH prov_mldsa44_keymgmt[];
 extern const OSSL_DISPATCH prov_mldsa65_keymgmt[];
 extern const OSSL_DISPATCH prov_mldsa87_keymgmt[];
 extern const OSSL_DISPATCH prov_tao_x25519_keymgmt[]; /* keymgmt/tao_x25519.c */

@@ -117,7 +117,8 @@ static int draw(struct source *s, uint8_t *out, size_t n)
 	if (s->state != EVP_RAND_STATE_READY)
 		return prov_raise_text(s->prov, TAO_EINVAL, "TAO-RAND was not instantiated");
 	if (n > BYNAME_RANDOM_MAX)
-		return prov_raise_text(s->prov, TAO_ELIMIT, "TAO-RAND gives at most %d bytes at once, "
+		return prov_raise_text(s->prov, TAO_ELIMIT,
+		                       "TAO-RAND gives at most %d bytes at once, "
 		                       "not %zu", BYNAME_RANDOM_MAX, n);
 	if (n == 0)
 		return 1;
@@ -137,7 +138,8 @@ static int rand_generate(void *vctx, unsigned char *out, size_t n, unsigned stre
 	(void)more;
 	(void)more_n;
 	if (strength > STRENGTH)
-		return prov_raise_text(s->prov, TAO_EINVAL, "TAO-RAND has a strength of %d bits, not %u",
+		return prov_raise_text(s->prov, TAO_EINVAL,
+		                       "TAO-RAND has a strength of %d bits, not %u",
 		                       STRENGTH, strength);
 	return draw(s, out, n);
 }
@@ -168,7 +170,8 @@ static size_t rand_get_seed(void *vctx, unsigned char **out, int bits, size_t le
 	if (n < least)
 		n = least;
 	if (n > most || n > BYNAME_RANDOM_MAX)
-		return prov_raise_text(s->prov, TAO_ELIMIT, "no seed of %zu bytes can be had: %zu are "
+		return prov_raise_text(s->prov, TAO_ELIMIT,
+		                       "no seed of %zu bytes can be had: %zu are "
 		                       "asked for at most, and TAO-RAND gives %d", n, most,
 		                       BYNAME_RANDOM_MAX);
 	seed = malloc(n + 1);

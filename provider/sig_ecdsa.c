@@ -198,7 +198,8 @@ static int ecdsa_digest_sign(void *vctx, unsigned char *sig, size_t *sig_n, size
 		const struct digest *d = digest_of(c->md);
 		struct opaque_how how = { .digest = d != NULL ? d->name : NULL, .message = 1 };
 
-		return d != NULL ? sig_by_host(c, &how, data, n, sig, sig_n, room) : sig_digest_refused(c);
+		return d != NULL
+		       ? sig_by_host(c, &how, data, n, sig, sig_n, room) : sig_digest_refused(c);
 	}
 	if (sig != NULL && !sig_update_fn(vctx, data, n))
 		return 0;

@@ -34,7 +34,8 @@ static void *eddsa_dupctx(void *vctx)
 static int init(struct sig *c, const char *digest, void *key, int to_sign)
 {
 	if (digest != NULL && digest[0] != 0)
-		return prov_raise_text(c->prov, PROV_RDIGEST, "Ed25519 signs whole messages, without a "
+		return prov_raise_text(c->prov, PROV_RDIGEST,
+		                       "Ed25519 signs whole messages, without a "
 		                       "digest such as %.40s", digest);
 	return sig_take_key(c, key, to_sign);
 }
@@ -73,8 +74,8 @@ static int eddsa_verify(void *vctx, const unsigned char *sig, size_t sig_n,
 
 	ERR_set_mark();
 	m = EVP_MD_CTX_new();
-	good = m != NULL && EVP_DigestVerifyInit_ex(m, NULL, NULL, c->prov->inner->libctx, NULL, c->key->pub,
-	                                            NULL) > 0 &&
+	good = m != NULL && EVP_DigestVerifyInit_ex(m, NULL, NULL, c->prov->inner->libctx, NULL,
+	                                            c->key->pub, NULL) > 0 &&
 	       EVP_DigestVerify(m, sig, sig_n, data, n) == 1;
 	EVP_MD_CTX_free(m);
 	ERR_pop_to_mark();

@@ -130,10 +130,12 @@ static void *message_dupctx(void *vctx)
 static int raw_init(struct message *c, int id, void *key, const OSSL_PARAM params[])
 {
 	OSSL_PARAM digest[] = {
-		OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_DIGEST, (char *)c->alg->digest, 0),
+		OSSL_PARAM_construct_utf8_string(OSSL_SIGNATURE_PARAM_DIGEST,
+		                                 (char *)c->alg->digest, 0),
 		OSSL_PARAM_construct_end()
 	};
-	OSSL_FUNC_signature_sign_init_fn *begin = (OSSL_FUNC_signature_sign_init_fn *)base_fn(c, id);
+	OSSL_FUNC_signature_sign_init_fn *begin = (OSSL_FUNC_signature_sign_init_fn *)base_fn(c,
+	                                                                                      id);
 
 	c->whole = 0;
 	return begin(c->inner, key, digest) && message_set_ctx_params(c, params);

@@ -76,8 +76,8 @@ static int mu_begin(struct mldsa *c)
 	size_t n = 0;
 
 	if (!sig_choose_digest(&c->base, "SHAKE256") ||
-	    !EVP_PKEY_get_octet_string_param(c->base.key->pub, OSSL_PKEY_PARAM_PUB_KEY, pub, sizeof pub,
-	                                     &n) ||
+	    !EVP_PKEY_get_octet_string_param(c->base.key->pub, OSSL_PKEY_PARAM_PUB_KEY, pub,
+	                                     sizeof pub, &n) ||
 	    !sig_hash_begin(&c->base))
 		return 0;
 	h = c->base.hash;
@@ -110,7 +110,8 @@ static int mu_of(struct mldsa *c, const uint8_t *data, size_t n, uint8_t mu[MU_L
 	if (!c->mu)
 		return mu_begin(c) && EVP_DigestUpdate(c->base.hash, data, n) && mu_end(c, mu);
 	if (n != MU_LEN)
-		return prov_raise_text(c->base.prov, TAO_EINVAL, "mu has %d bytes, not %zu", MU_LEN, n);
+		return prov_raise_text(c->base.prov, TAO_EINVAL, "mu has %d bytes, not %zu", MU_LEN,
+		                       n);
 	memcpy(mu, data, MU_LEN);
 	return 1;
 }
@@ -204,8 +205,8 @@ static int verify_mu(const struct mldsa *c, const uint8_t mu[MU_LEN], const uint
 
 	ERR_set_mark();
 	m = EVP_MD_CTX_new();
-	good = m != NULL && EVP_DigestVerifyInit_ex(m, NULL, NULL, c->base.prov->inner->libctx, NULL,
-	                                            c->base.key->pub, params) > 0 &&
+	good = m != NULL && EVP_DigestVerifyInit_ex(m, NULL, NULL, c->base.prov->inner->libctx,
+	                                            NULL, c->base.key->pub, params) > 0 &&
 	       EVP_DigestVerify(m, sig, sig_n, mu, MU_LEN) == 1;
 	EVP_MD_CTX_free(m);
 	ERR_pop_to_mark();
@@ -238,7 +239,8 @@ static int mldsa_get_ctx_params(void *vctx, OSSL_PARAM params[])
 	const struct mldsa *c = vctx;
 	OSSL_PARAM *q = OSSL_PARAM_locate(params, OSSL_SIGNATURE_PARAM_ALGORITHM_ID);
 
-	id[ALGORITHM_LAST] = c->type == &keytype_mldsa44 ? 17 : c->type == &keytype_mldsa65 ? 18 : 19;
+	id[ALGORITHM_LAST] = c->type == &keytype_mldsa44 ? 17 : c->type == &keytype_mldsa65
+	                     ? 18 : 19;
 	return q == NULL || OSSL_PARAM_set_octet_string(q, id, sizeof id);
 }
 
@@ -276,7 +278,8 @@ static int mldsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 	if (params == NULL || params[0].key == NULL)
 		return 1;
 	if (c->base.begun)
-		return prov_raise_text(c->base.prov, TAO_EINVAL, "part of the message is hashed already: "
+		return prov_raise_text(c->base.prov, TAO_EINVAL,
+		                       "part of the message is hashed already: "
 		                       "context and encoding cannot change any more");
 	if (!prov_params_whole(c->base.prov, params))
 		return 0;
@@ -286,7 +289,8 @@ static int mldsa_set_ctx_params(void *vctx, const OSSL_PARAM params[])
 		return 0;
 	c->raw = !encoded;
 	if (deterministic)
-		return prov_raise_text(c->base.prov, TAO_EINVAL, "a Tao host signs with ML-DSA hedged, never "
+		return prov_raise_text(c->base.prov, TAO_EINVAL,
+		                       "a Tao host signs with ML-DSA hedged, never "
 		                       "deterministically: leave this parameter out");
 	return sig_given_take(&c->given, params);
 }

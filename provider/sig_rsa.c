@@ -111,7 +111,8 @@ static int salt_len(const struct rsa *c, int given)
 	if (given == RSA_PSS_SALTLEN_AUTO)
 		return RSA_PSS_SALTLEN_MAX;
 	if (given < RSA_PSS_SALTLEN_MAX)
-		return most < EVP_MD_get_size(c->base.md) ? RSA_PSS_SALTLEN_MAX : RSA_PSS_SALTLEN_DIGEST;
+		return most < EVP_MD_get_size(c->base.md)
+		       ? RSA_PSS_SALTLEN_MAX : RSA_PSS_SALTLEN_DIGEST;
 	return given;
 }
 
@@ -167,7 +168,8 @@ static int rsa_sign(void *vctx, unsigned char *sig, size_t *sig_n, size_t room,
 	if (c->base.md == NULL)
 		return sig_digest_refused(&c->base);
 	if ((size_t)EVP_MD_get_size(c->base.md) != n)
-		return prov_raise_text(c->base.prov, PROV_RDIGEST, "key %s: %zu bytes are no digest by %s, "
+		return prov_raise_text(c->base.prov, PROV_RDIGEST,
+		                       "key %s: %zu bytes are no digest by %s, "
 		                       "which has %d", c->base.key->name, n,
 		                       EVP_MD_get0_name(c->base.md), EVP_MD_get_size(c->base.md));
 	return sign(c, 0, data, n, sig, sig_n, room);

@@ -90,7 +90,8 @@ static int text_does_selection(void *provctx, int selection)
 
 /* ---- the stub ---- */
 
-static int write_stub(const struct encoder *c, OSSL_CORE_BIO *out, const struct opaque *k, int as_pem)
+static int write_stub(const struct encoder *c, OSSL_CORE_BIO *out, const struct opaque *k,
+                      int as_pem)
 {
 	struct prov *p = c->prov;
 	struct tao_buf pem = TAO_BUF_INIT;

@@ -14,7 +14,8 @@
 
 struct search {
 	int wanted;             /* 0: everything matches */
-	struct tao_buf subject, issuer, serial, fingerprint; /* DER, DER, big-endian, bytes; empty: any */
+	/* DER, DER, big-endian, bytes; empty: any */
+	struct tao_buf subject, issuer, serial, fingerprint;
 	char digest[50];        /* of the fingerprint */
 	char alias[TAO_WHY_MAX]; /* "": none */
 };

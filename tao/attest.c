@@ -64,8 +64,8 @@ static enum tao_err pack(const struct tao_buf *statement, const struct tao_buf *
 	a.has_serialized_delegation = delegation != NULL;
 	a.serialized_delegation = (ProtobufCBinaryData){ delegation_n, (uint8_t *)delegation };
 	if (protobuf_c_message_get_packed_size(&a.base) > TAO_ATTEST_MAX)
-		return tao_fail(TAO_ELIMIT, "an attestation would be larger than %u bytes: its chain "
-		                            "of delegations is too long", TAO_ATTEST_MAX);
+		return tao_fail(TAO_ELIMIT, "an attestation would be larger than %u bytes: its "
+		                            "chain of delegations is too long", TAO_ATTEST_MAX);
 	tao_pb_pack(&a.base, out);
 	return tao_buf_err(out);
 }
@@ -78,8 +78,8 @@ static enum tao_err period(int64_t *from, int64_t *until)
 		*until = *from > INT64_MAX - TAO_ATTEST_YEAR_NS ? INT64_MAX
 		                                                : *from + TAO_ATTEST_YEAR_NS;
 	if (*until <= *from)
-		return tao_fail(TAO_EINVAL, "an attestation would end before it begins: give a later "
-		                            "end");
+		return tao_fail(TAO_EINVAL, "an attestation would end before it begins: give a "
+		                            "later end");
 	return TAO_OK;
 }
 
@@ -138,7 +138,8 @@ static enum tao_err by_key(const Tao__Attestation *a, struct tao_node **signer)
 
 	if (e == TAO_OK)
 		e = tao_key_verify(key, TAO_ATTEST_CONTEXT, a->serialized_statement.data,
-		                   a->serialized_statement.len, a->signature.data, a->signature.len);
+		                   a->serialized_statement.len, a->signature.data,
+		                   a->signature.len);
 	if (e == TAO_OK)
 		e = principal_of(key, signer);
 	EVP_PKEY_free(key);
@@ -182,7 +183,8 @@ static enum tao_err check_statement(const struct tao_node *says)
 	if (says->kid[0]->tag != TAO_PRIN)
 		return tao_fail(TAO_EFORMAT, "the speaker of an attestation is not a principal");
 	if (!says->has_from || !says->has_until)
-		return tao_fail(TAO_EFORMAT, "an attestation does not say from when until when it holds");
+		return tao_fail(TAO_EFORMAT, "an attestation does not say from when until when it "
+		                "holds");
 	return TAO_OK;
 }
 
@@ -192,13 +194,15 @@ static enum tao_err link_open(struct link *l, const void *p, size_t n)
 	enum tao_err e;
 
 	tao_pb_alloc_init(&l->pa, UNPACK_MEMORY);
-	e = tao_pb_unpack_strict(&l->pa, &tao__attestation__descriptor, p, n, "attestation", &l->pb);
+	e = tao_pb_unpack_strict(&l->pa, &tao__attestation__descriptor, p, n, "attestation",
+	                         &l->pb);
 	if (e != TAO_OK)
 		return e;
 	a = attestation(l);
 	e = check_signature(a, &l->signer);
 	if (e == TAO_OK)
-		e = tao_form_decode(a->serialized_statement.data, a->serialized_statement.len, &l->says);
+		e = tao_form_decode(a->serialized_statement.data, a->serialized_statement.len,
+		                    &l->says);
 	if (e == TAO_OK)
 		e = check_statement(l->says);
 	return e;
@@ -226,9 +230,11 @@ static enum tao_err check_delegation(const struct link *above, const struct link
 		return tao_fail(TAO_EDENIED, "a delegation is not between two principals");
 	/* Nobody hands on more than his own name: never upward, never sideways. */
 	if (!tao_node_equal(delegator, speaker(below)))
-		return tao_fail(TAO_EDENIED, "a delegation gives away a name that is not its issuer's");
+		return tao_fail(TAO_EDENIED, "a delegation gives away a name that is not its "
+		                "issuer's");
 	if (!tao_prin_covers(above->signer, delegate))
-		return tao_fail(TAO_EDENIED, "a delegation is for another key than the one that signed");
+		return tao_fail(TAO_EDENIED, "a delegation is for another key than the one that "
+		                "signed");
 	if (!tao_prin_covers(delegator, speaker(above)))
 		return tao_fail(TAO_EDENIED, "a delegation does not reach the name of the issuer");
 	return TAO_OK;
@@ -249,8 +255,8 @@ static enum tao_err check_times(const struct link *chain, size_t n, int64_t at,
 	if (at == TAO_NOW)
 		at = tao_now_ns();
 	if (at < out->from)
-		return tao_fail(TAO_EEXPIRED, "an attestation is not yet valid: check the clocks of "
-		                              "both machines");
+		return tao_fail(TAO_EEXPIRED, "an attestation is not yet valid: check the clocks "
+		                              "of both machines");
 	if (at >= out->until)
 		return tao_fail(TAO_EEXPIRED, "an attestation has expired: ask for a new one");
 	return TAO_OK;
@@ -286,7 +292,8 @@ static enum tao_err check_chain(const struct link *chain, size_t n,
 	for (size_t i = n - 1; e == TAO_OK && i > 0; i--)
 		e = check_delegation(&chain[i - 1], &chain[i]);
 	if (e == TAO_OK && trusted_root != NULL && !tao_node_equal(trusted_root, root->signer))
-		e = tao_fail(TAO_EDENIED, "an attestation comes from a root that is not trusted here");
+		e = tao_fail(TAO_EDENIED, "an attestation comes from a root that is not trusted "
+		             "here");
 	return e;
 }
 

@@ -179,8 +179,9 @@ enum tao_err tao_conn_open(struct tao_conn *c, const char *path, int timeout_ms)
 
 static enum tao_err gone(void)
 {
-	return tao_fail(TAO_ENOHOST, "the Tao host closed the connection: it ended, or has as many of this "
-	                "user as it may (max_unnamed_per_user in taod.conf); its log says which");
+	return tao_fail(TAO_ENOHOST, "the Tao host closed the connection: it ended, or has as many "
+	                "of this user as it may (max_unnamed_per_user in taod.conf); its log says "
+	                "which");
 }
 
 static enum tao_err late(const char *op, int timeout_ms)
@@ -692,9 +693,10 @@ static enum tao_err open_door(struct tao_client *cl, struct tao_conn *c, int64_t
 /* After chroot, or with another user's rights, there may be no way to the next host. */
 static enum tao_err no_way_back(const struct tao_client *cl, enum tao_err e)
 {
-	return tao_fail(e, "the Tao host that this program was started under has ended, and it cannot "
-	                "reach the next one: %s. If one runs, this process cannot get to %s (a chroot, "
-	                "another user's rights): start the program again", tao_why(), cl->path);
+	return tao_fail(e, "the Tao host that this program was started under has ended, and it "
+	                "cannot reach the next one: %s. If one runs, this process cannot get to %s "
+	                "(a chroot, another user's rights): start the program again", tao_why(),
+	                cl->path);
 }
 
 static enum tao_err connect_slot(struct tao_client *cl, struct slot *s, int64_t deadline)
@@ -747,8 +749,8 @@ static int may_take(struct tao_client *cl)
 
 static enum tao_err left_alone(const struct tao_client *cl)
 {
-	return tao_fail(TAO_ETIMEOUT, "the Tao host on %s did not answer before, and is asked again in "
-	                "some seconds: see 'tao status'", cl->path);
+	return tao_fail(TAO_ETIMEOUT, "the Tao host on %s did not answer before, and is asked "
+	                "again in some seconds: see 'tao status'", cl->path);
 }
 
 /* After a call that ended with e. One that takes long, while others are answered, tells nothing. */
@@ -842,8 +844,8 @@ static enum tao_err call_slot(struct tao_client *cl, struct slot *s, const char 
 	if (e != TAO_ENOHOST || fresh || s->conn.fd >= 0 || s->conn.in.n > 0)
 		return e;
 	if (s->conn.taken && only_once(op))
-		return tao_fail(TAO_ENOHOST, "the Tao host ended while it did %s, and may have done it: see "
-		                "whether it did before you ask again", op);
+		return tao_fail(TAO_ENOHOST, "the Tao host ended while it did %s, and may have "
+		                "done it: see whether it did before you ask again", op);
 	e = connect_slot(cl, s, deadline);
 	if (e == TAO_OK)
 		e = conn_call(&s->conn, op, body, n, -1, left_ms(deadline), w, reply, NULL, NULL);

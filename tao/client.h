@@ -9,15 +9,17 @@
  * a fork could leave held, starts no thread, installs no handler, and sends
  * nothing until its first call.
  *
- * How a program reaches its host: through its door, the descriptor that `tao run` leaves open and names in
- * TAO_DOOR=FD:INODE, or one that it asked for since; else by connecting to the socket path. Descriptors are close-on-exec; before each
+ * How a program reaches its host: through its door, the descriptor that `tao run` leaves open and
+ * names in
+ * TAO_DOOR=FD:INODE, or one that it asked for since; else by connecting to the socket path.
+ * Descriptors are close-on-exec; before each
  * use their identity is checked with fstat, since daemons close and reuse numbers.
  *
  * Every call has a deadline (milliseconds), over all of its steps. When one has passed in a pool,
  * and no other call was answered meanwhile, the host counts as silent: then all calls fail at once
- * (TAO_ETIMEOUT, with a sentence that says so), but for one that comes straight away, and one every few
- * seconds; that waits a tenth of the time, or a second, and its answer ends this. Each process finds out
- * for itself; a child knows what its parent did.
+ * (TAO_ETIMEOUT, with a sentence that says so), but for one that comes straight away, and one every
+ * few seconds; that waits a tenth of the time, or a second, and its answer ends this. Each process
+ * finds out for itself; a child knows what its parent did.
  *
  * Errors: TAO_ENOHOST, TAO_EPERM, TAO_ETIMEOUT, TAO_EPROTO, TAO_ENOMEM, and any
  * code that the host answers with, with the host's sentence.
@@ -54,11 +56,13 @@ enum tao_err tao_conn_open(struct tao_conn *c, const char *path, int timeout_ms)
 void tao_conn_close(struct tao_conn *c);
 /* Sends body as op, appends the reply's body to reply. send_fd: a descriptor to go along, or -1.
  * fds/n_fds: descriptors that came with the reply (close-on-exec, the caller's), at most
- * TAO_CALL_MAX_FDS; may be NULL. A failure of transport closes the connection; an error reply does not. */
+ * TAO_CALL_MAX_FDS; may be NULL. A failure of transport closes the connection; an error reply does
+ * not. */
 enum tao_err tao_conn_call(struct tao_conn *c, const char *op, const void *body, size_t n,
                            int send_fd, int timeout_ms, struct tao_buf *reply, int *fds,
                            size_t *n_fds);
-/* Hello and Prove: makes the connection the calling program's. name (binary principal) may be NULL. */
+/* Hello and Prove: makes the connection the calling program's. name (binary principal) may be
+ * NULL. */
 enum tao_err tao_conn_identify(struct tao_conn *c, int timeout_ms, struct tao_buf *name);
 
 /* ---- a process's pool ---- */
@@ -85,8 +89,8 @@ void tao_client_free(struct tao_client *cl);
  * w: NULL if there is nothing to be done meanwhile. */
 enum tao_err tao_client_call(struct tao_client *cl, const char *op, const void *body, size_t n,
                              struct tao_meanwhile *w, struct tao_buf *reply);
-/* The same for what needs no answer: does not wait for one, so whether the host carried it out is not
- * known. Every TAO_CLIENT_POSTS of them it does wait. */
+/* The same for what needs no answer: does not wait for one, so whether the host carried it out is
+ * not known. Every TAO_CLIENT_POSTS of them it does wait. */
 enum tao_err tao_client_post(struct tao_client *cl, const char *op, const void *body, size_t n);
 /*
  * For a program that has read a key, and may be about to give up its rights or root directory: if

@@ -71,7 +71,8 @@ static int aes_ctr(const uint8_t *aes, size_t aes_n, const uint8_t *iv, const vo
 	const EVP_CIPHER *cipher = aes_n == 16 ? EVP_aes_128_ctr() : EVP_aes_256_ctr();
 	int len, good;
 
-	good = ctx != NULL && n <= INT_MAX && EVP_EncryptInit_ex2(ctx, cipher, aes, iv, NULL) == 1 &&
+	good = ctx != NULL && n <= INT_MAX &&
+	       EVP_EncryptInit_ex2(ctx, cipher, aes, iv, NULL) == 1 &&
 	       EVP_EncryptUpdate(ctx, to, &len, p, (int)n) == 1 && (size_t)len == n;
 	EVP_CIPHER_CTX_free(ctx);
 	return good;
@@ -146,8 +147,8 @@ enum tao_err tao_crypter_generate(const char *type, struct tao_crypter *out)
 	memset(out, 0, sizeof *out);
 	out->type = tao_crypter_type(type);
 	if (out->type == NULL)
-		return tao_fail(TAO_EINVAL, "no key type '%.40s' that encrypts: use %s, %s or %s", type,
-		                crypters[0].name, crypters[1].name, crypters[2].name);
+		return tao_fail(TAO_EINVAL, "no key type '%.40s' that encrypts: use %s, %s or %s",
+		                type, crypters[0].name, crypters[1].name, crypters[2].name);
 	if (RAND_priv_bytes(out->aes, (int)out->type->aes_n) == 1 &&
 	    RAND_priv_bytes(out->mac, (int)out->type->mac_n) == 1)
 		return TAO_OK;
@@ -165,8 +166,8 @@ enum tao_err tao_deriver_generate(const char *type, struct tao_deriver *out)
 	memset(out, 0, sizeof *out);
 	out->type = tao_deriver_type(type);
 	if (out->type == NULL)
-		return tao_fail(TAO_EINVAL, "no key type '%.40s' that derives: use %s, %s or %s", type,
-		                derivers[0].name, derivers[1].name, derivers[2].name);
+		return tao_fail(TAO_EINVAL, "no key type '%.40s' that derives: use %s, %s or %s",
+		                type, derivers[0].name, derivers[1].name, derivers[2].name);
 	if (RAND_priv_bytes(out->secret, (int)out->type->secret_n) == 1)
 		return TAO_OK;
 	tao_deriver_clear(out);
@@ -228,8 +229,8 @@ enum tao_err tao_deriver_encode(const struct tao_deriver *d, const char *name, s
 
 static enum tao_err unsuited(const Tao__CryptoHeader *h, const char *verb)
 {
-	return tao_fail(TAO_EFORMAT, "a stored key has the type '%.40s' and the purpose '%.40s', which "
-	                             "does not %s here: use another key", h->key_type,
+	return tao_fail(TAO_EFORMAT, "a stored key has the type '%.40s' and the purpose '%.40s', "
+	                             "which does not %s here: use another key", h->key_type,
 	                h->key_purpose, verb);
 }
 
@@ -319,8 +320,8 @@ static enum tao_err encrypt(const struct tao_crypter *c, size_t mac_n, const voi
 	enum tao_err e;
 
 	if (n > TAO_CRYPT_MAX)
-		return tao_fail(TAO_ELIMIT, "%zu bytes are too many to encrypt at once: at most %u", n,
-		                TAO_CRYPT_MAX);
+		return tao_fail(TAO_ELIMIT, "%zu bytes are too many to encrypt at once: at most %u",
+		                n, TAO_CRYPT_MAX);
 	if (RAND_bytes(iv, TAO_IV_LEN) != 1)
 		return tao_fail_crypto("no random bytes");
 	e = tao_aes_ctr(c->aes, c->type->aes_n, iv, p, n, text);
@@ -337,12 +338,13 @@ static enum tao_err decrypt(const struct tao_crypter *c, size_t mac_n, const uin
 	enum tao_err e;
 
 	if (n > TAO_CRYPT_MAX)
-		return tao_fail(TAO_ELIMIT, "%zu bytes are too many to decrypt at once: at most %u", n,
-		                TAO_CRYPT_MAX);
+		return tao_fail(TAO_ELIMIT, "%zu bytes are too many to decrypt at once: at most %u",
+		                n, TAO_CRYPT_MAX);
 	e = mac_of(c, mac_n, iv, text, n, want);
 	if (e == TAO_OK && CRYPTO_memcmp(want, mac, c->type->mac_n) != 0)
-		e = tao_fail(TAO_EALTERED, "encrypted data was altered, or another key encrypted it (the "
-		                           "two look alike): use the right key, or restore a copy");
+		e = tao_fail(TAO_EALTERED, "encrypted data was altered, or another key encrypted "
+		                           "it (the two look alike): use the right key, or restore "
+		                           "a copy");
 	if (e == TAO_OK)
 		e = tao_aes_ctr(c->aes, c->type->aes_n, iv, text, n, out);
 	OPENSSL_cleanse(want, sizeof want);
@@ -382,19 +384,20 @@ static enum tao_err check_encrypted(const struct tao_crypter *c, const Tao__Encr
 	enum tao_err e;
 
 	if (d->header == NULL || !d->has_iv || !d->has_ciphertext || !d->has_mac)
-		return tao_fail(TAO_EFORMAT, "encrypted data lacks its header, IV, MAC or contents: "
-		                             "restore it from a copy");
+		return tao_fail(TAO_EFORMAT, "encrypted data lacks its header, IV, MAC or "
+		                             "contents: restore it from a copy");
 	e = tao_cryptoheader_check(d->header);
 	if (e != TAO_OK)
 		return e;
 	if (strcmp(d->header->key_type, c->type->name) != 0 ||
 	    strcmp(d->header->key_purpose, CRYPTING) != 0)
-		return tao_fail(TAO_EFORMAT, "encrypted data is for a key of type '%.40s' and purpose "
-		                             "'%.40s', this one is of type '%s': use the right key",
+		return tao_fail(TAO_EFORMAT, "encrypted data is for a key of type '%.40s' and "
+		                             "purpose '%.40s', this one is of type '%s': use the "
+		                             "right key",
 		                d->header->key_type, d->header->key_purpose, c->type->name);
 	if (d->iv.len != TAO_IV_LEN || d->mac.len != c->type->mac_n)
-		return tao_fail(TAO_EFORMAT, "encrypted data has an IV of %zu bytes and a MAC of %zu, not "
-		                             "%d and %zu: restore it from a copy",
+		return tao_fail(TAO_EFORMAT, "encrypted data has an IV of %zu bytes and a MAC of "
+		                             "%zu, not %d and %zu: restore it from a copy",
 		                d->iv.len, d->mac.len, TAO_IV_LEN, c->type->mac_n);
 	return TAO_OK;
 }
@@ -410,10 +413,11 @@ enum tao_err tao_crypter_decrypt(const struct tao_crypter *c, const void *p, siz
 	if (c->type == NULL)
 		return none();
 	if (n > TAO_CRYPT_MAX + HEADER_MAX)
-		return tao_fail(TAO_ELIMIT, "%zu bytes are too many to decrypt at once: at most %u", n,
-		                TAO_CRYPT_MAX + HEADER_MAX);
+		return tao_fail(TAO_ELIMIT, "%zu bytes are too many to decrypt at once: at most %u",
+		                n, TAO_CRYPT_MAX + HEADER_MAX);
 	tao_pb_alloc_init(&pa, n + 4 * HEADER_MAX);
-	e = tao_pb_unpack_strict(&pa, &tao__encrypted_data__descriptor, p, n, "encrypted data", &pb);
+	e = tao_pb_unpack_strict(&pa, &tao__encrypted_data__descriptor, p, n, "encrypted data",
+	                         &pb);
 	if (e != TAO_OK)
 		return e == TAO_ELIMIT ? tao_fail(TAO_EFORMAT, "%s", tao_why()) : e;
 	d = (const Tao__EncryptedData *)pb;
@@ -480,8 +484,8 @@ enum tao_err tao_key_unprotect(const void *key, size_t key_n, const void *p, siz
 	mac = tao_rd_bytes(&r, c.type->mac_n);
 	iv = tao_rd_bytes(&r, TAO_IV_LEN);
 	if (r.bad)
-		e = tao_fail(TAO_EFORMAT, "protected data is cut short (%zu bytes): restore it from a copy",
-		             n);
+		e = tao_fail(TAO_EFORMAT, "protected data is cut short (%zu bytes): restore it "
+		             "from a copy", n);
 	else
 		e = decrypt(&c, c.type->protect_mac_n, iv, mac, r.p, r.n, out);
 	tao_crypter_clear(&c);

@@ -198,7 +198,8 @@ enum tao_err tao_cryptokey_malformed(const char *type)
 static int pair_ok(EVP_PKEY *key)
 {
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
-	int good = ctx != NULL && EVP_PKEY_public_check(ctx) == 1 && EVP_PKEY_pairwise_check(ctx) == 1;
+	int good = ctx != NULL && EVP_PKEY_public_check(ctx) == 1 &&
+	           EVP_PKEY_pairwise_check(ctx) == 1;
 
 	EVP_PKEY_CTX_free(ctx);
 	return good;
@@ -233,7 +234,8 @@ static EVP_PKEY *decode_sec1(const struct tao_keytype *t, const ProtobufCBinaryD
 {
 	struct tao_rd r = tao_rd_of(part->data, part->len);
 	struct tao_rd seq = tao_rd_der(&r, TAG_SEQUENCE);
-	struct tao_rd version = tao_rd_der(&seq, TAG_INTEGER), scalar = tao_rd_der(&seq, TAG_OCTETS);
+	struct tao_rd version = tao_rd_der(&seq, TAG_INTEGER), scalar = tao_rd_der(&seq,
+	                                                                           TAG_OCTETS);
 	struct tao_rd curve = tao_rd_der(&seq, TAG_CURVE), public = tao_rd_der(&seq, TAG_PUBLIC);
 	struct tao_rd bits = tao_rd_der(&public, TAG_BITS);
 	size_t field = field_len(t);
@@ -306,7 +308,8 @@ static EVP_PKEY *rsa_from(BIGNUM *const *part, BIGNUM *const *crt, int is_public
 	if (good)
 		params = OSSL_PARAM_BLD_to_param(bld);
 	if (params != NULL && EVP_PKEY_fromdata_init(ctx) == 1)
-		EVP_PKEY_fromdata(ctx, &key, is_public ? EVP_PKEY_PUBLIC_KEY : EVP_PKEY_KEYPAIR, params);
+		EVP_PKEY_fromdata(ctx, &key, is_public ? EVP_PKEY_PUBLIC_KEY : EVP_PKEY_KEYPAIR,
+		                  params);
 	OSSL_PARAM_free(params);
 	OSSL_PARAM_BLD_free(bld);
 	EVP_PKEY_CTX_free(ctx);
@@ -380,8 +383,8 @@ enum tao_err tao_pkey_from(const Tao__CryptoKey *k, EVP_PKEY **out)
 	if (t == NULL)
 		return tao_keytype_none(TAO_EFORMAT, type);
 	if (strcmp(purpose, is_public ? VERIFYING : SIGNING) != 0)
-		return tao_fail(TAO_EFORMAT, "a stored key of type '%s' has the purpose '%.40s'", type,
-		                purpose);
+		return tao_fail(TAO_EFORMAT, "a stored key of type '%s' has the purpose '%.40s'",
+		                type, purpose);
 	if (k->n_key_components == 0)
 		return tao_cryptokey_malformed(type);
 	ERR_set_mark();
@@ -405,7 +408,8 @@ enum tao_err tao_cryptokey_unpack(struct tao_pb_alloc *pa, const void *p, size_t
 	*out = NULL;
 	tao_pb_alloc_init(pa, CRYPTOKEY_MEMORY);
 	if (n > CRYPTOKEY_MAX)
-		return tao_fail(TAO_EFORMAT, "a stored key has %zu bytes: at most %d", n, CRYPTOKEY_MAX);
+		return tao_fail(TAO_EFORMAT, "a stored key has %zu bytes: at most %d", n,
+		                CRYPTOKEY_MAX);
 	e = tao_pb_unpack_strict(pa, &tao__crypto_key__descriptor, p, n, "stored key", out);
 	if (e == TAO_ELIMIT)
 		e = tao_fail(TAO_EFORMAT, "%s", tao_why());
@@ -521,7 +525,8 @@ enum tao_err tao_anykey_generate(const char *type, const char *name, struct tao_
 enum tao_err tao_anykey_encode(const struct tao_anykey *k, struct tao_buf *out)
 {
 	if (tao_anykey_type(k) == NULL)
-		return tao_fail(TAO_EINVAL, "no key is in the place of a key: generate or read one first");
+		return tao_fail(TAO_EINVAL, "no key is in the place of a key: generate or read one "
+		                "first");
 	switch (k->purpose) {
 	case TAO_CRYPTING:
 		return tao_crypter_pack(&k->crypter, k->name, k->epoch, out);

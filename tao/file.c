@@ -30,7 +30,8 @@ static enum tao_err fail_open(const char *path)
 		return tao_fail(TAO_ENOTFOUND, "%s does not exist: check the path", path);
 	case EACCES:
 	case EPERM:
-		return tao_fail(TAO_EPERM, "this user may not open %s: check its owner and mode", path);
+		return tao_fail(TAO_EPERM, "this user may not open %s: check its owner and mode",
+		                path);
 	default:
 		return tao_fail_sys("cannot open %s", path);
 	}
@@ -59,8 +60,8 @@ static enum tao_err read_all(int fd, const char *what, size_t max, struct tao_bu
 
 	while ((got = read_some(fd, chunk, sizeof chunk)) > 0) {
 		if ((size_t)got > max - all->n) {
-			e = tao_fail(TAO_ELIMIT, "%s is larger than %zu bytes: is it the right one?", what,
-			             max);
+			e = tao_fail(TAO_ELIMIT, "%s is larger than %zu bytes: is it the right "
+			             "one?", what, max);
 			break;
 		}
 		tao_buf_put(all, chunk, (size_t)got);
@@ -112,12 +113,12 @@ static enum tao_err fail_write(const char *path)
 {
 	switch (errno) {
 	case EEXIST:
-		return tao_fail(TAO_EEXIST, "%s exists already and is not overwritten: remove it first, "
-		                            "or choose another name", path);
+		return tao_fail(TAO_EEXIST, "%s exists already and is not overwritten: remove it "
+		                            "first, or choose another name", path);
 	case EACCES:
 	case EPERM:
-		return tao_fail(TAO_EPERM, "cannot write %s: %s; check owner and mode of its directory",
-		                path, strerror(errno));
+		return tao_fail(TAO_EPERM, "cannot write %s: %s; check owner and mode of its "
+		                "directory", path, strerror(errno));
 	case EROFS:
 		tao_fail_sys("cannot write %s", path);
 		return TAO_EPERM;
@@ -145,8 +146,8 @@ static enum tao_err open_dir(struct tao_file *f)
 	if (f->dir >= 0)
 		return TAO_OK;
 	if (errno == ENOENT || errno == ENOTDIR)
-		return tao_fail(TAO_ENOTFOUND, "cannot write %s: its directory does not exist, make it "
-		                               "first", path);
+		return tao_fail(TAO_ENOTFOUND, "cannot write %s: its directory does not exist, "
+		                               "make it first", path);
 	return fail_write(path);
 }
 
@@ -193,9 +194,10 @@ static int open_temp(struct tao_file *f)
 			errno = EIO;
 			return -1;
 		}
-		snprintf(name, sizeof name, TEMP_PREFIX "%02x%02x%02x%02x%02x%02x%02x%02x", r[0], r[1], r[2],
-		         r[3], r[4], r[5], r[6], r[7]);
-		fd = openat(f->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+		snprintf(name, sizeof name, TEMP_PREFIX "%02x%02x%02x%02x%02x%02x%02x%02x", r[0],
+		         r[1], r[2], r[3], r[4], r[5], r[6], r[7]);
+		fd = openat(f->dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+		            0600);
 		if (fd >= 0 || errno != EEXIST)
 			break;
 	}
@@ -219,7 +221,8 @@ static int write_all(int fd, const uint8_t *p, size_t n)
 	return 0;
 }
 
-static int fill(int fd, const void *p, size_t n, mode_t mode, const struct timespec *mtime, int flags)
+static int fill(int fd, const void *p, size_t n, mode_t mode, const struct timespec *mtime,
+                int flags)
 {
 	struct timespec times[2] = { { 0, UTIME_OMIT }, { 0, UTIME_OMIT } };
 
@@ -281,8 +284,10 @@ enum tao_err tao_files_place(struct tao_file *const *files, size_t n)
 	if (placed < n)
 		e = fail_write(files[placed]->path);
 	for (size_t i = 0; i < placed; i++)
-		if ((files[i]->flags & TAO_FILE_VOLATILE) == 0 && fsync(files[i]->dir) < 0 && e == TAO_OK)
-			e = tao_fail_sys("%s is written, but may not survive a power cut", files[i]->path);
+		if ((files[i]->flags & TAO_FILE_VOLATILE) == 0 && fsync(files[i]->dir) < 0 &&
+		    e == TAO_OK)
+			e = tao_fail_sys("%s is written, but may not survive a power cut",
+			                 files[i]->path);
 	return e;
 }
 
@@ -369,16 +374,16 @@ enum tao_err tao_dir_make(const char *path, mode_t mode)
 	case EEXIST:
 		if (stat(path, &st) == 0 && S_ISDIR(st.st_mode))
 			return TAO_OK;
-		return tao_fail(TAO_EEXIST, "%s exists and is not a directory: remove it, or choose "
-		                            "another path", path);
+		return tao_fail(TAO_EEXIST, "%s exists and is not a directory: remove it, or "
+		                            "choose another path", path);
 	case ENOENT:
 	case ENOTDIR:
-		return tao_fail(TAO_ENOTFOUND, "cannot make the directory %s: the one above it does not "
-		                               "exist, make it first", path);
+		return tao_fail(TAO_ENOTFOUND, "cannot make the directory %s: the one above it "
+		                               "does not exist, make it first", path);
 	case EACCES:
 	case EPERM:
-		return tao_fail(TAO_EPERM, "cannot make the directory %s: %s; check owner and mode of "
-		                           "the one above it", path, strerror(errno));
+		return tao_fail(TAO_EPERM, "cannot make the directory %s: %s; check owner and mode "
+		                           "of the one above it", path, strerror(errno));
 	case EROFS:
 		tao_fail_sys("cannot make the directory %s", path);
 		return TAO_EPERM;
@@ -414,7 +419,8 @@ static unsigned sweep(int fd, int depth)
 		if (S_ISREG(st.st_mode) && is_temp(de->d_name)) {
 			n += unlinkat(fd, de->d_name, 0) == 0;
 		} else if (S_ISDIR(st.st_mode) && de->d_name[0] != '.' && depth > 0) {
-			int sub = openat(fd, de->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+			int sub = openat(fd, de->d_name,
+			                 O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 			n += sub >= 0 ? sweep(sub, depth - 1) : 0;
 		}
@@ -445,8 +451,9 @@ static enum tao_err read_line(int fd, const char *what, struct tao_buf *out)
 	if (got < 0) {
 		e = tao_fail_sys("cannot read the passphrase from %s", what);
 	} else if (n == 0 || n > PASS_MAX) {
-		e = tao_fail(TAO_EINVAL, "the first line of %s must be the passphrase, 1 to %d bytes: it "
-		                         "is %s", what, PASS_MAX, n == 0 ? "empty" : "longer");
+		e = tao_fail(TAO_EINVAL, "the first line of %s must be the passphrase, 1 to %d "
+		                         "bytes: it is %s", what, PASS_MAX,
+		                         n == 0 ? "empty" : "longer");
 	} else {
 		tao_buf_put(out, line, n);
 		e = tao_buf_err(out);

@@ -41,8 +41,8 @@ void tao_file_free(struct tao_file *f);
 unsigned tao_dir_sweep(const char *path);
 
 /* Waits for, and takes, the lock of those who read a file, change it and write it back: the file
- * PATH.lock beside it, which is made, belongs to whoever comes first, and stays. close(*fd) gives it
- * back, and so does the end of the process. Readers need none: see tao_file_write(). */
+ * PATH.lock beside it, which is made, belongs to whoever comes first, and stays. close(*fd) gives
+ * it back, and so does the end of the process. Readers need none: see tao_file_write(). */
 enum tao_err tao_file_lock(const char *path, int *fd);
 
 /* Removes the file, with fsync of the directory; fine if there is none. */

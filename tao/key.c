@@ -354,7 +354,8 @@ static enum tao_err check_signed_header(const struct tao_keytype *want, const Ta
 	t = tao_keytype_named(sd->header->key_type, &is_public);
 	if (t == NULL || !is_public || t != want)
 		return tao_fail(TAO_ESIGNATURE, "a signature says that it is of type '%.40s', "
-		                                "which is not the signer key's", sd->header->key_type);
+		                                "which is not the signer key's",
+		                                sd->header->key_type);
 	if (strcmp(sd->header->key_purpose, "signing") != 0)
 		return tao_fail(TAO_ESIGNATURE, "a signature was made with a key for '%.40s', "
 		                                "not for signing", sd->header->key_purpose);
@@ -371,8 +372,8 @@ enum tao_err tao_signature_verify(EVP_PKEY *key, const char *md, const void *p, 
 	if (ctx == NULL || EVP_DigestVerifyInit_ex(ctx, NULL, md, NULL, NULL, key, NULL) != 1)
 		e = tao_fail_crypto("cannot verify with this key");
 	else if (EVP_DigestVerify(ctx, sig, sig_n, p, n) != 1)
-		e = tao_fail(TAO_ESIGNATURE, "a signature does not verify: the data was altered, or "
-		                             "another key signed it");
+		e = tao_fail(TAO_ESIGNATURE, "a signature does not verify: the data was altered, "
+		                             "or another key signed it");
 	ERR_pop_to_mark();
 	EVP_MD_CTX_free(ctx);
 	return e;
@@ -393,7 +394,8 @@ enum tao_err tao_key_verify(EVP_PKEY *key, const char *context, const void *data
 	if (sig_n > SIGNED_DATA_MAX)
 		return tao_fail(TAO_EFORMAT, "a signature of %zu bytes is not one", sig_n);
 	tao_pb_alloc_init(&pa, SIGNED_DATA_MEMORY);
-	e = tao_pb_unpack_strict(&pa, &tao__signed_data__descriptor, signed_data, sig_n, "signature", &pb);
+	e = tao_pb_unpack_strict(&pa, &tao__signed_data__descriptor, signed_data, sig_n,
+	                         "signature", &pb);
 	if (e != TAO_OK)
 		return e == TAO_ELIMIT ? tao_fail(TAO_EFORMAT, "%s", tao_why()) : e;
 	sd = (const Tao__SignedData *)pb;

@@ -47,7 +47,8 @@
 #define TAO_HASH_LEN 32         /* SHA-256 */
 #define TAO_DERIVER_LEN 32      /* hdkf-sha256 */
 #define TAO_KEYFILE_MAX 65536   /* bytes of a key file */
-#define TAO_SPKI_MAX 4096       /* bytes of a DER SubjectPublicKeyInfo that is read; ML-DSA-87 has 2614 */
+#define TAO_SPKI_MAX 4096       /* bytes of a DER SubjectPublicKeyInfo that is read; ML-DSA-87
+                                 * has 2614 */
 
 /* type as above: "ecdsap256". */
 enum tao_err tao_key_generate(const char *type, EVP_PKEY **out);

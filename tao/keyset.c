@@ -130,7 +130,8 @@ enum tao_err tao_keyset_add(struct tao_keyset *ks, struct tao_anykey *k)
 	enum tao_err e;
 
 	if (tao_anykey_type(k) == NULL)
-		e = tao_fail(TAO_EINVAL, "no key to put into the keyset: generate or read one first");
+		e = tao_fail(TAO_EINVAL, "no key to put into the keyset: generate or read one "
+		             "first");
 	else if (n >= TAO_KEYSET_MAX)
 		e = tao_fail(TAO_ELIMIT, "a keyset holds at most %d keys", TAO_KEYSET_MAX);
 	else if (holds(ks, k))
@@ -172,7 +173,8 @@ enum tao_err tao_keyset_deriver(const struct tao_keyset *ks, const char *type,
 		}
 	}
 	memset(out, 0, sizeof *out);
-	return tao_fail(TAO_ENOTFOUND, "a keyset holds no deriving key of type '%.40s': add one", type);
+	return tao_fail(TAO_ENOTFOUND, "a keyset holds no deriving key of type '%.40s': add one",
+	                type);
 }
 
 /* Encoding */
@@ -269,8 +271,8 @@ static enum tao_err take_rest(const Tao__CryptoKeyset *set, struct tao_keyset *o
 	enum tao_err e = TAO_OK;
 
 	if (set->n_cert_chain > TAO_KEYSET_CHAIN_MAX)
-		return tao_fail(TAO_EFORMAT, "a keyset holds %zu certificates in its chain: at most %d",
-		                set->n_cert_chain, TAO_KEYSET_CHAIN_MAX);
+		return tao_fail(TAO_EFORMAT, "a keyset holds %zu certificates in its chain: at "
+		                "most %d", set->n_cert_chain, TAO_KEYSET_CHAIN_MAX);
 	if (set->has_cert)
 		e = take_bytes(&set->cert, &out->cert);
 	if (e == TAO_OK && set->has_delegation)
@@ -289,7 +291,8 @@ enum tao_err tao_keyset_decode_any(const void *p, size_t n, struct tao_keyset *o
 
 	memset(out, 0, sizeof *out);
 	if (n > TAO_KEYFILE_MAX)
-		return tao_fail(TAO_EFORMAT, "a keyset has %zu bytes: at most %d", n, TAO_KEYFILE_MAX);
+		return tao_fail(TAO_EFORMAT, "a keyset has %zu bytes: at most %d", n,
+		                TAO_KEYFILE_MAX);
 	tao_pb_alloc_init(&pa, KEYSET_MEMORY);
 	e = tao_pb_unpack_strict(&pa, &tao__crypto_keyset__descriptor, p, n, "keyset", &pb);
 	if (e != TAO_OK)

@@ -298,8 +298,8 @@ static enum tao_err check_sealing(const struct tao_sealing *how, size_t n)
 		                TAO_PARENT_SEAL_MAX, n);
 	if (how->policy != NULL && strlen(how->policy) >= TAO_PARENT_POLICY_MAX)
 		return tao_fail(TAO_EINVAL,
-		                "'%.40s...' is not a seal policy: use exact, program, host or policy",
-		                how->policy);
+		                "'%.40s...' is not a seal policy: use exact, program, host or "
+		                "policy", how->policy);
 	return how->label != NULL ? check_label(how->label) : TAO_OK;
 }
 

@@ -63,7 +63,8 @@ enum tao_err tao_pb_unpack(struct tao_pb_alloc *pa, const ProtobufCMessageDescri
 		return tao_fail_nomem();
 	if (pa->over)
 		return tao_fail(TAO_ELIMIT, "the %s is too large or has too many fields", what);
-	return tao_fail(TAO_EFORMAT, "malformed %s: it is damaged, truncated or something else", what);
+	return tao_fail(TAO_EFORMAT, "malformed %s: it is damaged, truncated or something else",
+	                what);
 }
 
 enum tao_err tao_pb_unpack_strict(struct tao_pb_alloc *pa, const ProtobufCMessageDescriptor *d,

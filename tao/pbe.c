@@ -232,8 +232,9 @@ static enum tao_err check_cost(const struct cost *c)
 		return malformed();
 	if (c->log_n > LOG_N_MAX || c->r > R_MAX || c->p > P_MAX ||
 	    128 * c->r << c->log_n > SCRYPT_MEMORY_MAX)
-		return tao_fail(TAO_ELIMIT, "opening it would take more work than is allowed (scrypt "
-		                            "above N=2^%d, r=8): use the original file", LOG_N_MAX);
+		return tao_fail(TAO_ELIMIT, "opening it would take more work than is allowed "
+		                            "(scrypt above N=2^%d, r=8): use the original file",
+		                            LOG_N_MAX);
 	return TAO_OK;
 }
 
@@ -303,7 +304,8 @@ static enum tao_err decrypt_old(const struct pass *pass, const struct pbe *m,
 	if (e == TAO_OK)
 		e = pbkdf2(pass, salt + OLD_SALT / 2, work, t->md, c.mac, t->mac_n);
 	if (e == TAO_OK)
-		e = tao_crypter_decrypt(&c, m->bytes[F_CIPHERTEXT].p, m->bytes[F_CIPHERTEXT].n, out);
+		e = tao_crypter_decrypt(&c, m->bytes[F_CIPHERTEXT].p, m->bytes[F_CIPHERTEXT].n,
+		                        out);
 	tao_crypter_clear(&c);
 	if (e == TAO_EALTERED)
 		return wrong();

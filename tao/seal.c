@@ -32,8 +32,8 @@ enum tao_err tao_sealer_init(struct tao_sealer *s, const struct tao_keyset *ks)
 
 	memset(s, 0, sizeof *s);
 	if (ks->signer == NULL || !ks->has_deriver)
-		return tao_fail(TAO_EINVAL, "the host's keyset has no deriving key: make a new host "
-		                            "with 'tao init'");
+		return tao_fail(TAO_EINVAL, "the host's keyset has no deriving key: make a new "
+		                            "host with 'tao init'");
 	e = tao_hkdf(ks->deriver, sizeof ks->deriver, NULL, 0, SECRET_LABEL, strlen(SECRET_LABEL),
 	             secret, sizeof secret);
 	if (e == TAO_OK)
@@ -60,8 +60,8 @@ enum tao_err tao_sealer_set_epochs(struct tao_sealer *s, uint32_t epoch, uint32_
 enum tao_err tao_sealer_check_epoch(const struct tao_sealer *s, uint32_t epoch)
 {
 	if (epoch > s->epoch)
-		return tao_fail(TAO_EVERSION, "sealed with a newer key of this host (epoch %lu, now "
-		                              "%lu): restore the host's newest state",
+		return tao_fail(TAO_EVERSION, "sealed with a newer key of this host (epoch %lu, "
+		                              "now %lu): restore the host's newest state",
 		                (unsigned long)epoch, (unsigned long)s->epoch);
 	if (epoch < s->oldest)
 		return tao_fail(TAO_EEXPIRED, "sealed in epoch %lu of this host, which its owner "
@@ -183,8 +183,10 @@ enum tao_err tao_seal(const struct tao_sealer *s, enum tao_seal_kind kind, const
 
 static const char *kind_name(unsigned kind)
 {
-	static const char *const names[] = { "nothing known", "a key", "data", "a table of counters",
-	                                     "a running program", "data with a counter (--rollback)",
+	static const char *const names[] = { "nothing known", "a key", "data",
+	                                     "a table of counters",
+	                                     "a running program",
+	                                     "data with a counter (--rollback)",
 	                                     "the keys of channels" };
 
 	return names[kind < sizeof names / sizeof names[0] ? kind : 0];
@@ -192,8 +194,9 @@ static const char *kind_name(unsigned kind)
 
 static enum tao_err wrong_kind(unsigned is, unsigned wanted)
 {
-	return tao_fail(TAO_EFORMAT, "a sealed blob is of kind %u, %s, and not %u, %s: it was given to "
-	                             "the wrong operation, or altered", is, kind_name(is), wanted,
+	return tao_fail(TAO_EFORMAT, "a sealed blob is of kind %u, %s, and not %u, %s: it was "
+	                             "given to the wrong operation, or altered", is, kind_name(is),
+	                             wanted,
 	                kind_name(wanted));
 }
 
@@ -207,8 +210,8 @@ static enum tao_err check_header(const struct tao_sealer *s, enum tao_seal_kind 
 	struct header h = { 0 };
 
 	if (r.bad || memcmp(magic, MAGIC, MAGIC_LEN) != 0 || format == 0)
-		return tao_fail(TAO_EFORMAT, "not a sealed blob, or damaged: write the stub again with "
-		                             "'tao key pem'");
+		return tao_fail(TAO_EFORMAT, "not a sealed blob, or damaged: write the stub again "
+		                             "with 'tao key pem'");
 	if (format > FORMAT)
 		return tao_fail(TAO_EVERSION, "a sealed blob has format %d: a newer Tao sealed it, "
 		                              "upgrade this one", format);
@@ -217,13 +220,13 @@ static enum tao_err check_header(const struct tao_sealer *s, enum tao_seal_kind 
 	h.epoch = tao_rd_u32(&r);
 	h.salt = tao_rd_bytes(&r, SALT_LEN);
 	if (r.bad || r.n < TAO_SEAL_TAG || r.n > TAO_SEAL_MAX + TAO_SEAL_TAG)
-		return tao_fail(TAO_EFORMAT, "a sealed blob is cut short or too long: write the stub "
-		                             "again with 'tao key pem'");
+		return tao_fail(TAO_EFORMAT, "a sealed blob is cut short or too long: write the "
+		                             "stub again with 'tao key pem'");
 	if (h.kind != kind)
 		return wrong_kind(h.kind, kind);
 	if (memcmp(h.host, s->host, TAO_HASH_LEN) != 0)
-		return tao_fail(TAO_EOTHERHOST, "sealed by another Tao host: use it there, or make a "
-		                                "new key here with 'tao key new'");
+		return tao_fail(TAO_EOTHERHOST, "sealed by another Tao host: use it there, or make "
+		                                "a new key here with 'tao key new'");
 	if (h.epoch == 0)
 		return tao_fail(TAO_EALTERED, "a sealed blob is of no epoch: it was altered");
 	return TAO_OK;
@@ -240,8 +243,9 @@ static enum tao_err decrypt(const struct tao_sealer *s, const void *aad, size_t 
 		e = tao_gcm_open(key, key + TAO_GCM_KEY, part, 2, blob + TAO_SEAL_HEADER,
 		                 blob_n - TAO_SEAL_HEADER, out);
 	if (e == TAO_EALTERED)
-		e = tao_fail(TAO_EALTERED, "a sealed blob, or what surrounds it, was altered: write the "
-		                           "stub again with 'tao key pem', or restore a copy");
+		e = tao_fail(TAO_EALTERED, "a sealed blob, or what surrounds it, was altered: "
+		                           "write the stub again with 'tao key pem', or restore a "
+		                           "copy");
 	OPENSSL_cleanse(key, sizeof key);
 	return e;
 }

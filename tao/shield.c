@@ -104,8 +104,8 @@ enum tao_err tao_shield_open(const struct tao_shield *s, struct tao_buf *out)
 	if (e == TAO_OK)
 		e = tao_gcm_open(digest, digest + TAO_GCM_KEY, NULL, 0, s->kept.p, s->kept.n, out);
 	if (e == TAO_EALTERED)
-		e = tao_fail(TAO_EALTERED, "a secret in memory was altered: restart the program, and "
-		                           "test the machine's memory");
+		e = tao_fail(TAO_EALTERED, "a secret in memory was altered: restart the program, "
+		                           "and test the machine's memory");
 	OPENSSL_cleanse(digest, sizeof digest);
 	return e;
 }

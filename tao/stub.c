@@ -31,8 +31,9 @@ static enum tao_err read_version(struct tao_rd *seq)
 	if (v.bad || (first & 0x80) != 0 || (first == 0 && (n == 1 || (v.p[0] & 0x80) == 0)))
 		return malformed("version"); /* negative, zero, or not the shortest form */
 	if (n > 1 || first > VERSION)
-		return tao_fail(TAO_EVERSION, "a Tao key stub has a newer version than %d: upgrade this "
-		                              "Tao, or write the stub again with 'tao key pem'", VERSION);
+		return tao_fail(TAO_EVERSION, "a Tao key stub has a newer version than %d: upgrade "
+		                              "this Tao, or write the stub again with 'tao key "
+		                              "pem'", VERSION);
 	return TAO_OK;
 }
 
@@ -53,7 +54,8 @@ enum tao_err tao_stub_parse(const void *der, size_t n, struct tao_stub *out)
 
 	memset(out, 0, sizeof *out);
 	if (n > TAO_STUB_MAX)
-		return tao_fail(TAO_ELIMIT, "a Tao key stub has %zu bytes: at most %d", n, TAO_STUB_MAX);
+		return tao_fail(TAO_ELIMIT, "a Tao key stub has %zu bytes: at most %d", n,
+		                TAO_STUB_MAX);
 	seq = tao_rd_der(&r, TAG_SEQUENCE);
 	if (!tao_rd_done(&r))
 		return malformed("its length is wrong");
@@ -70,7 +72,8 @@ enum tao_err tao_stub_parse(const void *der, size_t n, struct tao_stub *out)
 		return malformed("public key");
 	if (tao_key_name_check((const char *)name.p, name.n) != TAO_OK)
 		return malformed("key name");
-	*out = (struct tao_stub){ (const char *)name.p, name.n, spki.p, spki.n, sealed.p, sealed.n };
+	*out = (struct tao_stub){ (const char *)name.p, name.n, spki.p, spki.n, sealed.p,
+	                          sealed.n };
 	return TAO_OK;
 }
 
@@ -182,7 +185,8 @@ static enum tao_err read_body(struct tao_rd *text, struct tao_buf *der)
 		struct tao_rd line = next_line(text);
 
 		if (line_is(&line, END)) {
-			if (d.bad || (d.n != 0 && d.pad == 0) || (d.pad > 0 && d.n != 4) || der->n == 0)
+			if (d.bad || (d.n != 0 && d.pad == 0) || (d.pad > 0 && d.n != 4) ||
+			    der->n == 0)
 				return malformed("its base64 text");
 			return tao_buf_err(der);
 		}
@@ -217,8 +221,8 @@ enum tao_err tao_stub_from_pem(const char *pem, size_t n, struct tao_buf *der)
 		tao_buf_free(&found);
 		return e;
 	}
-	return tao_fail(TAO_ENOTFOUND, "no Tao key stub (the line '" BEGIN "') here: write one with "
-	                               "'tao key pem'");
+	return tao_fail(TAO_ENOTFOUND, "no Tao key stub (the line '" BEGIN "') here: write one "
+	                               "with 'tao key pem'");
 }
 
 /* Key names */
@@ -234,7 +238,8 @@ enum tao_err tao_key_name_check(const char *name, size_t n)
 	for (size_t i = 0; i < n; i++) {
 		char c = name[i];
 
-		if ((c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '.' &&
+		if ((c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') &&
+		    c != '.' &&
 		    c != '_' && c != '-')
 			return tao_fail(TAO_EINVAL, "a key name is made of A-Z a-z 0-9 . _ - only: "
 			                            "choose another");

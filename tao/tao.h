@@ -55,8 +55,8 @@ struct tao_parent;
 
 /* TAO_EINVAL if TAO_SOCKET cannot be a socket's path. A host need not run yet. */
 enum tao_err tao_parent_open(struct tao_parent **out);
-/* With that socket in the place of TAO_SOCKET's (a door goes first all the same: a program's host is
- * the one that started it), each call within timeout_ms milliseconds (0: 10 000). */
+/* With that socket in the place of TAO_SOCKET's (a door goes first all the same: a program's host
+ * is the one that started it), each call within timeout_ms milliseconds (0: 10 000). */
 enum tao_err tao_parent_open_at(const char *socket, int timeout_ms, struct tao_parent **out);
 void tao_parent_close(struct tao_parent *p); /* NULL is fine */
 
@@ -78,7 +78,8 @@ enum tao_err tao_parent_attest(struct tao_parent *p, const struct tao_node *issu
 
 /* Sealing: encrypted by the host, for whom the policy says. policy: "exact" (or NULL;
  * exactly this name), "program" (this executable and its successors, this
- * user; not for interpreters), "host" (any program of this host), or CloudProxy's words for these, "self",
+ * user; not for interpreters), "host" (any program of this host), or CloudProxy's words for these,
+ * "self",
  * "few", "any"; with a label (below), "policy" (whoever the domain's rules let unseal the
  * label). 1..TAO_PARENT_SEAL_MAX bytes, else TAO_EINVAL, TAO_ELIMIT. */
 enum tao_err tao_parent_seal(struct tao_parent *p, const void *data, size_t n, const char *policy,
@@ -87,17 +88,21 @@ enum tao_err tao_parent_seal(struct tao_parent *p, const void *data, size_t n, c
 enum tao_err tao_parent_unseal(struct tao_parent *p, const void *blob, size_t n,
                                struct tao_buf *data, char policy[TAO_PARENT_POLICY_MAX]);
 /* n bytes that every program gets to which the same policy applies: with
- * "exact" this name again, with "program" this executable again (not its successors), with "host" any of
- * this host. 1..TAO_PARENT_SECRET_MAX, else TAO_ELIMIT. Fewer bytes are the beginning of more. */
+ * "exact" this name again, with "program" this executable again (not its successors), with "host"
+ * any of this host. 1..TAO_PARENT_SECRET_MAX, else TAO_ELIMIT. Fewer bytes are the beginning of
+ * more. */
 enum tao_err tao_parent_shared_secret(struct tao_parent *p, const char *policy, void *out,
                                       size_t n);
-/* Another secret for each label, NULL for none. Policy "policy": for whoever may unseal the label. */
+/* Another secret for each label, NULL for none. Policy "policy": for whoever may unseal the
+ * label. */
 enum tao_err tao_parent_shared_secret_as(struct tao_parent *p, const char *policy,
                                          const char *label, void *out, size_t n);
 
 /* A key that the named programs, of which this one must be one, can all have as long as
- * the epoch is accepted: 2..TAO_PARENT_GROUP_MAX different ones of this host, in any order (TAO_EINVAL,
- * TAO_EDENIED). *epoch: 0 for the present one, whose number it becomes. TAO_PARENT_GROUP_KEY bytes. */
+ * the epoch is accepted: 2..TAO_PARENT_GROUP_MAX different ones of this host, in any order
+ * (TAO_EINVAL,
+ * TAO_EDENIED). *epoch: 0 for the present one, whose number it becomes. TAO_PARENT_GROUP_KEY
+ * bytes. */
 enum tao_err tao_parent_group_key(struct tao_parent *p, struct tao_node *const *member, size_t n,
                                   uint32_t *epoch, uint8_t *key);
 
@@ -105,8 +110,8 @@ enum tao_err tao_parent_group_key(struct tao_parent *p, struct tao_node *const *
  * raises it if counter is higher, and else does nothing. TAO_ENOTFOUND: none was made. */
 enum tao_err tao_parent_init_counter(struct tao_parent *p, const char *label, int64_t counter);
 enum tao_err tao_parent_get_counter(struct tao_parent *p, const char *label, int64_t *counter);
-/* Rollback-protected blobs: sealing makes the label's counter go up, and from then on only this blob
- * opens, for this program and its successors; older ones are TAO_EDENIED. */
+/* Rollback-protected blobs: sealing makes the label's counter go up, and from then on only this
+ * blob opens, for this program and its successors; older ones are TAO_EDENIED. */
 enum tao_err tao_parent_rollback_seal(struct tao_parent *p, const char *label, const void *data,
                                       size_t n, const char *policy, struct tao_buf *blob);
 enum tao_err tao_parent_rollback_unseal(struct tao_parent *p, const void *blob, size_t n,
@@ -115,22 +120,24 @@ enum tao_err tao_parent_rollback_unseal(struct tao_parent *p, const void *blob, 
 /* The same with everything that a host knows about sealing. */
 struct tao_sealing {
 	const char *policy;  /* NULL: "exact" */
-	const char *label;   /* sealed with the data, NULL: none; that of the counter, if there is one */
+	/* sealed with the data, NULL: none; that of the counter, if there is one */
+	const char *label;
 	int64_t expires;     /* nanoseconds since 1970, after which it does not open; 0: never */
 };
 struct tao_unsealed {
 	char policy[TAO_PARENT_POLICY_MAX];
 	char label[TAO_PARENT_LABEL_MAX + 1]; /* "": none */
 	int64_t expires;                      /* 0: never */
-	uint32_t epoch, host_epoch; /* the blob is older than the host's epoch: seal it anew, since the
-	                             * host's owner may retire old ones; TAO_EEXPIRED then */
+	uint32_t epoch, host_epoch; /* the blob is older than the host's epoch: seal it anew, since
+	                             * the host's owner may retire old ones; TAO_EEXPIRED then */
 };
 
 /* epoch may be NULL. */
 enum tao_err tao_parent_seal_as(struct tao_parent *p, const void *data, size_t n,
                                 const struct tao_sealing *how, struct tao_buf *blob,
                                 uint32_t *epoch);
-/* label: what it must have been sealed under (TAO_EDENIED otherwise); NULL: whatever. what may be NULL. */
+/* label: what it must have been sealed under (TAO_EDENIED otherwise); NULL: whatever. what may be
+ * NULL. */
 enum tao_err tao_parent_unseal_as(struct tao_parent *p, const void *blob, size_t n,
                                   const char *label, struct tao_buf *data,
                                   struct tao_unsealed *what);
@@ -138,8 +145,8 @@ enum tao_err tao_parent_rollback_seal_as(struct tao_parent *p, const void *data,
                                          const struct tao_sealing *how, struct tao_buf *blob,
                                          uint32_t *epoch);
 /* For state that must survive a power cut: the blob opens only once tao_parent_init_counter() has
- * raised its counter to *counter, and until then the former one does. Store it beside the former, raise, then
- * drop the former. */
+ * raised its counter to *counter, and until then the former one does. Store it beside the former,
+ * raise, then drop the former. */
 enum tao_err tao_parent_rollback_prepare(struct tao_parent *p, const void *data, size_t n,
                                          const struct tao_sealing *how, struct tao_buf *blob,
                                          int64_t *counter);

@@ -96,7 +96,8 @@ enum tao_err tlskeys_pair(const uint8_t root[TLSKEYS_LEN], uint32_t epoch,
 {
 	uint8_t number[4];
 	const struct tao_rd info[] = {
-		LABEL(LABEL_PAIR), tao_rd_of(number, sizeof number), tao_rd_of(ancestor, TAO_HASH_LEN),
+		LABEL(LABEL_PAIR), tao_rd_of(number, sizeof number), tao_rd_of(ancestor,
+		                                                               TAO_HASH_LEN),
 		tao_rd_of(c, TAO_HASH_LEN), tao_rd_of(s, TAO_HASH_LEN),
 	};
 
@@ -115,7 +116,8 @@ enum tao_err tlskeys_group(const uint8_t root[TLSKEYS_LEN], uint32_t epoch,
 {
 	uint8_t number[4], all[TAO_HASH_LEN];
 	const struct tao_rd info[] = {
-		LABEL(LABEL_GROUP), tao_rd_of(number, sizeof number), tao_rd_of(ancestor, TAO_HASH_LEN),
+		LABEL(LABEL_GROUP), tao_rd_of(number, sizeof number), tao_rd_of(ancestor,
+		                                                                TAO_HASH_LEN),
 		tao_rd_of(all, sizeof all),
 	};
 	enum tao_err e;
@@ -125,7 +127,8 @@ enum tao_err tlskeys_group(const uint8_t root[TLSKEYS_LEN], uint32_t epoch,
 	qsort(member, n, sizeof *member, compare);
 	for (size_t i = 1; i < n; i++)
 		if (memcmp(member[i - 1], member[i], sizeof *member) == 0)
-			return tao_fail(TAO_EINVAL, "a group's members are different programs: name each once");
+			return tao_fail(TAO_EINVAL, "a group's members are different programs: "
+			                "name each once");
 	put_u32(number, epoch);
 	e = tao_sha256(member, n * sizeof *member, all);
 	return e == TAO_OK ? expand(NULL, TLSKEYS_SHA256, root, info, 4, key) : e;
@@ -144,7 +147,8 @@ enum tao_err tlskeys_id(const uint8_t naming[TLSKEYS_LEN], const void *name, siz
 static enum tao_err unknown_format(unsigned format, const char *what)
 {
 	return format > TLSKEYS_FORMAT
-	       ? tao_fail(TAO_EVERSION, "%s has format %u, which a newer version wrote", what, format)
+	       ? tao_fail(TAO_EVERSION, "%s has format %u, which a newer version wrote", what,
+	                  format)
 	       : tao_fail(TAO_EFORMAT, "%s has no known format", what);
 }
 
@@ -154,7 +158,8 @@ enum tao_err tlskeys_identity_parse(const void *p, size_t n, struct tlskeys_iden
 	unsigned format;
 
 	if (n != TLSKEYS_IDENTITY)
-		return tao_fail(TAO_EFORMAT, "an identity has %d bytes, not %zu", TLSKEYS_IDENTITY, n);
+		return tao_fail(TAO_EFORMAT, "an identity has %d bytes, not %zu", TLSKEYS_IDENTITY,
+		                n);
 	format = tao_rd_u8(&r);
 	out->epoch = tao_rd_u32(&r);
 	out->time = tao_rd_u32(&r);
@@ -253,7 +258,8 @@ enum tao_err tlskeys_share_parse(unsigned group, int server, const void *p, size
 		return tao_fail(TAO_EINVAL, "0x%04x is no group of Tao channels", group);
 	if (n != out->public_n + TLSKEYS_SHARE_TAIL)
 		return tao_fail(TAO_EFORMAT, "a %s's share of group 0x%04x has %zu bytes, not %zu",
-		                server ? "server" : "client", group, out->public_n + TLSKEYS_SHARE_TAIL, n);
+		                server ? "server" : "client", group,
+		                out->public_n + TLSKEYS_SHARE_TAIL, n);
 	out->public = tao_rd_bytes(&r, out->public_n);
 	format = tao_rd_u8(&r);
 	out->epoch = tao_rd_u32(&r);

@@ -5,8 +5,10 @@
  * Everything is HMAC (RFC 2104) or the first block of HKDF-Expand (RFC 5869); integers are
  * big-endian, names are binary principals, C is the client and S the server.
  *
- *   pair key    HKDF-Expand(R, "tao pair v1" | epoch(4) | SHA-256(ancestor) | SHA-256(C) | SHA-256(S), 32)
- *   group key   HKDF-Expand(R, "tao group v1" | epoch(4) | SHA-256(ancestor) | SHA-256(members), 32)
+ *   pair key    HKDF-Expand(R, "tao pair v1" | epoch(4) | SHA-256(ancestor) | SHA-256(C) |
+ * SHA-256(S), 32)
+ *   group key   HKDF-Expand(R, "tao group v1" | epoch(4) | SHA-256(ancestor) | SHA-256(members),
+ * 32)
  *               members: the SHA-256 of each, sorted bytewise, joined
  *   id          HMAC-SHA-256(N, "tao id v1" | name), first 16 bytes
  *   tag         HMAC-SHA-256(K, "tao psk tag v1" | identity before the tag), first 16 bytes
