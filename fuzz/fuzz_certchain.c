@@ -1,5 +1,5 @@
-/* Certificates that a key's owner brings: each two bytes of length, then DER. The key is that of the
- * first one that reads. What is taken is a chain of that key. */
+/* Certificates that a key's owner brings: each two bytes of length, then DER. The key is that of
+ * the first one that reads. What is taken is a chain of that key. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -49,7 +49,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		p = tao_rd_bytes(&rd, len < rd.n ? len : rd.n);
 		der[n].data = (uint8_t *)p;
 		der[n].len = p != NULL ? (size_t)(rd.p - p) : 0;
-		x = !known && p != NULL && der[n].len > 0 ? d2i_X509(NULL, &p, (long)der[n].len) : NULL;
+		x = !known && p != NULL && der[n].len > 0
+		    ? d2i_X509(NULL, &p, (long)der[n].len) : NULL;
 		known = known || (x != NULL && hash_of(x, hash));
 		X509_free(x);
 		n++;

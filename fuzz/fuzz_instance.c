@@ -1,4 +1,5 @@
-/* Records of running programs: what is taken has a name, a program and members within the limits. */
+/* Records of running programs: what is taken has a name, a program and members within the
+ * limits. */
 #include <stdlib.h>
 
 #include "host/host.h"

@@ -6,8 +6,8 @@
  * An input is: one byte for the operation, one for the algorithm, one for how
  * its context begins; then steps, of one byte each, and what each needs. Within
  * a step, a list of parameters is: their number, and for each its name, type, size, a byte
- * of flags, and its data, which is repeated to fill it. Data lies in memory of exactly its size, but
- * for the NUL behind text, which OpenSSL's own code relies on.
+ * of flags, and its data, which is repeated to fill it. Data lies in memory of exactly its size,
+ * but for the NUL behind text, which OpenSSL's own code relies on.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -65,7 +65,8 @@ static EVP_PKEY *make_key(const char *names)
 	c = EVP_PKEY_CTX_new_from_name(world.ctx, name, "provider=default");
 	if (c != NULL && EVP_PKEY_keygen_init(c) > 0) {
 		OSSL_PARAM group[] = {
-			OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME, (char *)"P-256", 0),
+			OSSL_PARAM_construct_utf8_string(OSSL_PKEY_PARAM_GROUP_NAME,
+			                                 (char *)"P-256", 0),
 			OSSL_PARAM_END
 		};
 
@@ -124,7 +125,8 @@ static void make_world(void)
 static struct opaque *key_for(const char *algorithm)
 {
 	static const char *const of[][2] = {
-		{ "ECDSA", "EC" }, { "ECDH", "EC" }, { "ECDSA-SHA2-256", "EC" }, { "ECDSA-SHA2-384", "EC" },
+		{ "ECDSA", "EC" }, { "ECDH", "EC" }, { "ECDSA-SHA2-256", "EC" },
+		{ "ECDSA-SHA2-384", "EC" },
 		{ "ECDSA-SHA2-512", "EC" }, { "RSA-SHA2-256", "RSA" }, { "RSA-SHA2-384", "RSA" },
 		{ "RSA-SHA2-512", "RSA" },
 	};
@@ -153,15 +155,18 @@ struct params {
 
 /* Names that no table lists where they are taken, and some that nobody knows. */
 static const char *const other_names[] = {
-	"digest", "properties", "pad-mode", "saltlen", "mgf1-digest", "oaep-label", "tls-client-version",
-	"group", "pub", "priv", "n", "e", "d", "label", "info", "policy", "size", "tao-name", "expect",
+	"digest", "properties", "pad-mode", "saltlen", "mgf1-digest", "oaep-label",
+	"tls-client-version",
+	"group", "pub", "priv", "n", "e", "d", "label", "info", "policy", "size", "tao-name",
+	"expect",
 	"subject", "issuer", "serial", "fingerprint", "alias", "strength", "state", "max_request",
 	"nobody", "", "cipher",
 };
 
 /* Values that mean something somewhere. */
 static const char *const words[] = {
-	"SHA256", "SHA2-512", "SHA1", "oaep", "pss", "pkcs1", "none", "digest", "auto", "max", "X963KDF",
+	"SHA256", "SHA2-512", "SHA1", "oaep", "pss", "pkcs1", "none", "digest", "auto", "max",
+	"X963KDF",
 	"", "P-256", "secp384r1", "tls", "host", "program", "exact", "web", "AES-256-CBC",
 };
 
@@ -442,9 +447,12 @@ static const int signature_inits[] = {
 
 static void go_on(struct run *r, const uint8_t *message, size_t size)
 {
-	FN(OSSL_FUNC_signature_digest_sign_update_fn, update, OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE);
-	FN(OSSL_FUNC_signature_sign_message_update_fn, more, OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_UPDATE);
-	FN(OSSL_FUNC_signature_verify_message_final_fn, end, OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_FINAL);
+	FN(OSSL_FUNC_signature_digest_sign_update_fn, update,
+	   OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE);
+	FN(OSSL_FUNC_signature_sign_message_update_fn, more,
+	   OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_UPDATE);
+	FN(OSSL_FUNC_signature_verify_message_final_fn, end,
+	   OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_FINAL);
 
 	if (r->begun == OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT && update != NULL)
 		update(r->ctx, message, size);
@@ -550,7 +558,8 @@ static void use_exchange(struct run *r, uint8_t step)
 
 static void use_kem(struct run *r, uint8_t step)
 {
-	static const int inits[] = { OSSL_FUNC_KEM_ENCAPSULATE_INIT, OSSL_FUNC_KEM_DECAPSULATE_INIT };
+	static const int inits[] = { OSSL_FUNC_KEM_ENCAPSULATE_INIT,
+	                             OSSL_FUNC_KEM_DECAPSULATE_INIT };
 
 	begin(r, inits[step % 2]);
 }

@@ -63,7 +63,8 @@ static void unpack_again(const ProtobufCMessageDescriptor *d, const ProtobufCMes
 	if (tao_pb_unpack(&pa, d, first.p, first.n, "again", &again) != TAO_ELIMIT) {
 		must(again != NULL);
 		tao_pb_pack(again, &second);
-		must(first.n == second.n && (first.n == 0 || memcmp(first.p, second.p, first.n) == 0));
+		must(first.n == second.n && (first.n == 0 ||
+		                             memcmp(first.p, second.p, first.n) == 0));
 	}
 	tao_pb_free(&pa, again);
 	tao_buf_free(&first);

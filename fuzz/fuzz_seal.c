@@ -1,5 +1,6 @@
 /* Sealed blobs: nothing opens that was not sealed here, and what is sealed opens only as it is, for
- * whom it was sealed. The input is tried as a blob, and as what stands behind a header that fits. */
+ * whom it was sealed. The input is tried as a blob, and as what stands behind a header that
+ * fits. */
 #include <stdlib.h>
 #include <string.h>
 

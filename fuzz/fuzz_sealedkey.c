@@ -1,5 +1,5 @@
-/* What a sealed key's blob holds once decrypted: what reads as a key of its type is written again as
- * bytes that read to the same public key. */
+/* What a sealed key's blob holds once decrypted: what reads as a key of its type is written again
+ * as bytes that read to the same public key. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,7 +16,8 @@ static void again(const struct key_type *t, EVP_PKEY *key)
 	EVP_PKEY *back = NULL;
 
 	if (key_type_of(key) != t || key_type_write(t, key, &bytes) != TAO_OK ||
-	    key_type_read(t, bytes.p, bytes.n, &back) != TAO_OK || tao_key_spki(key, &a) != TAO_OK ||
+	    key_type_read(t, bytes.p, bytes.n, &back) != TAO_OK ||
+	    tao_key_spki(key, &a) != TAO_OK ||
 	    tao_key_spki(back, &b) != TAO_OK || a.n != b.n || memcmp(a.p, b.p, a.n) != 0)
 		abort();
 	EVP_PKEY_free(back);

@@ -55,7 +55,8 @@ static void try_share(const struct group *g, int server)
 
 	if (group_share(g, server, answer.p, answer.n, &s) != TAO_OK)
 		return;
-	if (answer.n != pub_n + GROUP_TAIL || s.pub != answer.p || answer.p[pub_n] != GROUP_FORMAT ||
+	if (answer.n != pub_n + GROUP_TAIL || s.pub != answer.p ||
+	    answer.p[pub_n] != GROUP_FORMAT ||
 	    s.id != answer.p + pub_n + 5 || s.nonce + GROUP_NONCE != answer.p + answer.n)
 		abort();
 }
@@ -78,8 +79,10 @@ static void try_salt(int server)
 	static struct prov p;
 	uint8_t out[GROUP_SHARE_MAX], salt[MIX_SECRET];
 	struct group_peer *peer = NULL;
-	enum tao_err e = server ? group_ask_server(&p, &group_x25519, share, share, NULL, out, salt, &peer)
-	                        : group_ask_client(&p, &group_x25519, share, share, NULL, salt, &peer);
+	enum tao_err e = server ? group_ask_server(&p, &group_x25519, share, share, NULL, out, salt,
+	                                           &peer)
+	                        : group_ask_client(&p, &group_x25519, share, share, NULL, salt,
+	                                           &peer);
 
 	if ((e == TAO_OK) != (peer != NULL) || (peer != NULL && peer->n == 0))
 		abort();

@@ -1,5 +1,5 @@
-/* Identities of PSKs and key shares: what parses is written to the same bytes, and every field is within
- * the input. The first byte says what the rest is. */
+/* Identities of PSKs and key shares: what parses is written to the same bytes, and every field is
+ * within the input. The first byte says what the rest is. */
 #include <stdlib.h>
 #include <string.h>
 

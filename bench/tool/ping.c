@@ -1,5 +1,6 @@
 /*
- * ping: requests and answers over an AF_UNIX stream, of a Tao host or of a process that only echoes.
+ * ping: requests and answers over an AF_UNIX stream, of a Tao host or of a process that only
+ * echoes.
  *
  *   ping [-s SECONDS] [-d DEPTH] [-c CPU] host SOCKET    under `tao run`: Tao.GetRandomBytes of 32
  *                                                       bytes on an identified connection
@@ -53,7 +54,8 @@ static int turn(int fd, uint8_t *rq, long depth)
 {
 	uint8_t answers[DEPTH_MAX * ANSWER];
 
-	return all(fd, rq, (size_t)depth * REQUEST, 1) && all(fd, answers, (size_t)depth * ANSWER, 0);
+	return all(fd, rq, (size_t)depth * REQUEST, 1) && all(fd, answers, (size_t)depth * ANSWER,
+	                                                      0);
 }
 
 static double rate(int fd, uint8_t *rq, long depth, double seconds)

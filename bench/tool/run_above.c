@@ -3,7 +3,8 @@
  *
  *   run_above [-n TIMES] COMMAND ARG...
  *
- * Prints the median of the milliseconds that one took, from fork to end. Exits with 1 if one failed.
+ * Prints the median of the milliseconds that one took, from fork to end. Exits with 1 if one
+ * failed.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -9,8 +9,8 @@
  * With -c it shows the certificate in that file, which has its key as well.
  * With -k each handshake has to be by a pre-shared key, which tao_tls.so gives; without it none
  * may be, nor a resumption.
- * With -i it does all that for each line of standard input, and prints also how many handshakes there
- * were, with those that are not in the rate.
+ * With -i it does all that for each line of standard input, and prints also how many handshakes
+ * there were, with those that are not in the rate.
  * It verifies the handshake's own signature, not the certificate's chain.
  * Prints the handshakes per second of all threads. Exits with 1, the error
  * queue on standard error, if a handshake failed or was not as it has to be.
@@ -71,7 +71,8 @@ static int first_byte(SSL *ssl, int ask)
 	static const char request[] = "GET / HTTP/1.0\r\n\r\n";
 	char byte;
 
-	return (!ask || SSL_write(ssl, request, sizeof request - 1) > 0) && SSL_read(ssl, &byte, 1) == 1;
+	return (!ask || SSL_write(ssl, request, sizeof request - 1) > 0) &&
+	       SSL_read(ssl, &byte, 1) == 1;
 }
 
 static int handshake(const struct job *j)

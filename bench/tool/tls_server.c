@@ -59,7 +59,8 @@ static int listen_somewhere(void)
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 || listen(fd, BACKLOG) != 0 ||
+	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof at) != 0 ||
+	    listen(fd, BACKLOG) != 0 ||
 	    getsockname(fd, (struct sockaddr *)&at, &n) != 0)
 		die("listening");
 	printf("port %d\n", ntohs(at.sin_port));

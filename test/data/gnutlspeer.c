@@ -1,12 +1,14 @@
 /*
- * gnutlspeer: TLS 1.3 with an external pre-shared key (psk_dhe_ke, SHA-256) by GnuTLS: a stack that has
- * nothing of OpenSSL checks what is said of the key schedule. Compiled by the recipe that uses it.
+ * gnutlspeer: TLS 1.3 with an external pre-shared key (psk_dhe_ke, SHA-256) by GnuTLS: a stack that
+ * has nothing of OpenSSL checks what is said of the key schedule. Compiled by the recipe that uses
+ * it.
  *
  *   gnutlspeer client PORT NAME   reads identity and secret, in hex, from standard input
  *   gnutlspeer server PORT        prints "identity HEX" for each client, reads "HEX" of its secret
  *
  * Both send and know the empty extension 0xFF54. A connection is over when a line went from the
- * server to the client and back. Prints "ok SUITE psk=1 extension=0|1" or "failed WHY"; the server serves one.
+ * server to the client and back. Prints "ok SUITE psk=1 extension=0|1" or "failed WHY"; the server
+ * serves one.
  */
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -81,8 +83,8 @@ static gnutls_session_t session(unsigned flags, int fd)
 	if (r == 0)
 		r = gnutls_priority_set_direct(s, PRIORITY, NULL);
 	if (r == 0)
-		r = gnutls_session_ext_register(s, "tao", EXTENSION, GNUTLS_EXT_TLS, on_recv, on_send, NULL,
-		                                NULL, NULL,
+		r = gnutls_session_ext_register(s, "tao", EXTENSION, GNUTLS_EXT_TLS, on_recv,
+		                                on_send, NULL, NULL, NULL,
 		                                GNUTLS_EXT_FLAG_CLIENT_HELLO | GNUTLS_EXT_FLAG_EE | GNUTLS_EXT_FLAG_TLS);
 	if (r != 0)
 		die("a session", r);

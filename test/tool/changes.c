@@ -4,8 +4,8 @@
  *   changes DIR...
  *
  * Prints "watching", and then a line for each change: "DIR/NAME WORD", where WORD is created,
- * written (by one who then closed it), touched (mode, owner or times), away and here (the two halves
- * of a rename), or removed. Ends at a signal. Exit status: 1 if it cannot watch.
+ * written (by one who then closed it), touched (mode, owner or times), away and here (the two
+ * halves of a rename), or removed. Ends at a signal. Exit status: 1 if it cannot watch.
  */
 #include <stdio.h>
 #include <sys/inotify.h>

@@ -107,7 +107,8 @@ static EVP_PKEY *key_file(const struct host *h, const char *name)
 	} else {
 		k = EVP_EC_gen("P-256");
 		f = fopen(path, "w");
-		if (k == NULL || f == NULL || !PEM_write_PrivateKey(f, k, NULL, NULL, 0, NULL, NULL))
+		if (k == NULL || f == NULL || !PEM_write_PrivateKey(f, k, NULL, NULL, 0, NULL,
+		                                                    NULL))
 			die(path);
 	}
 	if (k == NULL)
@@ -352,8 +353,8 @@ static enum tao_err op_cert(struct host *h, const struct tao_rpc_msg *m, struct 
 
 	tao__key_request__free_unpacked(q, NULL);
 	if (k == NULL || k->leaf.n == 0)
-		return tao_fail(TAO_EDENIED, "the domain gave this key no certificate: its owner can "
-		                "allow it with 'tao trust'");
+		return tao_fail(TAO_EDENIED, "the domain gave this key no certificate: its owner "
+		                "can allow it with 'tao trust'");
 	chain[0].data = k->leaf.p;
 	chain[0].len = k->leaf.n;
 	chain[1].data = h->ca.p;
@@ -439,7 +440,8 @@ static const struct {
 	{ "Tao.Hello", op_hello }, { "Tao.Prove", op_prove }, { "Tao.GetKey", op_get },
 	{ "Tao.OpenKey", op_open }, { "Tao.Sign", op_sign }, { "Tao.GetCertificate", op_cert },
 	{ "Tao.GetPolicyCertificate", op_policy }, { "Tao.ListKeys", op_list },
-	{ "Tao.Peer", op_peer }, { "Tao.CheckPeer", op_check_peer }, { "Tao.Handshake", op_handshake },
+	{ "Tao.Peer", op_peer }, { "Tao.CheckPeer", op_check_peer },
+	{ "Tao.Handshake", op_handshake },
 };
 
 /* ---- breaking answers ---- */
@@ -547,8 +549,8 @@ static int answer(struct host *h, const struct tao_rpc_msg *q, struct tao_buf *o
 	if (stay && e != TAO_OK)
 		tao_rpc_put_error(out, q->op, q->seq, e, tao_why());
 	else if (stay)
-		tao_rpc_put_reply(out, q->op, q->seq + (broken && strcmp(m.how, "seq") == 0), body.p,
-		                  body.n);
+		tao_rpc_put_reply(out, q->op, q->seq + (broken && strcmp(m.how, "seq") == 0),
+		                  body.p, body.n);
 	tao_buf_free(&body);
 	return stay;
 }

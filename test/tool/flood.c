@@ -3,9 +3,9 @@
  *
  *   flood PORT SECONDS THREADS [FORMAT]
  *
- * to 127.0.0.1, as many as go in that time, each on a connection of its own and after the answer to the
- * one before. All fields of the identity are as they should be (with FORMAT: but its first byte), but for the ids,
- * nonce and tag, which are random. Prints
+ * to 127.0.0.1, as many as go in that time, each on a connection of its own and after the answer to
+ * the one before. All fields of the identity are as they should be (with FORMAT: but its first
+ * byte), but for the ids, nonce and tag, which are random. Prints
  *
  *   sent N taken T unanswered U rate R
  *
@@ -89,8 +89,8 @@ static int make_hello(struct hello *h)
 	    !SSL_CTX_set1_groups_list(ctx, "X25519:P-256") ||
 	    !SSL_CTX_set_min_proto_version(ctx, TLS1_3_VERSION) ||
 	    !SSL_CTX_add_custom_ext(ctx, EXTENSION,
-	                            SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS, NULL,
-	                            NULL, NULL, NULL, NULL))
+	                            SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_3_ENCRYPTED_EXTENSIONS,
+	                            NULL, NULL, NULL, NULL, NULL))
 		return 0;
 	SSL_CTX_set_psk_use_session_callback(ctx, use);
 	s = SSL_new(ctx);
@@ -167,7 +167,8 @@ static void *show(void *arg)
 
 int main(int argc, char **argv)
 {
-	struct flood f = { .to = { .sin_family = AF_INET }, .format = argc > 4 ? atoi(argv[4]) : 1 };
+	struct flood f = { .to = { .sin_family = AF_INET },
+	                   .format = argc > 4 ? atoi(argv[4]) : 1 };
 	int threads = argc > 3 ? atoi(argv[3]) : 0;
 	pthread_t all[THREADS_MAX];
 	double began;

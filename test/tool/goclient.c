@@ -8,8 +8,8 @@
  *   goclient [SCRIPT]
  *
  * Where the host is, the environment tells: channel type unix, and a path. Sequence numbers
- * start at 0. Commands are lines of the script, or of standard input, and print one line each: "ok" and
- * what came, or "err SENTENCE", "malformed WHY", "closed". HEX may be "-" for nothing.
+ * start at 0. Commands are lines of the script, or of standard input, and print one line each: "ok"
+ * and what came, or "err SENTENCE", "malformed WHY", "closed". HEX may be "-" for nothing.
  *
  *   connect             (again); the first command that needs the host does it by itself
  *   keep                this connection is descriptor 9, also after exec
@@ -23,7 +23,8 @@
  *   pieces              GetTaoName, byte by byte
  *   raw HEX             these bytes; "open" if the host keeps the connection, after half a second
  *   env                 what the environment says
- *   fork COMMAND...     in a child, on this connection; anew COMMAND... in a child, on one of its own
+ *   fork COMMAND...     in a child, on this connection; anew COMMAND... in a child, on one of its
+ * own
  *   adopt               descriptor 9 is the connection
  *   run PROGRAM SCRIPT  executes it in a child, and waits for its end
  *   exec PROGRAM SCRIPT executes it: goclient again, on a connection of its own
@@ -535,7 +536,8 @@ static void put_many(struct bytes *b, long n, int mixed)
 		} else {
 			put_number(&body, 2, i + 1);
 		}
-		put_request(b, slow ? "Tao.InitCounter" : "Tao.GetRandomBytes", seq + (uint64_t)i, &body);
+		put_request(b, slow ? "Tao.InitCounter" : "Tao.GetRandomBytes", seq + (uint64_t)i,
+		            &body);
 		free(body.p);
 	}
 }

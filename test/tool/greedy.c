@@ -137,7 +137,8 @@ static void wait_any(struct job *j)
 
 	for (long i = 0; i < j->conns; i++)
 		p[i] = (struct pollfd){ j->lines[i].conn.fd,
-		                        (short)(POLLIN | (j->lines[i].out.n > 0 ? POLLOUT : 0)), 0 };
+		                        (short)(POLLIN | (j->lines[i].out.n > 0 ? POLLOUT : 0)),
+		                        0 };
 	poll(p, (nfds_t)j->conns, 1000);
 }
 
@@ -258,7 +259,8 @@ int main(int argc, char **argv)
 {
 	static struct job j = { .body = TAO_BUF_INIT };
 	const char *mode = argc > 3 ? argv[3] : "";
-	int is_honest = strcmp(mode, "honest") == 0, own = is_honest || strcmp(mode, "pipeline") == 0;
+	int is_honest = strcmp(mode, "honest") == 0, own = is_honest ||
+	                strcmp(mode, "pipeline") == 0;
 	long n = argc > 4 ? strtol(argv[4], NULL, 10) : 1;
 
 	if (argc < 4 || (own && argc < 8) || (j.counter = counter_of(argv[2])) == NULL) {

@@ -50,7 +50,8 @@ static void print_errors(void)
 	while ((e = ERR_get_error_all(NULL, NULL, NULL, &data, &flags)) != 0) {
 		const char *reason = ERR_reason_error_string(e);
 
-		printf("error %s: %s\n", reason != NULL ? reason : "?", flags & ERR_TXT_STRING ? data : "");
+		printf("error %s: %s\n", reason != NULL ? reason : "?",
+		       flags & ERR_TXT_STRING ? data : "");
 	}
 	fflush(stdout);
 }
@@ -61,7 +62,8 @@ static void print_peer(SSL *ssl, int server)
 	EVP_PKEY *key = NULL;
 	const char *group;
 
-	if ((server ? SSL_get_peer_tmp_key(ssl, &key) : SSL_get_tmp_key(ssl, &key)) && key != NULL &&
+	if ((server ? SSL_get_peer_tmp_key(ssl, &key) : SSL_get_tmp_key(ssl, &key)) &&
+	    key != NULL &&
 	    !EVP_PKEY_get_utf8_string_param(key, "tao-name", name, sizeof name, NULL))
 		strcpy(name, "none");
 	EVP_PKEY_free(key);

@@ -54,7 +54,8 @@ static void search(struct needle *needles, size_t n, const uint8_t *p, size_t le
 	for (size_t i = 0; i < n; i++) {
 		const uint8_t *at = p, *end = p + len;
 
-		while ((at = memmem(at, (size_t)(end - at), needles[i].bytes, needles[i].n)) != NULL) {
+		while ((at = memmem(at, (size_t)(end - at), needles[i].bytes,
+		                    needles[i].n)) != NULL) {
 			needles[i].found++;
 			at++;
 		}
@@ -127,9 +128,11 @@ static int scan_process(const char *pid, uint8_t *chunk, struct needle *needles,
 		unsigned long from, to;
 		char shared;
 
-		if (sscanf(line, "%lx-%lx r%*c%*c%c", &from, &to, &shared) == 3 && strstr(line, "[vvar") == NULL)
+		if (sscanf(line, "%lx-%lx r%*c%*c%c", &from, &to, &shared) == 3 &&
+		    strstr(line, "[vvar") == NULL)
 			seen += shared == 's' ? scan_range(mem, from, to, chunk, needles, n)
-			                      : scan_used(mem, pagemap, from, to, chunk, needles, n);
+			                      : scan_used(mem, pagemap, from, to, chunk, needles,
+			                                  n);
 	}
 	fclose(maps);
 	close(mem);

@@ -25,9 +25,11 @@
  *   cleanup     OPENSSL_cleanup(): nothing of OpenSSL works from here on
  *   atexit      as `sign`, but at exit; the second of them is done first
  * The process:
- *   fork        a child does what comes until `end`; its parent waits for it and goes on behind that
+ *   fork        a child does what comes until `end`; its parent waits for it and goes on behind
+ * that
  *   daemon      a child goes on, its parent ends
- *   end         exit(); end:quick _exit(); end:cleanup OPENSSL_cleanup() and _exit(); end:kill SIGKILL
+ *   end         exit(); end:quick _exit(); end:cleanup OPENSSL_cleanup() and _exit(); end:kill
+ * SIGKILL
  *   exec        executes itself with the steps that are left
  *   setuid:N    with the group of that number, and no others
  *   chroot:DIR  and its root becomes the working directory
@@ -561,8 +563,10 @@ static const struct {
 	step_fn *fn;
 	int silent; /* prints its own line */
 } steps[] = {
-	{ "init", step_init, 0 }, { "load", step_load, 0 }, { "ask", step_ask, 0 }, { "sign", step_sign, 0 }, { "threads", step_threads, 0 },
-	{ "busy", step_busy, 0 }, { "calm", step_calm, 0 }, { "free", step_free, 0 }, { "private", step_private, 0 },
+	{ "init", step_init, 0 }, { "load", step_load, 0 }, { "ask", step_ask, 0 },
+	{ "sign", step_sign, 0 }, { "threads", step_threads, 0 },
+	{ "busy", step_busy, 0 }, { "calm", step_calm, 0 }, { "free", step_free, 0 },
+	{ "private", step_private, 0 },
 	{ "ctx", step_ctx, 0 }, { "conf", step_conf, 0 }, { "child", step_child, 0 },
 	{ "provider", step_provider, 0 }, { "unload", step_unload, 0 },
 	{ "drop", step_drop, 0 }, { "modules", step_modules, 0 }, { "cleanup", step_cleanup, 0 },

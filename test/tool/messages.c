@@ -61,7 +61,8 @@ static const OSSL_PARAM *params_of(const char *mode)
 {
 	static OSSL_PARAM params[2];
 
-	params[0] = OSSL_PARAM_construct_octet_string(OSSL_SIGNATURE_PARAM_CONTEXT_STRING, "ours", 4);
+	params[0] = OSSL_PARAM_construct_octet_string(OSSL_SIGNATURE_PARAM_CONTEXT_STRING, "ours",
+	                                              4);
 	params[1] = OSSL_PARAM_construct_end();
 	return strcmp(mode, "context") == 0 ? params : NULL;
 }
@@ -105,7 +106,8 @@ static int verifies(EVP_PKEY *key, EVP_SIGNATURE *alg, const char *name, const c
 
 	if (strcmp(mode, "raw") == 0)
 		good = EVP_PKEY_verify_init_ex2(ctx, alg, NULL) > 0 &&
-		       EVP_PKEY_verify(ctx, sig, n, hash, digest_of(m, sizeof message, name, hash)) == 1;
+		       EVP_PKEY_verify(ctx, sig, n, hash, digest_of(m, sizeof message, name,
+		                                                    hash)) == 1;
 	else if (!streamed || strcmp(mode, "whole") == 0)
 		good = EVP_PKEY_verify_message_init(ctx, alg, params_of(mode)) > 0 &&
 		       EVP_PKEY_verify(ctx, sig, n, m, sizeof message) == 1;

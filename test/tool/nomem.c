@@ -3,12 +3,13 @@
  *
  *   nomem tao | all THING KEY [PEER]
  *
- * With `tao`, the allocations of our modules fail, one by one, with `all` also those that libcrypto makes
- * meanwhile. THING is load (a URI or file: what is in it), sign, message (Ed25519), decrypt, derive (with
- * PEER, a file with a public key), write (stub and public key), print, handshake (TLS 1.3, with the certificate
- * of KEY, a URI) or make (KEY is a type). What fails must fail cleanly: the thing is done once more without a
- * failure after each, and must succeed. Prints "N failures, M of them noticed", and exits with 1 if anything was
- * wrong. With sanitizers, which have an allocator of their own, it does nothing of all this and exits with 77.
+ * With `tao`, the allocations of our modules fail, one by one, with `all` also those that libcrypto
+ * makes meanwhile. THING is load (a URI or file: what is in it), sign, message (Ed25519), decrypt,
+ * derive (with PEER, a file with a public key), write (stub and public key), print, handshake (TLS
+ * 1.3, with the certificate of KEY, a URI) or make (KEY is a type). What fails must fail cleanly:
+ * the thing is done once more without a failure after each, and must succeed. Prints "N failures, M
+ * of them noticed", and exits with 1 if anything was wrong. With sanitizers, which have an
+ * allocator of their own, it does nothing of all this and exits with 77.
  */
 #include <link.h>
 #include <stdint.h>
@@ -184,7 +185,8 @@ static int do_derive(const char *arg)
 	EVP_PKEY_CTX *c = EVP_PKEY_CTX_new_from_pkey(NULL, key, NULL);
 	uint8_t secret[256];
 	size_t n = sizeof secret;
-	int good = c != NULL && EVP_PKEY_derive_init(c) == 1 && EVP_PKEY_derive_set_peer(c, peer) == 1 &&
+	int good = c != NULL && EVP_PKEY_derive_init(c) == 1 &&
+	           EVP_PKEY_derive_set_peer(c, peer) == 1 &&
 	           EVP_PKEY_derive(c, secret, &n) == 1;
 
 	(void)arg;
@@ -264,7 +266,8 @@ static int do_handshake(const char *arg)
 
 static int do_make(const char *type)
 {
-	EVP_PKEY *k = strcmp(type, "EC") == 0 ? EVP_PKEY_Q_keygen(NULL, "provider=tao", type, "P-256")
+	EVP_PKEY *k = strcmp(type, "EC") == 0 ? EVP_PKEY_Q_keygen(NULL, "provider=tao", type,
+	                                                          "P-256")
 	                                      : EVP_PKEY_Q_keygen(NULL, "provider=tao", type);
 
 	EVP_PKEY_free(k);

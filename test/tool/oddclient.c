@@ -109,8 +109,8 @@ static void print(SSL *s, int good)
 	X509 *peer = SSL_get1_peer_certificate(s);
 
 	printf("%s version=%s cipher=%s reused=%d verify=%ld peer=%s\n", good ? "done" : "failed",
-	       SSL_get_version(s), SSL_get_cipher(s), SSL_session_reused(s), SSL_get_verify_result(s),
-	       peer != NULL ? "yes" : "no");
+	       SSL_get_version(s), SSL_get_cipher(s), SSL_session_reused(s),
+	       SSL_get_verify_result(s), peer != NULL ? "yes" : "no");
 	X509_free(peer);
 	if (!good)
 		ERR_print_errors_fp(stdout);

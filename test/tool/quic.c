@@ -3,13 +3,15 @@
  *
  *   quic CERT KEY CA NAME
  *
- * A server with that certificate and key, and a client that trusts CA and verifies NAME, in one process: two
- * connections, one after the other, and a word there and back in each. Prints a line for each:
+ * A server with that certificate and key, and a client that trusts CA and verifies NAME, in one
+ * process: two connections, one after the other, and a word there and back in each. Prints a line
+ * for each:
  *
  *   done group=GROUP reused=0 peer=yes
  *   failed, and the errors
  *
- * and before them what happens to connections of TLS in the same process: "tls done", "tls failed". Exits with
+ * and before them what happens to connections of TLS in the same process: "tls done", "tls failed".
+ * Exits with
  * 77 if there is no QUIC.
  */
 #include <openssl/ssl.h>
@@ -35,8 +37,8 @@ struct server {
 	struct sockaddr_in at;
 };
 
-static int choose(SSL *s, const unsigned char **out, unsigned char *n, const unsigned char *in, unsigned in_n,
-                  void *arg)
+static int choose(SSL *s, const unsigned char **out, unsigned char *n, const unsigned char *in,
+                  unsigned in_n, void *arg)
 {
 	(void)s;
 	(void)in_n;
@@ -62,7 +64,8 @@ static void *serve(void *arg)
 	struct server *server = arg;
 	SSL *l = SSL_new_listener(server->ctx, 0);
 
-	if (l == NULL || !SSL_set_fd(l, server->fd) || !SSL_set_blocking_mode(l, 1) || !SSL_listen(l))
+	if (l == NULL || !SSL_set_fd(l, server->fd) || !SSL_set_blocking_mode(l, 1) ||
+	    !SSL_listen(l))
 		return NULL;
 	for (;;) {
 		SSL *s = SSL_accept_connection(l, 0);
@@ -94,7 +97,8 @@ static SSL_CTX *make_ctx(const SSL_METHOD *method, char **argv, int server)
 
 static int verify_name(SSL *s, const char *name)
 {
-	return SSL_set_tlsext_host_name(s, name) && X509_VERIFY_PARAM_set1_host(SSL_get0_param(s), name, 0);
+	return SSL_set_tlsext_host_name(s, name) && X509_VERIFY_PARAM_set1_host(SSL_get0_param(s),
+	                                                                        name, 0);
 }
 
 static SSL *make_client(SSL_CTX *ctx, const struct server *server, const char *name)
@@ -105,7 +109,8 @@ static SSL *make_client(SSL_CTX *ctx, const struct server *server, const char *n
 	BIO *b = BIO_new_dgram(fd, BIO_CLOSE);
 
 	BIO_socket_nbio(fd, 1);
-	BIO_ADDR_rawmake(to, AF_INET, &server->at.sin_addr, sizeof server->at.sin_addr, server->at.sin_port);
+	BIO_ADDR_rawmake(to, AF_INET, &server->at.sin_addr, sizeof server->at.sin_addr,
+	                 server->at.sin_port);
 	SSL_set_bio(s, b, b);
 	SSL_set1_initial_peer_addr(s, to);
 	BIO_ADDR_free(to);
@@ -120,8 +125,8 @@ static void print(SSL *s, int good)
 	X509 *peer = good ? SSL_get1_peer_certificate(s) : NULL;
 
 	if (good)
-		printf("done group=%s reused=%d peer=%s\n", SSL_get0_group_name(s), SSL_session_reused(s),
-		       peer != NULL ? "yes" : "no");
+		printf("done group=%s reused=%d peer=%s\n", SSL_get0_group_name(s),
+		       SSL_session_reused(s), peer != NULL ? "yes" : "no");
 	else
 		printf("failed\n");
 	ERR_print_errors_fp(stdout);

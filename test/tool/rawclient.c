@@ -44,7 +44,8 @@
  *   kill PID            ends that process
  *   tracer              whether this one is traced: "traced" or "free"
  *   reuse COMMAND...    connect and hello in a process that ends; then, in another one with the
- *                       same number, that command; "no number" if that could not be had (needs root)
+ *                       same number, that command; "no number" if that could not be had (needs
+ * root)
  *   adopt FD            takes that descriptor as the current connection
  *   descriptor          the current connection's
  *   nodoor              closes the door
@@ -549,7 +550,8 @@ static void cmd_burst(struct client *cl, char *args)
 		at += done > 0 ? (size_t)done : 0;
 		if (at < b.n && (poll(&p, 1, ANSWER_MS) <= 0 || (p.revents & POLLIN) == 0))
 			continue;
-		if (receive(cl, &m, &used) != 1 || m.seq != seq + (uint64_t)good || m.code != TAO_OK)
+		if (receive(cl, &m, &used) != 1 || m.seq != seq + (uint64_t)good ||
+		    m.code != TAO_OK)
 			break;
 		good++;
 		consume(cl->c, used);
@@ -631,7 +633,8 @@ static void cmd_doorsend(struct client *cl, char *args)
 	} else if (strcmp(args, "loop") == 0)
 		done = through_door(cl, dup(cl->c->fd));
 	else if (strcmp(args, "both") == 0)
-		done = socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 && through_door(cl, pair[0]) &&
+		done = socketpair(AF_UNIX, SOCK_STREAM, 0, pair) == 0 &&
+		       through_door(cl, pair[0]) &&
 		       through_door(cl, pair[1]);
 	else
 		done = through_door(cl, fd_of_kind(args));
@@ -1046,12 +1049,14 @@ static const struct {
 	{ "use", cmd_use }, { "connect", cmd_connect }, { "door", cmd_door }, { "pair", cmd_pair },
 	{ "hello", cmd_hello }, { "prove", cmd_prove }, { "provewith", cmd_provewith },
 	{ "identify", cmd_identify },
-	{ "call", cmd_call }, { "send", cmd_send }, { "recv", cmd_recv }, { "recvlen", cmd_recvlen },
+	{ "call", cmd_call }, { "send", cmd_send }, { "recv", cmd_recv },
+	{ "recvlen", cmd_recvlen },
 	{ "bytewise", cmd_bytewise }, { "raw", cmd_raw }, { "flood", cmd_flood },
 	{ "burst", cmd_burst }, { "fd", cmd_fd }, { "fds", cmd_fds }, { "doorsend", cmd_doorsend },
-	{ "half", cmd_half }, { "shut", cmd_shut }, { "open", cmd_open }, { "opendoor", cmd_opendoor },
-	{ "child", cmd_child }, { "fork", cmd_fork }, { "daemon", cmd_daemon }, { "exec", cmd_exec },
-	{ "setuid", cmd_setuid }, { "orphan", cmd_orphan },
+	{ "half", cmd_half }, { "shut", cmd_shut }, { "open", cmd_open },
+	{ "opendoor", cmd_opendoor },
+	{ "child", cmd_child }, { "fork", cmd_fork }, { "daemon", cmd_daemon },
+	{ "exec", cmd_exec }, { "setuid", cmd_setuid }, { "orphan", cmd_orphan },
 	{ "mapcode", cmd_mapcode }, { "traced", cmd_traced }, { "unlink", cmd_unlink },
 	{ "rename", cmd_rename }, { "kill", cmd_kill }, { "tracer", cmd_tracer },
 	{ "reuse", cmd_reuse },

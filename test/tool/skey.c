@@ -34,7 +34,8 @@ static EVP_SKEY *import(const char *label, const char *policy, const char *raw)
 	if (strcmp(policy, "-") != 0)
 		*at++ = OSSL_PARAM_construct_utf8_string("policy", (char *)policy, 0);
 	if (raw != NULL)
-		*at++ = OSSL_PARAM_construct_octet_string(OSSL_SKEY_PARAM_RAW_BYTES, (char *)raw, 32);
+		*at++ = OSSL_PARAM_construct_octet_string(OSSL_SKEY_PARAM_RAW_BYTES, (char *)raw,
+		                                          32);
 	*at = OSSL_PARAM_construct_end();
 	return EVP_SKEY_import(NULL, "TAO-SECRET", NULL, OSSL_SKEYMGMT_SELECT_ALL, params);
 }
@@ -159,7 +160,8 @@ int main(int argc, char **argv)
 	if (good && strcmp(argv[1], "encrypt") == 0)
 		good = encrypt(key, argv[2], argv[4]);
 	else if (good && strcmp(argv[1], "decrypt") == 0)
-		good = decrypt("TAO-AES-256-GCM", key, NULL, argv[2], argv[4], text) && puts(text) >= 0;
+		good = decrypt("TAO-AES-256-GCM", key, NULL, argv[2], argv[4], text) &&
+		       puts(text) >= 0;
 	else if (good)
 		refusals(key, argv[2], argv[3], argv[4]);
 	ERR_print_errors_fp(stderr);

@@ -66,14 +66,18 @@ static void test_attest(void)
 	struct tao_attested said = { 0 };
 	struct tao_buf att = TAO_BUF_INIT;
 
-	ok_err(tao_parent_attest(host, NULL, 1000, FAR, message, &att), TAO_OK, "tao_parent_attest");
+	ok_err(tao_parent_attest(host, NULL, 1000, FAR, message, &att), TAO_OK,
+	       "tao_parent_attest");
 	ok_err(tao_attestation_verify(att.p, att.n, TAO_NOW, root, &said), TAO_OK, "verifies");
-	ok(tao_node_equal(said.message, message) && tao_node_equal(said.speaker, name), "who says what");
+	ok(tao_node_equal(said.message, message) && tao_node_equal(said.speaker, name),
+	   "who says what");
 	tao_attested_clear(&said);
 	ok_err(tao_attestation_verify(att.p, att.n, 999, root, &said), TAO_EEXPIRED, "not before");
 	tao_buf_reset(&att);
-	ok_err(tao_parent_attest(host, root, TAO_NOW, TAO_NOW, message, &att), TAO_EDENIED, "not as its host");
-	ok_err(tao_parent_attest(host, NULL, TAO_NOW, TAO_NOW, name, &att), TAO_EFORMAT, "a name is no statement");
+	ok_err(tao_parent_attest(host, root, TAO_NOW, TAO_NOW, message, &att), TAO_EDENIED,
+	       "not as its host");
+	ok_err(tao_parent_attest(host, NULL, TAO_NOW, TAO_NOW, name, &att), TAO_EFORMAT,
+	       "a name is no statement");
 	ok(att.n == 0, "nothing comes of it");
 	tao_buf_free(&att);
 	tao_node_free(root);
@@ -92,11 +96,13 @@ static void test_seal(void)
 	ok(same(&data, SECRET) && strcmp(policy, "host") == 0, "the data and its policy");
 	tao_buf_reset(&data);
 	blob.p[blob.n - 1] ^= 1;
-	ok_err(tao_parent_unseal(host, blob.p, blob.n, &data, NULL), TAO_EALTERED, "not when altered");
+	ok_err(tao_parent_unseal(host, blob.p, blob.n, &data, NULL), TAO_EALTERED,
+	       "not when altered");
 	ok_err(tao_parent_unseal(host, "x", 1, &data, NULL), TAO_EFORMAT, "what is no blob");
 	ok(data.n == 0, "nothing comes out");
 	tao_buf_reset(&blob);
-	ok_err(tao_parent_seal(host, SECRET, SECRET_N, "nobody", &blob), TAO_EINVAL, "no such policy");
+	ok_err(tao_parent_seal(host, SECRET, SECRET_N, "nobody", &blob), TAO_EINVAL,
+	       "no such policy");
 	ok_err(tao_parent_seal(host, SECRET, 0, NULL, &blob), TAO_EINVAL, "no data");
 	tao_buf_free(&blob);
 	tao_buf_free(&data);
@@ -109,13 +115,17 @@ static void test_seal_as(void)
 	struct tao_unsealed what = { 0 };
 	uint32_t epoch = 0;
 
-	ok_err(tao_parent_seal_as(host, SECRET, SECRET_N, &how, &blob, &epoch), TAO_OK, "tao_parent_seal_as");
-	ok_err(tao_parent_unseal_as(host, blob.p, blob.n, "db", &data, &what), TAO_OK, "tao_parent_unseal_as");
+	ok_err(tao_parent_seal_as(host, SECRET, SECRET_N, &how, &blob, &epoch), TAO_OK,
+	       "tao_parent_seal_as");
+	ok_err(tao_parent_unseal_as(host, blob.p, blob.n, "db", &data, &what), TAO_OK,
+	       "tao_parent_unseal_as");
 	ok(same(&data, SECRET) && strcmp(what.label, "db") == 0 && what.expires == FAR &&
 	   what.epoch == epoch && what.host_epoch == epoch, "all that is known of it");
-	ok_err(tao_parent_unseal_as(host, blob.p, blob.n, "web", &data, NULL), TAO_EDENIED, "not under another label");
+	ok_err(tao_parent_unseal_as(host, blob.p, blob.n, "web", &data, NULL), TAO_EDENIED,
+	       "not under another label");
 	how.expires = 1000;
-	ok_err(tao_parent_seal_as(host, SECRET, SECRET_N, &how, &blob, NULL), TAO_EINVAL, "nothing that has expired");
+	ok_err(tao_parent_seal_as(host, SECRET, SECRET_N, &how, &blob, NULL), TAO_EINVAL,
+	       "nothing that has expired");
 	tao_buf_free(&blob);
 	tao_buf_free(&data);
 }
@@ -124,8 +134,10 @@ static void test_secret(void)
 {
 	unsigned char a[32], b[32], c[32], d[16];
 
-	ok_err(tao_parent_shared_secret(host, "program", a, sizeof a), TAO_OK, "tao_parent_shared_secret");
-	ok_err(tao_parent_shared_secret_as(host, "program", NULL, b, sizeof b), TAO_OK, "tao_parent_shared_secret_as");
+	ok_err(tao_parent_shared_secret(host, "program", a, sizeof a), TAO_OK,
+	       "tao_parent_shared_secret");
+	ok_err(tao_parent_shared_secret_as(host, "program", NULL, b, sizeof b), TAO_OK,
+	       "tao_parent_shared_secret_as");
 	ok(memcmp(a, b, sizeof a) == 0, "the same without a label");
 	ok_err(tao_parent_shared_secret_as(host, "program", "db", c, sizeof c), TAO_OK, "with one");
 	ok(memcmp(a, c, sizeof a) != 0, "another");
@@ -163,7 +175,8 @@ static void test_counter(void)
 {
 	int64_t n = -1;
 
-	ok_err(tao_parent_get_counter(host, "state", &n), TAO_ENOTFOUND, "tao_parent_get_counter: none");
+	ok_err(tao_parent_get_counter(host, "state", &n), TAO_ENOTFOUND,
+	       "tao_parent_get_counter: none");
 	ok_err(tao_parent_init_counter(host, "state", 5), TAO_OK, "tao_parent_init_counter");
 	ok_err(tao_parent_init_counter(host, "state", 3), TAO_OK, "again, lower");
 	ok(tao_parent_get_counter(host, "state", &n) == TAO_OK && n == 5, "it only goes up");
@@ -178,18 +191,26 @@ static void test_rollback(void)
 	struct tao_unsealed what = { 0 };
 	int64_t n = 0;
 
-	ok_err(tao_parent_rollback_seal(host, "state", "old", 3, NULL, &old), TAO_OK, "tao_parent_rollback_seal");
-	ok_err(tao_parent_rollback_unseal(host, old.p, old.n, &data, NULL), TAO_OK, "tao_parent_rollback_unseal");
+	ok_err(tao_parent_rollback_seal(host, "state", "old", 3, NULL, &old), TAO_OK,
+	       "tao_parent_rollback_seal");
+	ok_err(tao_parent_rollback_unseal(host, old.p, old.n, &data, NULL), TAO_OK,
+	       "tao_parent_rollback_unseal");
 	ok(same(&data, "old"), "the data");
-	ok_err(tao_parent_rollback_seal_as(host, "new", 3, &how, &new, NULL), TAO_OK, "tao_parent_rollback_seal_as");
+	ok_err(tao_parent_rollback_seal_as(host, "new", 3, &how, &new, NULL), TAO_OK,
+	       "tao_parent_rollback_seal_as");
 	tao_buf_reset(&data);
-	ok_err(tao_parent_rollback_unseal(host, old.p, old.n, &data, NULL), TAO_EDENIED, "the older one opens no more");
-	ok_err(tao_parent_rollback_prepare(host, "next", 4, &how, &next, &n), TAO_OK, "tao_parent_rollback_prepare");
-	ok_err(tao_parent_rollback_unseal_as(host, next.p, next.n, "state", &data, &what), TAO_EDENIED, "not yet");
+	ok_err(tao_parent_rollback_unseal(host, old.p, old.n, &data, NULL), TAO_EDENIED,
+	       "the older one opens no more");
+	ok_err(tao_parent_rollback_prepare(host, "next", 4, &how, &next, &n), TAO_OK,
+	       "tao_parent_rollback_prepare");
+	ok_err(tao_parent_rollback_unseal_as(host, next.p, next.n, "state", &data, &what),
+	       TAO_EDENIED, "not yet");
 	ok_err(tao_parent_init_counter(host, "state", n), TAO_OK, "the counter is raised");
-	ok_err(tao_parent_rollback_unseal_as(host, next.p, next.n, "state", &data, &what), TAO_OK, "tao_parent_rollback_unseal_as");
+	ok_err(tao_parent_rollback_unseal_as(host, next.p, next.n, "state", &data, &what), TAO_OK,
+	       "tao_parent_rollback_unseal_as");
 	ok(same(&data, "next") && strcmp(what.label, "state") == 0, "and now it does");
-	ok_err(tao_parent_unseal(host, next.p, next.n, &data, NULL), TAO_EFORMAT, "by no plain unseal");
+	ok_err(tao_parent_unseal(host, next.p, next.n, &data, NULL), TAO_EFORMAT,
+	       "by no plain unseal");
 	tao_buf_free(&old);
 	tao_buf_free(&new);
 	tao_buf_free(&next);
@@ -203,14 +224,18 @@ static void test_protect(void)
 	unsigned char key[64];
 	struct tao_buf box = TAO_BUF_INIT, data = TAO_BUF_INIT;
 
-	ok_err(tao_parent_shared_secret_as(host, "program", "protect", key, sizeof key), TAO_OK, "a key from the host");
+	ok_err(tao_parent_shared_secret_as(host, "program", "protect", key, sizeof key), TAO_OK,
+	       "a key from the host");
 	ok_err(tao_key_protect(key, sizeof key, SECRET, SECRET_N, &box), TAO_OK, "tao_key_protect");
-	ok_err(tao_key_unprotect(key, sizeof key, box.p, box.n, &data), TAO_OK, "tao_key_unprotect");
+	ok_err(tao_key_unprotect(key, sizeof key, box.p, box.n, &data), TAO_OK,
+	       "tao_key_unprotect");
 	ok(same(&data, SECRET), "the data");
 	tao_buf_reset(&data);
 	box.p[0] ^= 1;
-	ok_err(tao_key_unprotect(key, sizeof key, box.p, box.n, &data), TAO_EALTERED, "not when altered");
-	ok_err(tao_key_unprotect(key, sizeof key, box.p, 5, &data), TAO_EFORMAT, "what is too short");
+	ok_err(tao_key_unprotect(key, sizeof key, box.p, box.n, &data), TAO_EALTERED,
+	       "not when altered");
+	ok_err(tao_key_unprotect(key, sizeof key, box.p, 5, &data), TAO_EFORMAT,
+	       "what is too short");
 	tao_buf_free(&box);
 	tao_buf_free(&data);
 }
@@ -243,7 +268,8 @@ static void test_domain(const char *dir)
 	ok_err(tao_domain_add_fact(d, fact), TAO_EEXIST, "once");
 	ok(tao_domain_version(d) == version + 1, "tao_domain_version");
 	ok(tao_domain_facts(d, count_fact, &n) == TAO_OK && n == 1, "tao_domain_facts");
-	ok_err(tao_domain_trusts(d, name), TAO_EDENIED, "tao_domain_trusts: not a program of another domain");
+	ok_err(tao_domain_trusts(d, name), TAO_EDENIED, "tao_domain_trusts: not a program of "
+	       "another domain");
 	ok_err(tao_domain_remove_fact(d, fact), TAO_OK, "tao_domain_remove_fact");
 	ok_err(tao_domain_remove_fact(d, fact), TAO_ENOTFOUND, "once, too");
 	tao_domain_free(d);
@@ -261,7 +287,8 @@ static void test_simple_guards(void)
 
 	ok_err(tao_guard_liberal(&yes), TAO_OK, "tao_guard_liberal");
 	ok_err(tao_guard_conservative(&no), TAO_OK, "tao_guard_conservative");
-	ok_err(tao_guard_is_authorised(yes, name, "Execute", NULL, NULL, &d), TAO_OK, "tao_guard_is_authorised: yes");
+	ok_err(tao_guard_is_authorised(yes, name, "Execute", NULL, NULL, &d), TAO_OK,
+	       "tao_guard_is_authorised: yes");
 	ok(d.yes && strlen(d.why) > 0, "with a reason");
 	ok_err(tao_guard_is_authorised(no, name, "Execute", NULL, NULL, &d), TAO_EDENIED, "and no");
 	ok(!d.yes && strlen(d.why) > 0, "with a reason");
@@ -290,7 +317,8 @@ static void test_acl(EVP_PKEY *key, const char *path)
 	ok_err(tao_guard_authorise(g, name, "Execute", NULL), TAO_OK, "tao_guard_authorise");
 	ok_err(tao_guard_is_authorised(g, name, "Execute", NULL, NULL, NULL), TAO_OK, "allowed");
 	ok_err(tao_guard_retract(g, name, "Execute", NULL), TAO_OK, "tao_guard_retract");
-	ok_err(tao_guard_is_authorised(g, name, "Execute", NULL, NULL, NULL), TAO_EDENIED, "not any more");
+	ok_err(tao_guard_is_authorised(g, name, "Execute", NULL, NULL, NULL), TAO_EDENIED,
+	       "not any more");
 	ok_err(tao_guard_add_rule(g, rule), TAO_OK, "tao_guard_add_rule");
 	ok_err(tao_guard_add_rule(g, rule), TAO_EEXIST, "once");
 	ok_err(tao_guard_query(g, rule, NULL, &d), TAO_OK, "tao_guard_query");
@@ -303,9 +331,12 @@ static void test_acl(EVP_PKEY *key, const char *path)
 	ok_err(tao_guard_acl(key, &h), TAO_OK, "another");
 	ok_err(tao_guard_load(h, path, NULL), TAO_OK, "tao_guard_load");
 	ok_err(tao_guard_query(h, rule, NULL, NULL), TAO_OK, "knows it");
-	ok_err(tao_guard_import(h, path), TAO_EINVAL, "tao_guard_import: ours is none of CloudProxy's");
-	ok_err(tao_guard_open(h, "x", 1, NULL), TAO_EFORMAT, "tao_guard_open: nor is this anything");
-	ok_err(tao_guard_endorsements(h, "x", 1, TAO_NOW, &said), TAO_EFORMAT, "tao_guard_endorsements");
+	ok_err(tao_guard_import(h, path), TAO_EINVAL, "tao_guard_import: ours is none of "
+	       "CloudProxy's");
+	ok_err(tao_guard_open(h, "x", 1, NULL), TAO_EFORMAT,
+	       "tao_guard_open: nor is this anything");
+	ok_err(tao_guard_endorsements(h, "x", 1, TAO_NOW, &said), TAO_EFORMAT,
+	       "tao_guard_endorsements");
 	tao_endorsements_clear(&said);
 	tao_guard_free(g);
 	tao_guard_free(h);
@@ -364,7 +395,8 @@ static void talk(struct tao_channel *c)
 	ok_err(tao_channel_write(c, "hello", 5), TAO_OK, "tao_channel_write");
 	ok(poll(&p, 1, 20000) == 1, "tao_channel_fd");
 	ok_err(tao_channel_read(c, answer, sizeof answer, &n), TAO_OK, "tao_channel_read");
-	ok(n == 2 && memcmp(answer, "he", 2) == 0 && tao_channel_pending(c) == 3, "tao_channel_pending");
+	ok(n == 2 && memcmp(answer, "he", 2) == 0 && tao_channel_pending(c) == 3,
+	   "tao_channel_pending");
 }
 
 static void test_channel(const char *key)
@@ -375,10 +407,13 @@ static void test_channel(const char *key)
 	pthread_t t;
 	char port[16];
 
-	ok_err(tao_channel_dial(&nobody, "127.0.0.1", "1", &c), TAO_EINVAL, "nobody says who may be the peer");
+	ok_err(tao_channel_dial(&nobody, "127.0.0.1", "1", &c), TAO_EINVAL,
+	       "nobody says who may be the peer");
 	ok_err(tao_guard_liberal(&conf.guard), TAO_OK, "every program of the domain");
-	ok_err(tao_channel_listen(&conf, "127.0.0.1", "0", &s.listener), TAO_OK, "tao_channel_listen");
-	ok(tao_listener_fd(s.listener) >= 0 && tao_listener_port(s.listener) > 0, "tao_listener_fd, tao_listener_port");
+	ok_err(tao_channel_listen(&conf, "127.0.0.1", "0", &s.listener), TAO_OK,
+	       "tao_channel_listen");
+	ok(tao_listener_fd(s.listener) >= 0 && tao_listener_port(s.listener) > 0,
+	   "tao_listener_fd, tao_listener_port");
 	ok_err(tao_channel_accept(s.listener, 1, &c), TAO_ETIMEOUT, "nobody comes");
 	snprintf(port, sizeof port, "%d", tao_listener_port(s.listener));
 	ok(pthread_create(&t, NULL, serve, &s) == 0, "a server");
@@ -436,7 +471,8 @@ static void test_extend(void)
 	struct tao_node *sub = NULL, *word = NULL, *now = NULL;
 	struct tao_buf blob = TAO_BUF_INIT, data = TAO_BUF_INIT;
 
-	ok_err(tao_parent_seal(host, SECRET, SECRET_N, NULL, &blob), TAO_OK, "sealed for the exact name");
+	ok_err(tao_parent_seal(host, SECRET, SECRET_N, NULL, &blob), TAO_OK,
+	       "sealed for the exact name");
 	ok_err(tao_subprin_parse(".Mode(1)", 8, &sub), TAO_OK, "an extension");
 	ok_err(tao_subprin_parse(".Program([00])", 14, &word), TAO_OK, "and one that hosts give");
 	ok_err(tao_parent_extend(host, word), TAO_EDENIED, "tao_parent_extend: not that");
@@ -444,7 +480,8 @@ static void test_extend(void)
 	ok_err(tao_parent_extend(host, sub), TAO_OK, "but the other");
 	ok(tao_parent_name(host, &now) == TAO_OK && tao_prin_ext_count(now) == tao_prin_ext_count(name) + 1 &&
 	   tao_prin_covers(name, now), "the name has it");
-	ok_err(tao_parent_unseal(host, blob.p, blob.n, &data, NULL), TAO_EWRONGPROG, "what was sealed before stays closed");
+	ok_err(tao_parent_unseal(host, blob.p, blob.n, &data, NULL), TAO_EWRONGPROG,
+	       "what was sealed before stays closed");
 	tao_buf_free(&blob);
 	tao_buf_free(&data);
 	tao_node_free(sub);

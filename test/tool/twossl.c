@@ -3,9 +3,10 @@
  *
  *   twossl FILE...
  *
- * loads these files, in that order, each in a way that shows its symbols to nobody else. If it is a libssl, makes
- * an SSL_CTX with it and prints "hooked" if tao_tls.so has added its extension, "alone" if not; if it is
- * another library, prints "loaded". "+FILE" shows its symbols to all. For "-", prints "waiting" and waits for a line on standard input.
+ * loads these files, in that order, each in a way that shows its symbols to nobody else. If it is a
+ * libssl, makes an SSL_CTX with it and prints "hooked" if tao_tls.so has added its extension,
+ * "alone" if not; if it is another library, prints "loaded". "+FILE" shows its symbols to all. For
+ * "-", prints "waiting" and waits for a line on standard input.
  */
 #include <dlfcn.h>
 #include <stdio.h>

@@ -1,4 +1,5 @@
-/* host/ancestor.h: which epochs there are, how their keys are kept and erased, ids; host/spent.h. */
+/* host/ancestor.h: which epochs there are, how their keys are kept and erased, ids;
+ * host/spent.h. */
 #include <dirent.h>
 #include <stdarg.h>
 #include <sys/stat.h>
@@ -28,8 +29,8 @@ static void complain(const char *level, const char *why)
 static enum tao_err open_at(int64_t now, struct tao_ancestor *a)
 {
 	struct ancestor_conf c = {
-		.dir = channel, .seconds = SECONDS, .overlap = OVERLAP, .name = name, .sealer = &sealer,
-		.say = complain,
+		.dir = channel, .seconds = SECONDS, .overlap = OVERLAP, .name = name,
+		.sealer = &sealer, .say = complain,
 	};
 
 	return ancestor_local_new(&c, now, a);
@@ -83,7 +84,8 @@ static int on_file(unsigned epoch)
 
 static void acceptance(struct tao_ancestor *a)
 {
-	ok(F(a, epoch, AT(1000, 0)) == 1000 && F(a, epoch, AT(1000, 99)) == 1000, "the present epoch");
+	ok(F(a, epoch, AT(1000, 0)) == 1000 && F(a, epoch, AT(1000, 99)) == 1000,
+	   "the present epoch");
 	ok_err(F(a, accepts, AT(1000, 50), 1000), TAO_OK, "is accepted");
 	ok_err(F(a, accepts, AT(1000, 0), 999), TAO_OK, "the one before it");
 	ok_err(F(a, accepts, AT(1000, 19), 999), TAO_OK, "in the overlap");
@@ -130,7 +132,8 @@ static void life(void)
 	ok(memcmp(before, next, sizeof next) != 0, "with other keys");
 	ok_err(try_pair(&a, 999), TAO_EBUSY, "there are none of the epoch before");
 	must(F(&a, prepare, AT(1001, 10)));
-	ok(on_file(1000) && on_file(1001) && on_file(1002) && files() == 3, "the overlap has three");
+	ok(on_file(1000) && on_file(1001) && on_file(1002) && files() == 3,
+	   "the overlap has three");
 	pair(&a, 1001, key);
 	ok(memcmp(key, next, sizeof key) == 0, "the next one became the present one");
 	ancestor_clear(&a);
@@ -145,7 +148,8 @@ static void life(void)
 	ok(!a.fn->ready(a.data, 1000) && a.fn->ready(a.data, 1002), "as can be asked");
 	ancestor_clear(&a);
 	must(open_at(AT(1010, 0), &a));
-	ok(on_file(1010) && on_file(1011) && files() == 2, "what has been over for long goes at the start");
+	ok(on_file(1010) && on_file(1011) && files() == 2,
+	   "what has been over for long goes at the start");
 	must(F(&a, prepare, AT(1005, 0)));
 	ok(on_file(1005) && on_file(1006) && files() == 2, "a clock that is set back begins anew");
 	ok(complaints == 0, "without a complaint");
@@ -205,14 +209,18 @@ static void bad_files(void)
 	damage(AT(2000, 30), "an altered file", 100, 0);
 	damage(AT(2000, 30), "another host's header", 10, 0);
 	damage(AT(2000, 30), "a cut file", 60, 1);
-	ok(with_plain(2100, 1, SECONDS, 0, &sealer) == TAO_OK && complaints == 0, "a file as it should be");
+	ok(with_plain(2100, 1, SECONDS, 0, &sealer) == TAO_OK && complaints == 0,
+	   "a file as it should be");
 	ok(with_plain(2200, 1, SECONDS + 1, 0, &sealer) == TAO_OK && complaints == 1,
 	   "epochs of another length are not taken up");
-	ok(with_plain(2300, 1, SECONDS, 1, &sealer) == TAO_OK && complaints == 1, "nor more than keys");
-	ok(with_plain(2400, 0, SECONDS, 0, &sealer) == TAO_OK && complaints == 1, "nor another format");
+	ok(with_plain(2300, 1, SECONDS, 1, &sealer) == TAO_OK && complaints == 1,
+	   "nor more than keys");
+	ok(with_plain(2400, 0, SECONDS, 0, &sealer) == TAO_OK && complaints == 1,
+	   "nor another format");
 	ok(with_plain(2500, 1, SECONDS, 0, &other_sealer) == TAO_OK && complaints == 1,
 	   "nor another host's");
-	ok_err(with_plain(2600, 2, SECONDS, 0, &sealer), TAO_EVERSION, "a newer version's file is left");
+	ok_err(with_plain(2600, 2, SECONDS, 0, &sealer), TAO_EVERSION,
+	       "a newer version's file is left");
 	ok(on_file(2600), "where it is");
 }
 
@@ -236,7 +244,8 @@ static void no_disk(void)
 
 /* ---- ids ---- */
 
-static int resolves(struct tao_ancestor *a, uint32_t epoch, const uint8_t *id, struct principal *want)
+static int resolves(struct tao_ancestor *a, uint32_t epoch, const uint8_t *id,
+                    struct principal *want)
 {
 	struct principal *p = NULL;
 	int same = F(a, resolve, epoch, id, &p) == TAO_OK && memcmp(p->hash, want->hash, 32) == 0;
@@ -261,13 +270,15 @@ static void ids(void)
 	must(F(&a, id, 4000, q, two));
 	ok(memcmp(one[0], one[1], sizeof two) != 0 && memcmp(one[0], two, sizeof two) != 0,
 	   "each program, in each epoch, has its own");
-	ok(resolves(&a, 4000, one[0], p) && resolves(&a, 4001, one[1], p) && resolves(&a, 4000, two, q),
+	ok(resolves(&a, 4000, one[0], p) && resolves(&a, 4001, one[1], p) &&
+	   resolves(&a, 4000, two, q),
 	   "and is found by it");
 	ok(!resolves(&a, 4001, one[0], p), "in that epoch");
 	ok_err(F(&a, resolve, 4000, none, &nobody), TAO_ENOTFOUND, "nobody has another");
 	must(F(&a, prepare, AT(4001, 0)));
 	must(F(&a, id, 4002, p, one[2]));
-	ok(resolves(&a, 4002, one[2], p) && resolves(&a, 4000, one[0], p), "a new epoch has all who are here");
+	ok(resolves(&a, 4002, one[2], p) && resolves(&a, 4000, one[0], p),
+	   "a new epoch has all who are here");
 	must(F(&a, prepare, AT(4001, 30)));
 	ok_err(F(&a, resolve, 4000, one[0], &nobody), TAO_EBUSY, "an old one nobody");
 	a.fn->leave(a.data, p);
@@ -294,16 +305,19 @@ static void spending(void)
 		good += spent_add(&s, &room, 1000, 5000 + (int64_t)v % 90, v * v + 7) == TAO_OK;
 	for (uint64_t v = 0; v < 1000; v++)
 		twice += spent_add(&s, &room, 1000, 5000 + (int64_t)v % 90, v * v + 7) == TAO_EEXIST;
-	ok(good == 1000 && twice == 1000 && s.n == 1000 && room.share.used == 1000, "each value once");
+	ok(good == 1000 && twice == 1000 && s.n == 1000 && room.share.used == 1000,
+	   "each value once");
 	ok_err(spent_add(&s, &room, 1000, 5000, 3), TAO_ELIMIT, "a full set refuses");
 	ok(spent_add(&s, &room, 1000, 5000, 7) == TAO_EEXIST, "and has forgotten nothing");
 	for (uint64_t v = 0; v < 1000; v++)
 		must(spent_add(&other, &room, 5000, 5000, v + 2));
-	ok_err(spent_add(&other, &room, 5000, 5000, 5000), TAO_ELIMIT, "nor is there more than a user's share");
+	ok_err(spent_add(&other, &room, 5000, 5000, 5000), TAO_ELIMIT,
+	       "nor is there more than a user's share");
 	spent_sweep(&s, &room, 5000, &floor);
 	ok(s.n == 1000 && floor == 0, "what is not too old stays");
 	spent_sweep(&s, &room, 5041, &floor);
-	ok(s.n < 1000 && s.n > 0 && room.share.used == 1000 + s.n && floor == 5040, "the rest goes, up to the floor");
+	ok(s.n < 1000 && s.n > 0 && room.share.used == 1000 + s.n && floor == 5040,
+	   "the rest goes, up to the floor");
 	ok(spent_add(&s, &room, 1000, 5089, 89 * 89 + 7) == TAO_EEXIST, "what is younger is known");
 	spent_clear(&s, &room);
 	spent_clear(&other, &room);
@@ -326,7 +340,8 @@ static void sharing(void)
 
 	ok(take_all(&s, 1) == 30, "a user alone has half, and not one more");
 	ok(take_all(&s, 1 + SHARE_BUCKETS) == 15, "the next one half of the rest");
-	ok(take_all(&s, SHARE_NOBODY) == 8 && take_all(&s, 1) == 0, "and so on; nobody gets more meanwhile");
+	ok(take_all(&s, SHARE_NOBODY) == 8 && take_all(&s, 1) == 0,
+	   "and so on; nobody gets more meanwhile");
 	share_give(&s, 1, 11);
 	ok(take_all(&s, 1) == 0 && s.used == 42, "who has more than is free waits");
 	share_give(&s, 1, 10);
@@ -340,7 +355,8 @@ static void sharing(void)
 	s.max = 1 << 20;
 	for (uid_t u = 1; u < 300; u++)
 		take_all(&s, u % 15);
-	ok(take_all(&s, 15) > 0, "fifteen users that take all they get leave something to the next one");
+	ok(take_all(&s, 15) > 0, "fifteen users that take all they get leave something to the next "
+	   "one");
 	for (uid_t u = 0; u <= 15; u++)
 		share_give(&s, u, s.max);
 	ok(s.used == 0, "nothing is left");

@@ -110,7 +110,8 @@ static void single(void)
 	struct tao_attested a;
 
 	attest(r_key, "$R.Host(1)", FROM, UNTIL, "P(\"x\")", NULL, &att);
-	ok_err(tao_attestation_verify(att.p, att.n, INSIDE, NULL, &a), TAO_OK, "a single statement");
+	ok_err(tao_attestation_verify(att.p, att.n, INSIDE, NULL, &a), TAO_OK,
+	       "a single statement");
 	is_text(a.speaker, "$R.Host(1)", "its speaker");
 	is_text(a.message, "P(\"x\")", "its message");
 	is_text(a.root, "$R", "its root");
@@ -138,7 +139,8 @@ static void clocked(void)
 	ok_err(tao_attestation_verify(att.p, att.n, TAO_NOW, p, &a), TAO_OK, "from now on");
 	ok(a.from >= before && a.from <= tao_now_ns(), "from now");
 	ok(a.until == a.from + TAO_ATTEST_YEAR_NS, "for a year");
-	ok_err(verify_at(&att, before + TAO_ATTEST_YEAR_NS + 3600 * 1000000000LL, NULL), TAO_EEXPIRED,
+	ok_err(verify_at(&att, before + TAO_ATTEST_YEAR_NS + 3600 * 1000000000LL, NULL),
+	       TAO_EEXPIRED,
 	       "no longer");
 	tao_attested_clear(&a);
 	ok_err(tao_attest(r_key, p, UNTIL, FROM, f, NULL, 0, &att), TAO_EINVAL,
@@ -232,7 +234,8 @@ static void lengths(void)
 	big[300000] = 0;
 	f = tao_pred("P", 1, tao_term_str(big));
 	tao_buf_reset(&a);
-	ok_err(tao_attest(r_key, p, FROM, UNTIL, f, NULL, 0, &a), TAO_ELIMIT, "none too large is made");
+	ok_err(tao_attest(r_key, p, FROM, UNTIL, f, NULL, 0, &a), TAO_ELIMIT,
+	       "none too large is made");
 	attest(r_key, "$R", FROM, UNTIL, "P(1)", NULL, &a);
 	tao_buf_u8(&a, 6 << 3 | 2); /* an endorsement, which is not signed */
 	tao_buf_varint(&a, 300000);
@@ -387,7 +390,8 @@ static void vector_chain(const char *name, int64_t until)
 	struct tao_attested a;
 
 	ok(vector(name, &att), "%s", name);
-	ok_err(tao_attestation_verify(att.p, att.n, INSIDE, NULL, &a), TAO_OK, "%s: verifies", name);
+	ok_err(tao_attestation_verify(att.p, att.n, INSIDE, NULL, &a), TAO_OK, "%s: verifies",
+	       name);
 	ok(a.from == 1000 && a.until == until, "%s: its times", name);
 	is_text(a.root, root, "its root");
 	tao_attested_clear(&a);
@@ -410,7 +414,8 @@ static void vectors(void)
 	vector_chain("chain1.att", 9000000000000000000);
 	vector_chain("chain2.att", 8000000000000000000);
 	ok(vector("chain2_nodel.bad.att", &att), "chain2_nodel.bad.att");
-	ok_err(verify_at(&att, INSIDE, NULL), TAO_EDENIED, "without its delegation it does not verify");
+	ok_err(verify_at(&att, INSIDE, NULL), TAO_EDENIED,
+	       "without its delegation it does not verify");
 	tao_buf_reset(&att);
 	ok(vector("chain2.att", &att), "chain2.att");
 	altered(&att);

@@ -78,9 +78,12 @@ static void check_records(void)
 	bad(HEAD ",\"uid\":4294967296}", "a user above all");
 	bad(HEAD ",\"uid\":\"0\"}", "a user in words");
 	bad("{\"seq\":0,\"time\":\"2026-11-23T08:00:00.123Z\",\"prev\":\"" Z64 "\",\"event\":\"x\"}", "record 0");
-	bad("{\"seq\":1,\"time\":\"2026-11-23T08:00:00Z\",\"prev\":\"" Z64 "\",\"event\":\"x\"}", "a short time");
-	bad("{\"seq\":1,\"time\":\"2026-11-23T08:00:00.123Z\",\"prev\":\"00\",\"event\":\"x\"}", "a short hash");
-	bad("{\"seq\":1,\"time\":\"2026-11-23T08:00:00.123Z\",\"prev\":\"" Z64 "\",\"event\":1}", "no word");
+	bad("{\"seq\":1,\"time\":\"2026-11-23T08:00:00Z\",\"prev\":\"" Z64 "\",\"event\":\"x\"}",
+	    "a short time");
+	bad("{\"seq\":1,\"time\":\"2026-11-23T08:00:00.123Z\",\"prev\":\"00\",\"event\":\"x\"}",
+	    "a short hash");
+	bad("{\"seq\":1,\"time\":\"2026-11-23T08:00:00.123Z\",\"prev\":\"" Z64 "\",\"event\":1}",
+	    "no word");
 	bad("{\"time\":\"2026-11-23T08:00:00.123Z\",\"seq\":1,\"prev\":\"" Z64 "\",\"event\":\"x\"}", "another order");
 	tao_buf_str(&many, HEAD);
 	for (int i = 4; i < AUDIT_MEMBERS_MAX; i++)
@@ -204,9 +207,11 @@ static void check_rotation(void)
 	verifies("the chain over files", at.head.seq, at.number);
 	audit_file_close(f);
 	unlink(in_dir("00000001.log"));
-	ok(audit_verify(dir, NULL, NULL, &v) == TAO_OK && v.first > 1, "the oldest may be moved away");
+	ok(audit_verify(dir, NULL, NULL, &v) == TAO_OK && v.first > 1,
+	   "the oldest may be moved away");
 	unlink(in_dir("00000003.log"));
-	ok(at.number < 4 || audit_verify(dir, NULL, NULL, &v) == TAO_EALTERED, "but none in between");
+	ok(at.number < 4 || audit_verify(dir, NULL, NULL, &v) == TAO_EALTERED,
+	   "but none in between");
 	for (uint32_t i = 2; i < at.number; i++) {
 		char name[AUDIT_NAME_MAX];
 
@@ -248,7 +253,8 @@ static void append(const char *text)
 {
 	int fd = open(in_dir("current.log"), O_WRONLY | O_APPEND);
 
-	ok(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text), "bytes behind the end");
+	ok(fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text),
+	   "bytes behind the end");
 	close(fd);
 }
 
@@ -284,7 +290,8 @@ static void check_altered(void)
 	put(f, 2);
 	append("{}\n");
 	ok_err(put(f, 2), TAO_OK, "it goes on");
-	ok(audit_verify(dir, NULL, NULL, &v) == TAO_EALTERED && v.bad == 4, "a strange line is found");
+	ok(audit_verify(dir, NULL, NULL, &v) == TAO_EALTERED && v.bad == 4,
+	   "a strange line is found");
 	unlink(in_dir("current.log"));
 	ok_err(put(f, 2), TAO_OK, "the file is removed");
 	ok(access(in_dir("current.log"), F_OK) == 0, "another is begun");
@@ -334,14 +341,16 @@ static void check_marks(void)
 	at.head.hash[0] ^= 1;
 	ok(audit_verify(dir, NULL, &at.head, &v) == TAO_EALTERED && v.bad == 4, "another record");
 	at.head.seq = 10;
-	ok(audit_verify(dir, NULL, &at.head, &v) == TAO_EALTERED && v.bad == 10, "one behind the end");
+	ok(audit_verify(dir, NULL, &at.head, &v) == TAO_EALTERED && v.bad == 10,
+	   "one behind the end");
 	ok(audit_verify(dir, other, NULL, &v) == TAO_EALTERED && v.bad == 4, "another key");
 	ok_err(audit_verify("/nonexistent", NULL, NULL, &v), TAO_ENOTFOUND, "no log");
 	empty_dir();
 	ok(audit_verify(dir, NULL, NULL, &v) == TAO_OK && v.last == 0, "an empty one");
 }
 
-/* Who causes too many records has the others counted, also when that are those of many instances. */
+/* Who causes too many records has the others counted, also when that are those of many
+ * instances. */
 static uint64_t summed(const char *line, uint64_t uid)
 {
 	struct audit_record r;
@@ -392,10 +401,12 @@ static void check_sums(void)
 	audit_stop(&h);
 	snprintf(path, sizeof path, "%s/audit/current.log", dir);
 	ok_err(tao_file_read(path, BIG * 8, &log), TAO_OK, "is there");
-	for (const char *line = tao_buf_cstr(&log); line != NULL && *line != 0; line = strchr(line, '\n') + 1)
+	for (const char *line = tao_buf_cstr(&log); line != NULL && *line != 0;
+	     line = strchr(line, '\n') + 1)
 		for (uint64_t uid = 1; uid <= 2; uid++)
 			n[uid] += summed(line, uid);
-	ok(n[1] == FLOOD + 2 * SHORT_LIVED, "all of one user are counted (%llu)", (unsigned long long)n[1]);
+	ok(n[1] == FLOOD + 2 * SHORT_LIVED, "all of one user are counted (%llu)",
+	   (unsigned long long)n[1]);
 	ok(n[2] == FLOOD, "and all of another (%llu)", (unsigned long long)n[2]);
 	tao_buf_free(&log);
 	registry_free(h.registry);

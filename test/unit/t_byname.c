@@ -113,7 +113,8 @@ static int told(const char *text)
 		found = found || (s != NULL && strstr(s, text) != NULL) ||
 		        ((flags & ERR_TXT_STRING) && strstr(data, text) != NULL);
 		if (getenv("TAO_KEEP") != NULL)
-			printf("# %s: %s\n", s != NULL ? s : "?", flags & ERR_TXT_STRING ? data : "");
+			printf("# %s: %s\n", s != NULL ? s : "?",
+			       flags & ERR_TXT_STRING ? data : "");
 	}
 	return found;
 }
@@ -170,7 +171,8 @@ static void seeds(struct badhost *h, struct fix *f)
 	ok(atomic_load(&h->requests) == after && memcmp(a, b, sizeof a) != 0,
 	   "once: the generator is OpenSSL's");
 	ok(child_draws(f, b) == 0 && atomic_load(&h->requests) > after, "a child seeds anew");
-	ok(child_draws(f, c) == 0 && memcmp(b, c, sizeof b) != 0, "and another one gets other bytes");
+	ok(child_draws(f, c) == 0 && memcmp(b, c, sizeof b) != 0,
+	   "and another one gets other bytes");
 	ok(RAND_bytes_ex(f->ctx, a, sizeof a, 0) == 1 && memcmp(a, b, sizeof a) != 0,
 	   "so does their parent");
 }
@@ -195,7 +197,8 @@ static void source(struct fix *f)
 	ok(source_bytes(f, a, sizeof a, 256) && source_bytes(f, b, sizeof b, 0) &&
 	   memcmp(a, b, sizeof a) != 0, "bytes of the source itself, in pieces");
 	memset(fives, 0x5a, sizeof fives);
-	ok(memcmp(a, fives, 32) != 0, "a host that gives the same each time is mended by the kernel");
+	ok(memcmp(a, fives, 32) != 0, "a host that gives the same each time is mended by the "
+	   "kernel");
 	ok(!source_bytes(f, a, 32, 512), "it is not stronger than it is");
 	ERR_clear_error();
 }
@@ -295,21 +298,23 @@ static void bad_secrets(struct badhost *h, struct fix *f)
 	ok(!derive(f, NULL, out, 32) && told("needs the parameter label"), "no parameters");
 	ok(!derive(f, PARAMS(TEXT("policy", "host")), out, 32) && told("needs the parameter label"),
 	   "no label");
-	ok(!derive(f, PARAMS(OCTETS("label", "")), out, 32) && told("label has 1 to 256 bytes, not 0"),
+	ok(!derive(f, PARAMS(OCTETS("label", "")), out, 32) &&
+	   told("label has 1 to 256 bytes, not 0"),
 	   "an empty label");
 	ok(!derive(f, PARAMS(OSSL_PARAM_construct_octet_string("label", NULL, 5)), out, 32) &&
 	   told("label has 1 to 256 bytes"), "a label without data");
 	ok(!derive(f, PARAMS(TEXT("label", longest)), out, 32) && told("1 to 256 bytes, not 257"),
 	   "a label that is too long");
-	ok(!derive(f, PARAMS(OCTETS("label", "a\0b")), out, 32) && told("a NUL"), "a NUL in a label");
+	ok(!derive(f, PARAMS(OCTETS("label", "a\0b")), out, 32) && told("a NUL"),
+	   "a NUL in a label");
 	ok(!derive(f, PARAMS(OSSL_PARAM_construct_int("label", &number)), out, 32) &&
 	   told("neither text nor octets"), "a number for a label");
 	ok(!derive(f, PARAMS(OCTETS("label", "a"), OCTETS("info", "b")), out, 32) &&
 	   told("give one of them"), "label and info");
 	ok(!derive(f, PARAMS(OCTETS("label", "a"), TEXT("policy", "0123456789abcdefg")), out, 32) &&
 	   told("policy has 1 to 15 bytes, not 17"), "a policy that is too long");
-	ok(!derive(f, PARAMS(OCTETS("label", "a"), OSSL_PARAM_construct_int("policy", &number)), out,
-	           32) && told("neither text nor octets"), "a number for a policy");
+	ok(!derive(f, PARAMS(OCTETS("label", "a"), OSSL_PARAM_construct_int("policy", &number)),
+	           out, 32) && told("neither text nor octets"), "a number for a policy");
 	ok(!derive(f, PARAMS(OCTETS("label", "a")), out, 0) && told("1 to 4096 bytes, not 0"),
 	   "no byte");
 	ok(!derive(f, PARAMS(OCTETS("label", "a")), out, 4097) && told("1 to 4096 bytes, not 4097"),

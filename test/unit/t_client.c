@@ -156,8 +156,8 @@ static void one_call(badhost_fn *behave, enum tao_err want, int stays, const cha
 
 	badhost_start(&h, SOCK, -1, behave);
 	connect_to(&c, LONG_MS);
-	ok_err(tao_conn_call(&c, "Test.Echo", "hello", 5, -1, want == TAO_ETIMEOUT ? SHORT_MS : LONG_MS,
-	                     &reply, NULL, NULL), want,
+	ok_err(tao_conn_call(&c, "Test.Echo", "hello", 5, -1,
+	                     want == TAO_ETIMEOUT ? SHORT_MS : LONG_MS, &reply, NULL, NULL), want,
 	       "%s", what);
 	if (want == TAO_OK)
 		ok_str(tao_buf_cstr(&reply), "hello", "%s: the answer", what);

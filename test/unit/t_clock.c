@@ -1,5 +1,5 @@
-/* host/host.h: when the machine's clock was set, all timers are due at once, and the root of trust hears
- * of it. */
+/* host/host.h: when the machine's clock was set, all timers are due at once, and the root of trust
+ * hears of it. */
 #include <pthread.h>
 #include <time.h>
 
@@ -100,7 +100,8 @@ int main(void)
 	ok_err(loop_new(&s.host, &l), TAO_OK, "a loop");
 	ok(timer_add(&s.host, TIMER_SECONDS_MAX, first) == TAO_OK &&
 	   timer_add(&s.host, TIMER_SECONDS_MAX, second) == TAO_OK &&
-	   timer_add(&s.host, TIMER_SECONDS_MAX, third) == TAO_OK, "timers that are due much later");
+	   timer_add(&s.host, TIMER_SECONDS_MAX, third) == TAO_OK,
+	   "timers that are due much later");
 	ok_err(loop_run(&s.host), TAO_OK, "runs");
 	set_clock(&s, 0);
 	ok(count_of(&s, &s.told) == 0, "a look finds nothing");

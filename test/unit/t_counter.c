@@ -1,4 +1,5 @@
-/* Counters: who has them, when they move, what a table's bytes may be, and what happens without one. */
+/* Counters: who has them, when they move, what a table's bytes may be, and what happens without
+ * one. */
 #include <fcntl.h>
 #include <pthread.h>
 #include <sys/stat.h>
@@ -22,7 +23,8 @@ static struct domain *domain;
 
 static const struct counter_owner a = { COUNTER_PROGRAM, 10, { 0xaa } },
 	b = { COUNTER_PROGRAM, 10, { 0xbb } }, c = { COUNTER_PROGRAM, 10, { 0xcc } },
-	a_of_another = { COUNTER_PROGRAM, 11, { 0xaa } }, b_of_another = { COUNTER_PROGRAM, 11, { 0xbb } }, script = { COUNTER_EXACT, 10, { 0xaa } };
+	a_of_another = { COUNTER_PROGRAM, 11, { 0xaa } }, b_of_another = { COUNTER_PROGRAM, 11,
+	                 { 0xbb } }, script = { COUNTER_EXACT, 10, { 0xaa } };
 
 static struct counters *open_table(void)
 {
@@ -80,7 +82,8 @@ static void rollback(struct counters *cs)
 	ok(counter_next(cs, &a, "seal", 1, &s2) == TAO_OK && s2.number == 2, "the second");
 	ok_err(counter_check(cs, &a, &s1), TAO_EDENIED, "ends the first");
 	ok_err(counter_check(cs, &a, &s2), TAO_OK, "and opens");
-	ok(counter_next(cs, &a, "seal", 0, &p1) == TAO_OK && counter_next(cs, &a, "seal", 0, &p2) == TAO_OK &&
+	ok(counter_next(cs, &a, "seal", 0, &p1) == TAO_OK &&
+	   counter_next(cs, &a, "seal", 0, &p2) == TAO_OK &&
 	           p1.number == 3 && p2.number == 4, "two are prepared, with numbers of their own");
 	ok_err(counter_check(cs, &a, &p1), TAO_EDENIED, "neither opens");
 	ok_err(counter_check(cs, &a, &s2), TAO_OK, "but the one before");
@@ -91,7 +94,8 @@ static void rollback(struct counters *cs)
 	s1.id[0] ^= 1;
 	ok_err(counter_check(cs, &a, &s1), TAO_ENOTFOUND, "an unknown counter opens nothing");
 	counter_init(cs, &a, "end", COUNTER_TOP - 1);
-	ok(counter_next(cs, &a, "end", 1, &s1) == TAO_OK && s1.number == COUNTER_TOP, "the last number");
+	ok(counter_next(cs, &a, "end", 1, &s1) == TAO_OK && s1.number == COUNTER_TOP,
+	   "the last number");
 	ok_err(counter_next(cs, &a, "end", 1, &s1), TAO_ELIMIT, "there is none behind it");
 }
 
@@ -144,7 +148,8 @@ static void upgrades(struct counters *cs)
 	ok(value_of(cs, &b_of_another, "up") < 0 &&
 	           counter_check(cs, &b_of_another, &s) == TAO_EWRONGPROG,
 	   "not when another user runs it");
-	ok(value_of(cs, &b, "up") == 6 && value_of(cs, &a, "up") == 6, "and reads the counter, as the former does");
+	ok(value_of(cs, &b, "up") == 6 && value_of(cs, &a, "up") == 6,
+	   "and reads the counter, as the former does");
 	ok_err(counter_init(cs, &b, "up", 0), TAO_OK, "its own start");
 	ok(value_of(cs, &a, "up") == 6, "changes nothing");
 	ok(counter_next(cs, &b, "up", 1, &t) == TAO_OK && t.number == 7, "its first blob");
@@ -177,7 +182,8 @@ static void limits(struct counters *cs)
 		snprintf(label, sizeof label, "%d", i);
 		ok_err(counter_init(cs, &script, label, 0), TAO_OK, "label %d", i + 1);
 	}
-	ok_err(counter_init(cs, &script, "more", 0), TAO_ELIMIT, "one more than a program may have");
+	ok_err(counter_init(cs, &script, "more", 0), TAO_ELIMIT,
+	       "one more than a program may have");
 	ok(strstr(tao_why(), "max_labels") != NULL, "it says what to do: %s", tao_why());
 	ok_err(counter_init(cs, &script, "1", 5), TAO_OK, "those that there are go on");
 }
@@ -254,7 +260,8 @@ static void refused(const char *what)
 
 	ok(counters_state(cs) == TAO_EALTERED && strstr(tao_why(), "counters --new") != NULL,
 	   "%s: it says what to do", what);
-	ok(counter_init(cs, &a, "x", 1) == TAO_EALTERED && counter_get(cs, &a, "x", &v) == TAO_EALTERED &&
+	ok(counter_init(cs, &a, "x", 1) == TAO_EALTERED &&
+	   counter_get(cs, &a, "x", &v) == TAO_EALTERED &&
 	           counter_next(cs, &a, "x", 1, &s) == TAO_EALTERED &&
 	           counter_check(cs, &a, &s) == TAO_EALTERED &&
 	           counters_remove(cs, s.id, sizeof s.id) == TAO_EALTERED &&
@@ -329,7 +336,8 @@ static void bytes(void)
 	ok(counter_table_decode(in.p, in.n, &t) == TAO_OK && t.n == 1 && t.c[0].value == 5 &&
 	           t.c[0].issued == 6 && t.c[0].owner.uid == 10 && strcmp(t.c[0].label, "ab") == 0,
 	   "a table as it is documented is read");
-	ok(counter_table_encode(&t, &out) == TAO_OK && out.n == in.n && memcmp(out.p, in.p, in.n) == 0,
+	ok(counter_table_encode(&t, &out) == TAO_OK && out.n == in.n &&
+	   memcmp(out.p, in.p, in.n) == 0,
 	   "and written the same");
 	counter_table_clear(&t);
 	for (size_t n = 0; n < in.n; n++)
@@ -343,16 +351,19 @@ static void bytes(void)
 		uint8_t byte;
 		const char *what;
 	} cases[] = {
-		{ 0, 'X', "magic" }, { 4, 0, "format 0" }, { 8, 2, "count" }, { 5, 0xff, "huge count" },
+		{ 0, 'X', "magic" }, { 4, 0, "format 0" }, { 8, 2, "count" },
+		{ 5, 0xff, "huge count" },
 		{ 9, 0, "kind" }, { 9, 3, "kind" }, { 62, 0x80, "a negative value" },
-		{ 69, 7, "a value above the issued" }, { 70, 0x80, "issued" }, { 79, 0, "no label" },
+		{ 69, 7, "a value above the issued" }, { 70, 0x80, "issued" },
+		{ 79, 0, "no label" },
 		{ 80, 0, "a label with NUL" }, { 80, '\n', "with a newline" },
 	};
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		uint8_t was = in.p[cases[i].at];
 
 		in.p[cases[i].at] = cases[i].byte;
-		ok_err(counter_table_decode(in.p, in.n, &t), TAO_EFORMAT, "refused: %s", cases[i].what);
+		ok_err(counter_table_decode(in.p, in.n, &t), TAO_EFORMAT, "refused: %s",
+		       cases[i].what);
 		in.p[cases[i].at] = was;
 	}
 	in.p[4] = 2;

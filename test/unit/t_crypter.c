@@ -85,7 +85,8 @@ static void round_trips(void)
 	struct tao_crypter c;
 
 	for (size_t i = 0; i < TYPES; i++) {
-		ok_err(tao_crypter_generate(kinds[i].type, &c), TAO_OK, "%s: generated", kinds[i].type);
+		ok_err(tao_crypter_generate(kinds[i].type, &c), TAO_OK, "%s: generated",
+		       kinds[i].type);
 		for (size_t k = 0; k < sizeof sizes / sizeof sizes[0]; k++)
 			round_trip(&c, sizes[k]);
 		tao_crypter_clear(&c);
@@ -450,7 +451,8 @@ static void stored_key(const struct tao_buf *good, const struct stored *s, int d
 
 	change_key(k, s);
 	tao_pb_pack(&k->base, &b);
-	ok_err(deriver ? tao_deriver_decode(b.p, b.n, &d) : tao_crypter_decode(b.p, b.n, &c), s->want,
+	ok_err(deriver ? tao_deriver_decode(b.p, b.n, &d) : tao_crypter_decode(b.p, b.n, &c),
+	       s->want,
 	       "stored %s: %s", deriver ? "deriver" : "crypter", s->what);
 	ok(s->want == TAO_OK || (deriver ? is_zero(&d, sizeof d) : is_zero(&c, sizeof c)),
 	   "nothing comes back");

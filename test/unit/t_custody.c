@@ -165,12 +165,14 @@ static void check_facts(struct host *h)
 	ok_str(f.type, "p256", "its type");
 	ok_str(f.custody, "host", "its custody");
 	ok_str(f.program, "/usr/sbin/nginx", "its program");
-	ok(f.uid == UID && f.exe != NULL && memcmp(f.exe, exe_a, TAO_HASH_LEN) == 0, "for whom it is");
+	ok(f.uid == UID && f.exe != NULL && memcmp(f.exe, exe_a, TAO_HASH_LEN) == 0,
+	   "for whom it is");
 	ok(tao_stub_parse(stub.p, stub.n, &st) == TAO_OK && st.spki_n == f.spki_n &&
 	   memcmp(st.spki, f.spki, f.spki_n) == 0, "its public key is the stub's");
 	ok(tao_sha256(stub.p, stub.n, hash) == TAO_OK &&
 	   memcmp(hash, held_key_id(k), TAO_HASH_LEN) == 0, "its id is the stub's hash");
-	ok(custody_find(h, hash, sizeof hash, &again) == TAO_OK && again == k, "it is found by its id");
+	ok(custody_find(h, hash, sizeof hash, &again) == TAO_OK && again == k,
+	   "it is found by its id");
 	held_key_release(again);
 	again = NULL;
 	ok_err(custody_find(h, hash, 31, &again), TAO_EINVAL, "but not by a shorter one");
@@ -407,9 +409,10 @@ static void allow(struct host *h, const struct tao_buf *stub, struct instance *i
 static void check_program(struct host *h)
 {
 	struct tao_buf stub = plain_stub(h, "p");
-	struct instance *same = instance_of(h, exe_a, UID, 1), *args = instance_of(h, exe_a, UID, 2),
-	                *user = instance_of(h, exe_a, UID + 1, 1), *exe = instance_of(h, exe_b, UID, 1),
-	                *root = instance_of(h, exe_a, 0, 1);
+	struct instance *same = instance_of(h, exe_a, UID, 1), *args = instance_of(h, exe_a, UID,
+	                                                                           2),
+	                *user = instance_of(h, exe_a, UID + 1, 1),
+	                *exe = instance_of(h, exe_b, UID, 1), *root = instance_of(h, exe_a, 0, 1);
 	struct tao_node *ext = NULL;
 	char fact[300], old[65], new[65];
 
@@ -506,9 +509,11 @@ static void check_host_and_policy(struct host *h)
 	name = tao_node_text(instance_name(stranger));
 	tao_buf_fmt(&fact, "Unseal(%s, \"key:label\")", name);
 	domain_add_fact(h->domain, tao_buf_cstr(&fact));
-	allow(h, &policy, stranger, TAO_EWRONGPROG, "policy: not another user, whose label it may be");
+	allow(h, &policy, stranger, TAO_EWRONGPROG, "policy: not another user, whose label it may "
+	      "be");
 	domain_remove_fact(h->domain, tao_buf_cstr(&fact));
-	allow(h, &policy, i, TAO_EDENIED, "policy: not when the rule is gone, though the key is open");
+	allow(h, &policy, i, TAO_EDENIED, "policy: not when the rule is gone, though the key is "
+	      "open");
 	free(name);
 	tao_buf_free(&fact);
 	tao_buf_free(&host);
@@ -587,11 +592,13 @@ static void check_digests(struct host *h)
 		enum tao_err want;
 	} cases[] = {
 		{ "SHA256", 32, TAO_OK }, { "SHA384", 48, TAO_OK }, { "SHA512", 64, TAO_OK },
-		{ "SHA256", 31, TAO_EINVAL }, { "SHA256", 33, TAO_EINVAL }, { "SHA256", 0, TAO_EINVAL },
-		{ "SHA384", 32, TAO_EINVAL }, { "SHA512", 63, TAO_EINVAL }, { "SHA512", 65, TAO_EINVAL },
+		{ "SHA256", 31, TAO_EINVAL }, { "SHA256", 33, TAO_EINVAL },
+		{ "SHA256", 0, TAO_EINVAL },
+		{ "SHA384", 32, TAO_EINVAL }, { "SHA512", 63, TAO_EINVAL },
+		{ "SHA512", 65, TAO_EINVAL },
 		{ "SHA1", 20, TAO_OK }, { "SHA224", 28, TAO_OK }, { "SHA3-256", 32, TAO_OK },
-		{ "SHA1", 32, TAO_EINVAL }, { "MD5", 16, TAO_EPURPOSE }, { "sha256", 32, TAO_EPURPOSE },
-		{ "SHA2-256", 32, TAO_EPURPOSE },
+		{ "SHA1", 32, TAO_EINVAL }, { "MD5", 16, TAO_EPURPOSE },
+		{ "sha256", 32, TAO_EPURPOSE }, { "SHA2-256", 32, TAO_EPURPOSE },
 		{ "SHA256 ", 32, TAO_EPURPOSE },
 	};
 	uint8_t data[65];
@@ -670,8 +677,8 @@ static void check_threads(struct host *h)
 		pthread_join(t[i], NULL);
 		good += s[i].good;
 	}
-	ok(good == SIGNERS * SIGNATURES, "%d threads sign with one key: %d good signatures", SIGNERS,
-	   good);
+	ok(good == SIGNERS * SIGNATURES, "%d threads sign with one key: %d good signatures",
+	   SIGNERS, good);
 	tao_buf_free(&stub);
 }
 

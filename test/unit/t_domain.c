@@ -335,9 +335,12 @@ static void test_not_programs(void)
 	not_program(fmt("%s.Measured([%s], [%s], X)", host, a, a), "nor one with a variable");
 	not_program(fmt("%s.Measured([%s], [%s], Any_)", host, a, a), "nor one of any user");
 	not_program(fmt("%s.Measured([%s], [%s], 4294967295)", host, a, a), "nor one of no user");
-	is_program(fmt("%s.Measured([%s], [%s], 4294967294)", host, a, a), "but one of the last user");
-	not_program(fmt("%s.Process([%s], 1, \"%s\")", host, a, unit), "nor one in a unit of 257 bytes");
-	is_program(fmt("%s.Process([%s], 1, \"%s\")", host, a, unit + 1), "but one in a unit of 256");
+	is_program(fmt("%s.Measured([%s], [%s], 4294967294)", host, a, a),
+	           "but one of the last user");
+	not_program(fmt("%s.Process([%s], 1, \"%s\")", host, a, unit),
+	            "nor one in a unit of 257 bytes");
+	is_program(fmt("%s.Process([%s], 1, \"%s\")", host, a, unit + 1),
+	           "but one in a unit of 256");
 	not_program(fmt("%s.X().Program([%s])", host, a), "nor one measured further back");
 }
 
@@ -364,8 +367,8 @@ static void test_stacked_names(void)
 	char outer[800], host[900], prog[1200], name[1400];
 
 	snprintf(outer, sizeof outer,
-	         "key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 0).PolicyKey([%s])", a, o, t,
-	         m, o);
+	         "key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 0).PolicyKey([%s])", a, o,
+	         t, m, o);
 	snprintf(host, sizeof host, "%s.DatalogGuard(key([%s]))", outer, d);
 	snprintf(prog, sizeof prog, "%s.Measured([%s], [%s], 33)", host, e, m);
 	snprintf(name, sizeof name, "%s.PolicyKey([%s])", prog, d);
@@ -429,9 +432,11 @@ static void test_rules_text(void)
 	ok_err(parse_text(fmt("%s\n", head)), TAO_EFORMAT, "refuses an empty line");
 	refused(parse_text(fmt("tao rules 3\n%s", head + 12)), TAO_EVERSION, "newer version",
 	        "refuses format 3");
-	ok_err(parse_text(fmt("tao rules 2\n%sUntil([%s], \"2026-11-23T10:00:00Z\")\n", head + 12, a)),
+	ok_err(parse_text(fmt("tao rules 2\n%sUntil([%s], \"2026-11-23T10:00:00Z\")\n", head + 12,
+	                      a)),
 	       TAO_OK, "format 2 has times");
-	ok_err(parse_text(fmt("tao rules 2\n%sInstalled([%s], \"/bin/x\")\n", head + 12, a)), TAO_OK,
+	ok_err(parse_text(fmt("tao rules 2\n%sInstalled([%s], \"/bin/x\")\n", head + 12, a)),
+	       TAO_OK,
 	       "and paths");
 	refused(parse_text(fmt("tao rules 2\n%sTrustedProgram([%s])\n", head + 12, a)), TAO_EFORMAT,
 	        "facts of another", "format 2 is for facts that need it");
@@ -864,13 +869,13 @@ static void test_programs(struct domain *d, const char *id)
 
 static struct tao_node *on_host(const char *id, const char *exe, const char *more)
 {
-	return prin(fmt("key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 33)%s", h("aa"), id, h(exe),
-	                h("11"), more));
+	return prin(fmt("key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 33)%s", h("aa"), id,
+	                h(exe), h("11"), more));
 }
 
 /* Each with the rule alone. */
-static void allows(struct domain *d, const char *rule, struct tao_node *c, struct tao_node *s, int yes,
-                   const char *what)
+static void allows(struct domain *d, const char *rule, struct tao_node *c, struct tao_node *s,
+                   int yes, const char *what)
 {
 	add(d, rule);
 	ok_err(domain_may_connect(d, c, s), yes ? TAO_OK : TAO_EDENIED, "%s", what);
@@ -882,20 +887,24 @@ static void test_connect(struct domain *d, const char *id)
 	const char *policy = fmt(".PolicyKey([%s])", id);
 	char c_any[300], s_any[300], both[700];
 	struct tao_node *c = on_host(id, "c1", policy), *s = on_host(id, "51", policy);
-	struct tao_node *sub = on_host(id, "c1", fmt("%s.Sub()", policy)), *root = prin(fmt("key([%s])", id));
+	struct tao_node *sub = on_host(id, "c1", fmt("%s.Sub()",
+	                                             policy)), *root = prin(fmt("key([%s])", id));
 
 	snprintf(c_any, sizeof c_any, "key([%s]).Measured([%s], _, _)", id, h("c1"));
 	snprintf(s_any, sizeof s_any, "key([%s]).Measured([%s], _, 33)", id, h("51"));
 	snprintf(both, sizeof both, "Connect(%s, %s)", c_any, s_any);
 	ok(!domain_has_connect(d), "no rule of who may talk to whom");
-	refused(domain_may_connect(d, c, s), TAO_EDENIED, "tao connect", "so nobody may, and what to do");
+	refused(domain_may_connect(d, c, s), TAO_EDENIED, "tao connect",
+	        "so nobody may, and what to do");
 	allows(d, both, c, s, 1, "a client and a server");
 	allows(d, both, s, c, 0, "not the other way round");
 	allows(d, both, c, c, 0, "nor to another of the client's");
 	allows(d, both, sub, s, 0, "nor a subprincipal of the client");
 	allows(d, both, c, root, 0, "nor to what is no program");
-	allows(d, fmt("Connect(%s, key([%s]).Measured(_, _, _))", c_any, id), c, s, 1, "to any program");
-	allows(d, fmt("Connect(key([%s]).Measured(_, _, 34), %s)", id, s_any), c, s, 0, "another user's");
+	allows(d, fmt("Connect(%s, key([%s]).Measured(_, _, _))", c_any, id), c, s, 1,
+	       "to any program");
+	allows(d, fmt("Connect(key([%s]).Measured(_, _, 34), %s)", id, s_any), c, s, 0,
+	       "another user's");
 	add(d, both);
 	ok(domain_has_connect(d), "now there is one");
 	ok_err(domain_not_revoked(d, c, NULL), TAO_OK, "neither is revoked");
@@ -915,18 +924,22 @@ static void test_connect(struct domain *d, const char *id)
 
 static void test_serves(struct domain *d, const char *id)
 {
-	struct tao_node *s = on_host(id, "51", fmt(".PolicyKey([%s])", id)), *c = on_host(id, "c1", "");
+	struct tao_node *s = on_host(id, "51", fmt(".PolicyKey([%s])", id)), *c = on_host(id, "c1",
+	                                                                                  "");
 	uint8_t key[TAO_HASH_LEN];
 	char exact[300], star[300];
 
-	snprintf(exact, sizeof exact, "Serves(key([%s]).Measured([%s], _, _), \"Www.example.org\")", id, h("51"));
-	snprintf(star, sizeof star, "Serves(key([%s]).Measured([%s], _, _), \"*.example.net\")", id, h("51"));
+	snprintf(exact, sizeof exact, "Serves(key([%s]).Measured([%s], _, _), \"Www.example.org\")",
+	         id, h("51"));
+	snprintf(star, sizeof star, "Serves(key([%s]).Measured([%s], _, _), \"*.example.net\")", id,
+	         h("51"));
 	ok(!domain_knows_service(d, "www.example.org"), "a name of which no rule speaks");
 	add(d, exact);
 	add(d, star);
 	ok(domain_knows_service(d, "www.example.org"), "one that a program serves");
 	ok_err(domain_serves(d, s, "WWW.example.org"), TAO_OK, "however it is written");
-	refused(domain_serves(d, c, "www.example.org"), TAO_EDENIED, "--serves", "not another program");
+	refused(domain_serves(d, c, "www.example.org"), TAO_EDENIED, "--serves",
+	        "not another program");
 	ok_err(domain_serves(d, s, "example.org"), TAO_EDENIED, "not a part of it");
 	ok_err(domain_serves(d, s, "a.example.net"), TAO_OK, "a star stands for a label");
 	ok_err(domain_serves(d, s, "a.b.example.net"), TAO_EDENIED, "not for two");
@@ -1008,25 +1021,33 @@ static enum tao_err follows(struct domain *d, const char *new, const char *old)
 
 static void test_times(struct domain *d)
 {
-	static const char *const bad[] = { "", "2026", "2026-11-23T10:00:00", "2026-11-23T10:00:00z",
-		"2026-13-23T10:00:00Z", "2026-02-30T10:00:00Z", "2026-11-23T24:00:00Z", " 2026-11-23T10:00:00Z",
-		"2026-11-23T10:00:00Z ", "2026-11-23T10:00:60Z", "26-11-23T10:00:00Z", "1969-11-23T10:00:00Z",
+	static const char *const bad[] = { "", "2026", "2026-11-23T10:00:00",
+	                                   "2026-11-23T10:00:00z",
+		"2026-13-23T10:00:00Z", "2026-02-30T10:00:00Z", "2026-11-23T24:00:00Z",
+		" 2026-11-23T10:00:00Z",
+		"2026-11-23T10:00:00Z ", "2026-11-23T10:00:60Z", "26-11-23T10:00:00Z",
+		"1969-11-23T10:00:00Z",
 		"2026-11-23 10:00:00Z", "99999-11-23T10:00:00Z", "2026-1-23T10:00:00Z" };
 
 	for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
-		refused(domain_add_fact(d, fmt("Until([%s], \"%s\")", h("51"), bad[i])), TAO_EFORMAT,
+		refused(domain_add_fact(d, fmt("Until([%s], \"%s\")", h("51"), bad[i])),
+		        TAO_EFORMAT,
 		        "a time is needed", fmt("not a time: '%s'", bad[i]));
 	ok_err(domain_add_fact(d, fmt("Until([%s], 5)", h("51"))), TAO_EFORMAT, "nor a number");
-	ok_err(domain_add_fact(d, fmt("Until(key([%s]), \"2026-11-23T10:00:00Z\")", h("51"))), TAO_EFORMAT,
+	ok_err(domain_add_fact(d, fmt("Until(key([%s]), \"2026-11-23T10:00:00Z\")", h("51"))),
+	       TAO_EFORMAT,
 	       "Until is of an executable");
-	ok_err(domain_add_fact(d, fmt("Installed([%s], \"x\")", h("51"))), TAO_EFORMAT, "a path is absolute");
-	ok_err(domain_add_fact(d, fmt("Installed([%s], \"/\")", h("51"))), TAO_EFORMAT, "and of a file");
+	ok_err(domain_add_fact(d, fmt("Installed([%s], \"x\")", h("51"))), TAO_EFORMAT,
+	       "a path is absolute");
+	ok_err(domain_add_fact(d, fmt("Installed([%s], \"/\")", h("51"))), TAO_EFORMAT,
+	       "and of a file");
 
 	ok_err(executable(d, "51"), TAO_OK, "an executable that nothing is said of");
 	add(d, fmt("Until([%s], \"2999-11-23T10:00:00Z\")", h("51")));
 	ok_err(executable(d, "51"), TAO_OK, "before its time is over");
 	add(d, fmt("Until([%s], \"2020-11-23T10:00:00Z\")", h("51")));
-	refused(executable(d, "51"), TAO_EEXPIRED, "accepted until 2020-11-23T10:00:00Z", "the earliest counts");
+	refused(executable(d, "51"), TAO_EEXPIRED, "accepted until 2020-11-23T10:00:00Z",
+	        "the earliest counts");
 	ok_err(executable(d, "52"), TAO_OK, "another one is not meant");
 	drop(d, fmt("Until([%s], \"2020-11-23T10:00:00Z\")", h("51")));
 	drop(d, fmt("Until([%s], \"2999-11-23T10:00:00Z\")", h("51")));
@@ -1036,23 +1057,26 @@ static void test_upgrades(struct domain *d, const char *id)
 {
 	const char *local = fmt("key([%s]).Measured([%s], _, 33)", id, h("51"));
 	uint64_t version = domain_rules_version(d);
-	struct tao_node *n = prin(fmt("key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 33)", h("aa"), id,
-	                              h("52"), h("dd")));
+	struct tao_node *n = prin(fmt("key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 33)",
+	                              h("aa"), id, h("52"), h("dd")));
 	int64_t now = time(NULL);
 	int changes[2];
 
-	refused(upgrade(d, "51", NULL, now + 9, changes), TAO_ENOTFOUND, "--replaces", "nothing that it replaces");
+	refused(upgrade(d, "51", NULL, now + 9, changes), TAO_ENOTFOUND, "--replaces",
+	        "nothing that it replaces");
 	ok(domain_rules_version(d) == version, "changes nothing");
 	ok_err(upgrade(d, "51", NULL, 0, changes), TAO_OK, "the first at a path");
 	ok(changes[0] == 1 && changes[1] == 0, "is installed there");
 	ok_err(upgrade(d, "51", NULL, 0, changes), TAO_OK, "once more");
-	ok(changes[0] == 0 && changes[1] == 0 && domain_rules_version(d) == version + 1, "changes nothing");
+	ok(changes[0] == 0 && changes[1] == 0 && domain_rules_version(d) == version + 1,
+	   "changes nothing");
 	add(d, fmt("TrustedProgram([%s])", h("51")));
 	add(d, fmt("Serves(%s, \"up.test\")", local));
 	add(d, fmt("Unseal(%s, \"up\")", local));
 	ok_err(domain_may_unseal(d, n, "up"), TAO_EDENIED, "the next one has no rights yet");
 	ok_err(upgrade(d, "52", NULL, 0, changes), TAO_OK, "the next one there");
-	ok(changes[0] == 5 && changes[1] == 1 && domain_rules_version(d) == version + 5, "in one version");
+	ok(changes[0] == 5 && changes[1] == 1 && domain_rules_version(d) == version + 5,
+	   "in one version");
 	ok_err(follows(d, "52", "51"), TAO_OK, "follows it");
 	ok_err(follows(d, "51", "52"), TAO_EDENIED, "not the other way round");
 	ok_err(follows(d, "52", "52"), TAO_EDENIED, "nor itself");
@@ -1062,7 +1086,8 @@ static void test_upgrades(struct domain *d, const char *id)
 	ok_err(upgrade(d, "52", NULL, 0, changes), TAO_OK, "once more");
 	ok_err(domain_may_unseal(d, n, "up"), TAO_EDENIED, "what was taken back stays so");
 
-	ok_err(upgrade(d, "53", "50", now + 1000, changes), TAO_OK, "one more, which replaces one of elsewhere too");
+	ok_err(upgrade(d, "53", "50", now + 1000, changes), TAO_OK,
+	       "one more, which replaces one of elsewhere too");
 	ok_err(follows(d, "53", "51"), TAO_OK, "it follows the first by way of the second");
 	ok_err(follows(d, "53", "50"), TAO_OK, "and that other one");
 	ok_err(follows(d, "52", "50"), TAO_EDENIED, "which the second does not");
@@ -1072,9 +1097,12 @@ static void test_upgrades(struct domain *d, const char *id)
 	ok(changes[0] == 3 && changes[1] == 3, "for all three");
 	refused(executable(d, "50"), TAO_EEXPIRED, "replaced by an upgrade", "one");
 	refused(executable(d, "51"), TAO_EEXPIRED, h("51"), "two");
-	refused(domain_trusts_program(d, n), TAO_EEXPIRED, "start the program again", "three: gets no certificate");
-	refused(domain_may_unseal(d, n, "up"), TAO_EEXPIRED, "start the program again", "and no key");
-	refused(follows(d, "52", "51"), TAO_EEXPIRED, "start the program again", "nor what was another's");
+	refused(domain_trusts_program(d, n), TAO_EEXPIRED, "start the program again",
+	        "three: gets no certificate");
+	refused(domain_may_unseal(d, n, "up"), TAO_EEXPIRED, "start the program again",
+	        "and no key");
+	refused(follows(d, "52", "51"), TAO_EEXPIRED, "start the program again",
+	        "nor what was another's");
 	ok_err(executable(d, "53"), TAO_OK, "the newest works");
 	ok_err(upgrade(d, "53", NULL, now + 1000, changes), TAO_OK, "another time, too late");
 	ok(changes[0] == 0 && changes[1] == 0, "does not revive them");
@@ -1485,8 +1513,8 @@ static void test_names_refused(struct scene *s)
 	               fmt("%s.Program([%s]).PolicyKey([%s])", host, h("ee"), s->id), statement(s),
 	               0, NULL),
 	       TAO_OK, "a Program gets one");
-	snprintf(process, sizeof process, "%s.Process([%s], 33, \"a.service\").PolicyKey([%s])", host,
-	         h("ee"), s->id);
+	snprintf(process, sizeof process, "%s.Process([%s], 33, \"a.service\").PolicyKey([%s])",
+	         host, h("ee"), s->id);
 	refused(ask_for(s, s->host_key, process, statement(s), 0, NULL), TAO_EDENIED,
 	        "TrustedProgram(key(", "a Process gets none by a hash, which is a hint");
 	add(s->d, fmt("TrustedProgram(key([%s]).Process(_, 34, \"a.service\"))", s->id));
@@ -1567,7 +1595,8 @@ static void test_usage(struct scene *s)
 		s->spki = spki;
 		ok_err(ask_for(s, s->host_key, s->name,
 		               fmt("SealedKey([%s], \"web\", \"%s\")", text, t[i].purpose), 0, &c),
-		       t[i].usage != NULL ? TAO_OK : TAO_EDENIED, "%s for %s", t[i].algorithm, t[i].purpose);
+		       t[i].usage != NULL ? TAO_OK : TAO_EDENIED, "%s for %s", t[i].algorithm,
+		       t[i].purpose);
 		if (c != NULL && t[i].usage != NULL) {
 			ok_str(extension(c, NID_key_usage), t[i].usage, "its usage");
 			ok_str(extension(c, NID_ext_key_usage), t[i].extended, "and the extended");
@@ -1597,10 +1626,12 @@ static void test_attestations_refused(struct scene *s)
 	const char *host = fmt("key([%s]).DatalogGuard(key([%s]))", s->host, s->id);
 	int bad = 0;
 
-	attest_key(s->host_key, s->name, statement(s), now - 20 * SECOND, now - 10 * SECOND, NULL, &a);
+	attest_key(s->host_key, s->name, statement(s), now - 20 * SECOND, now - 10 * SECOND, NULL,
+	           &a);
 	ok_err(issue_on(s, &a), TAO_EEXPIRED, "refuses an expired attestation");
 	tao_buf_reset(&a);
-	attest_key(s->host_key, s->name, statement(s), now + 3600 * SECOND, now + 7200 * SECOND, NULL,
+	attest_key(s->host_key, s->name, statement(s), now + 3600 * SECOND, now + 7200 * SECOND,
+	           NULL,
 	       &a);
 	ok_err(issue_on(s, &a), TAO_EEXPIRED, "refuses one from the future");
 	tao_buf_reset(&a);
@@ -1662,8 +1693,8 @@ static void test_stacked_issue(struct scene *s)
 		   *outer = fmt("key([%s]).DatalogGuard(key([%s])).Measured([%s], [%s], 0)"
 	                        ".PolicyKey([%s])", s->host, h("00"), taod, h("11"), h("00")),
 		   *host = fmt("%s.DatalogGuard(key([%s]))", outer, s->id),
-		   *name = fmt("%s.Measured([%s], [%s], 33).PolicyKey([%s])", host, h("ee"), h("11"),
-	                       s->id),
+		   *name = fmt("%s.Measured([%s], [%s], 33).PolicyKey([%s])", host, h("ee"),
+		               h("11"), s->id),
 		   *said = fmt("SealedKey(%s, [%s], \"web\", \"tls\")", name, s->key_hash),
 		   *trust = fmt("TrustedHost(%s)", host), *revoke = fmt("Revoked([%s])", taod);
 	struct tao_buf a = TAO_BUF_INIT, b = TAO_BUF_INIT;
@@ -1689,7 +1720,8 @@ static void test_stacked_issue(struct scene *s)
 
 	tao_buf_reset(&a);
 	attest(own, name, said, TAO_NOW, TAO_NOW, &b, &a);
-	refused(issue_on(s, &a), TAO_EDENIED, "only the host", "refuses the program's own word there");
+	refused(issue_on(s, &a), TAO_EDENIED, "only the host",
+	        "refuses the program's own word there");
 	tao_buf_reset(&a);
 	attest(own, host, said, TAO_NOW, TAO_NOW, NULL, &a);
 	ok_err(issue_on(s, &a), TAO_EDENIED, "and the host's own without its parent's");

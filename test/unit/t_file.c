@@ -40,7 +40,8 @@ static int entries(const char *path)
 static int holds(const char *path, const char *want)
 {
 	struct tao_buf b = TAO_BUF_INIT;
-	int same = tao_file_read(path, 1 << 20, &b) == TAO_OK && strcmp(tao_buf_cstr(&b), want) == 0;
+	int same = tao_file_read(path, 1 << 20, &b) == TAO_OK &&
+	           strcmp(tao_buf_cstr(&b), want) == 0;
 
 	tao_buf_free(&b);
 	return same;
@@ -51,7 +52,8 @@ static void reading(void)
 	struct tao_buf b = TAO_BUF_INIT;
 
 	tao_buf_str(&b, "before ");
-	ok_err(tao_file_write(in_dir("ten"), "0123456789", 10, 0600, 0), TAO_OK, "ten bytes written");
+	ok_err(tao_file_write(in_dir("ten"), "0123456789", 10, 0600, 0), TAO_OK,
+	       "ten bytes written");
 	ok_err(tao_file_read(in_dir("ten"), 10, &b), TAO_OK, "read with a limit of ten");
 	ok_str(tao_buf_cstr(&b), "before 0123456789", "and appended");
 	ok_err(tao_file_read(in_dir("ten"), 9, &b), TAO_ELIMIT, "a limit of nine refuses it");
@@ -90,7 +92,8 @@ static void writing(void)
 	ok(symlink("nowhere", in_dir("link")) == 0 &&
 	           tao_file_write(in_dir("link"), "x", 1, 0600, TAO_FILE_NEW) == TAO_EEXIST,
 	   "a dangling link exists, too");
-	ok_err(tao_file_write(in_dir("no/such"), "x", 1, 0600, 0), TAO_ENOTFOUND, "no such directory");
+	ok_err(tao_file_write(in_dir("no/such"), "x", 1, 0600, 0), TAO_ENOTFOUND,
+	       "no such directory");
 	ok_err(tao_file_write(in_dir(""), "x", 1, 0600, 0), TAO_EINVAL, "no file name");
 	memset(longest, 'n', 255);
 	longest[255] = 0;
@@ -98,7 +101,8 @@ static void writing(void)
 	       "the longest file name works");
 	ok_err(tao_file_write(in_dir("empty"), NULL, 0, 0600, 0), TAO_OK, "an empty file");
 	mkdir(in_dir("d"), 0700);
-	ok_err(tao_file_write(in_dir("d"), "x", 1, 0600, 0), TAO_ESYS, "a directory is not replaced");
+	ok_err(tao_file_write(in_dir("d"), "x", 1, 0600, 0), TAO_ESYS,
+	       "a directory is not replaced");
 	ok(entries(dir) == 6, "and nothing is left over of all that");
 }
 
@@ -113,22 +117,28 @@ static void together(void)
 	mkdir(in_dir("two"), 0700);
 	tao_file_write(in_dir("one/a"), "old a", 5, 0600, 0);
 	tao_file_write(in_dir("two/b"), "old b", 5, 0600, 0);
-	ok_err(tao_file_prepare(in_dir("one/a"), "new a", 5, 0640, &then, &f[0]), TAO_OK, "two files");
-	ok_err(tao_file_prepare(in_dir("two/b"), "new b", 5, 0600, NULL, &f[1]), TAO_OK, "are prepared");
+	ok_err(tao_file_prepare(in_dir("one/a"), "new a", 5, 0640, &then, &f[0]), TAO_OK,
+	       "two files");
+	ok_err(tao_file_prepare(in_dir("two/b"), "new b", 5, 0600, NULL, &f[1]), TAO_OK,
+	       "are prepared");
 	ok(holds(in_dir("one/a"), "old a") && holds(in_dir("two/b"), "old b"), "and not there yet");
 	ok_err(tao_files_place(f, 2), TAO_OK, "they are put in place");
 	ok(holds(in_dir("one/a"), "new a") && holds(in_dir("two/b"), "new b"), "and there");
 	ok(stat(in_dir("one/a"), &st) == 0 && (st.st_mode & 07777) == 0640 &&
-	   st.st_mtim.tv_sec == then.tv_sec && st.st_mtim.tv_nsec == then.tv_nsec, "with mode and time");
+	   st.st_mtim.tv_sec == then.tv_sec && st.st_mtim.tv_nsec == then.tv_nsec,
+	   "with mode and time");
 	tao_file_free(f[0]);
 	tao_file_free(f[1]);
 	ok(holds(in_dir("one/a"), "new a") && holds(in_dir("two/b"), "new b") &&
 	   entries(in_dir("one")) == 1 && entries(in_dir("two")) == 1, "and nothing else");
 
-	ok_err(tao_file_prepare(in_dir("one/a"), "newer", 5, 0600, NULL, &f[0]), TAO_OK, "once more");
+	ok_err(tao_file_prepare(in_dir("one/a"), "newer", 5, 0600, NULL, &f[0]), TAO_OK,
+	       "once more");
 	tao_file_free(f[0]);
-	ok(holds(in_dir("one/a"), "new a") && entries(in_dir("one")) == 1, "and given up: as before");
-	ok_err(tao_file_prepare(in_dir("none/c"), "c", 1, 0600, NULL, &f[0]), TAO_ENOTFOUND, "no directory");
+	ok(holds(in_dir("one/a"), "new a") && entries(in_dir("one")) == 1,
+	   "and given up: as before");
+	ok_err(tao_file_prepare(in_dir("none/c"), "c", 1, 0600, NULL, &f[0]), TAO_ENOTFOUND,
+	       "no directory");
 	ok(f[0] == NULL, "no file");
 	tao_file_free(NULL);
 
@@ -154,7 +164,8 @@ static void directories(void)
 	umask(mask);
 	ok(stat(in_dir("made"), &st) == 0 && (st.st_mode & 07777) == 0755, "has its mode");
 	ok_err(tao_dir_make(in_dir("made"), 0700), TAO_OK, "fine if it exists");
-	ok(stat(in_dir("made"), &st) == 0 && (st.st_mode & 07777) == 0755, "its mode is left alone");
+	ok(stat(in_dir("made"), &st) == 0 && (st.st_mode & 07777) == 0755,
+	   "its mode is left alone");
 	ok_err(tao_dir_make(in_dir("a"), 0700), TAO_EEXIST, "not where a file is");
 	ok_err(tao_dir_make(in_dir("x/y"), 0700), TAO_ENOTFOUND, "parents must exist");
 }
@@ -253,7 +264,8 @@ static void sweeping(void)
 {
 	static const char *const temps[] = { ".tao-0123456789abcdef", "sub/.tao-fedcba9876543210",
 	                                     "sub/deep/.tao-0000000000000000" };
-	static const char *const others[] = { ".tao-0123456789abcde", ".tao-0123456789abcdeg", "tao-x",
+	static const char *const others[] = { ".tao-0123456789abcde", ".tao-0123456789abcdeg",
+	                                      "tao-x",
 	                                      "sub/.tao-0123456789abcdef0", ".other" };
 	static const struct {
 		const char *text, *what;
@@ -269,7 +281,8 @@ static void sweeping(void)
 	tao_dir_make(in_dir("swept/sub"), 0755);
 	tao_dir_make(in_dir("swept/sub/deep"), 0755);
 	tao_dir_make(in_dir("outside"), 0755);
-	ok_err(tao_file_write(in_dir("outside/.tao-0123456789abcdef"), "x", 1, 0600, TAO_FILE_VOLATILE),
+	ok_err(tao_file_write(in_dir("outside/.tao-0123456789abcdef"), "x", 1, 0600,
+	                      TAO_FILE_VOLATILE),
 	       TAO_OK, "a file that is not flushed");
 	ok(symlink("../outside", in_dir("swept/link")) == 0, "a link to another directory");
 	ok_err(tao_file_write(in_dir("swept/kept"), "same", 4, 0600, 0), TAO_OK, "a file");
@@ -278,7 +291,8 @@ static void sweeping(void)
 		ok_err(tao_file_write(in_dir("swept/kept"), again[i].text, strlen(again[i].text),
 		                      again[i].mode, TAO_FILE_KEEP), TAO_OK, "written again");
 		ok(stat(in_dir("swept/kept"), &after) == 0 &&
-		   (after.st_ino == before.st_ino) == (i == 0) && holds(in_dir("swept/kept"), again[i].text),
+		   (after.st_ino == before.st_ino) == (i == 0) &&
+		   holds(in_dir("swept/kept"), again[i].text),
 		   "%s", again[i].what);
 		before = after;
 	}
@@ -297,7 +311,8 @@ static void sweeping(void)
 	}
 	ok(there == 5, "and nothing else");
 	ok(access(in_dir("outside/.tao-0123456789abcdef"), F_OK) == 0, "nor behind a link");
-	ok(tao_dir_sweep(in_dir("swept")) == 0 && tao_dir_sweep(in_dir("none")) == 0, "nothing to sweep");
+	ok(tao_dir_sweep(in_dir("swept")) == 0 && tao_dir_sweep(in_dir("none")) == 0,
+	   "nothing to sweep");
 }
 
 int main(void)

@@ -145,7 +145,8 @@ static int give_salt(int fd, const struct tao_rpc_msg *m, const ProtobufCBinaryD
 	r.salt.data = salt;
 	r.salt.len = is_wrong(m, SALT_SHORT) ? SECRET - 1 : SECRET;
 	r.peer.data = is_wrong(m, LONG_PEER) ? long_peer : host.peer.p;
-	r.peer.len = is_wrong(m, LONG_PEER) ? sizeof long_peer : is_wrong(m, NO_PEER) ? 0 : host.peer.n;
+	r.peer.len = is_wrong(m, LONG_PEER) ? sizeof long_peer : is_wrong(m, NO_PEER)
+	             ? 0 : host.peer.n;
 	r.has_server_share = with_share && !is_wrong(m, NO_SHARE);
 	r.server_share = *server;
 	r.server_share.len -= is_wrong(m, SHARE_SHORT);
@@ -337,9 +338,11 @@ static void test_exchange(struct fix *f)
 	size_t n = 0;
 
 	ok(asked() == 0, "loading the provider asks the host nothing");
-	ok(begin(f->ctx, &c) && atomic_load(&host.nonces) == 1, "a client's share takes a batch of nonces");
+	ok(begin(f->ctx, &c) && atomic_load(&host.nonces) == 1,
+	   "a client's share takes a batch of nonces");
 	ok(c.share[POINT] == 1 && memcmp(c.share + POINT + 1, "\0\0\x4e\x20", 4) == 0 &&
-	   memcmp(c.share + POINT + 5, program_id, GROUP_ID) == 0, "format, epoch and id stand in it");
+	   memcmp(c.share + POINT + 5, program_id, GROUP_ID) == 0,
+	   "format, epoch and id stand in it");
 	server = receive(f->ctx, c.share, SHARE);
 	ok(server != NULL && EVP_PKEY_eq(server, c.key) == 1 && EVP_PKEY_get_bits(server) == 253 &&
 	   EVP_PKEY_get_security_bits(server) == 128 && EVP_PKEY_is_a(server, GROUP),
@@ -348,14 +351,17 @@ static void test_exchange(struct fix *f)
 	   "whose peer is not known yet");
 	ERR_clear_error();
 	ok(encapsulate(f->ctx, server, out, a) && atomic_load(&host.servers) == 1, "encapsulated");
-	ok(decapsulate(f->ctx, c.key, out, SHARE, b) && memcmp(a, b, SECRET) == 0, "to the same secret");
-	ok(EVP_PKEY_get_utf8_string_param(server, GROUP_PARAM_NAME, text, sizeof text, NULL), "tao-name");
+	ok(decapsulate(f->ctx, c.key, out, SHARE, b) && memcmp(a, b, SECRET) == 0,
+	   "to the same secret");
+	ok(EVP_PKEY_get_utf8_string_param(server, GROUP_PARAM_NAME, text, sizeof text, NULL),
+	   "tao-name");
 	ok_str(text, PEER, "is the client's principal");
 	text[0] = 0;
 	EVP_PKEY_get_utf8_string_param(c.key, GROUP_PARAM_NAME, text, sizeof text, NULL);
 	ok_str(text, PEER, "and for the client the server's");
 	ok(EVP_PKEY_get_octet_string_param(c.key, GROUP_PARAM_PRINCIPAL, name, sizeof name, &n) &&
-	   n == host.peer.n && memcmp(name, host.peer.p, n) == 0, "tao-principal is the same in binary");
+	   n == host.peer.n && memcmp(name, host.peer.p, n) == 0,
+	   "tao-principal is the same in binary");
 	ok(begin(f->ctx, &other) && atomic_load(&host.nonces) == 1 &&
 	   memcmp(other.share + SHARE - GROUP_NONCE, c.share + SHARE - GROUP_NONCE, GROUP_NONCE) != 0,
 	   "the next share has another nonce of the batch");
@@ -380,13 +386,15 @@ static void test_secret(struct fix *f)
 	begin(f->ctx, &tail);
 	memcpy(share, tail.share, SHARE);
 	EVP_PKEY_get_raw_public_key(mine, share, &n);
-	ok(answer_share(f->ctx, share, SHARE, out, got), "a share with a key of our own is answered");
+	ok(answer_share(f->ctx, share, SHARE, out, got), "a share with a key of our own is "
+	   "answered");
 	theirs = EVP_PKEY_new_raw_public_key(EVP_PKEY_X25519, NULL, out, POINT);
 	n = POINT;
 	ok(EVP_PKEY_derive_init(c) > 0 && EVP_PKEY_derive_set_peer(c, theirs) > 0 &&
 	   EVP_PKEY_derive(c, shared, &n) > 0, "X25519 with the answer's point");
 	make_salt(share, SHARE, out, SHARE, salt);
-	EVP_Q_mac(NULL, "HMAC", NULL, "SHA256", NULL, salt, SECRET, shared, POINT, want, SECRET, &n);
+	EVP_Q_mac(NULL, "HMAC", NULL, "SHA256", NULL, salt, SECRET, shared, POINT, want, SECRET,
+	          &n);
 	ok(memcmp(got, want, SECRET) == 0, "and the host's salt give the server's secret");
 	EVP_PKEY_CTX_free(c);
 	EVP_PKEY_free(theirs);
@@ -401,15 +409,20 @@ static const uint8_t small_order[][POINT] = {
 	{ 0 },
 	{ 1 },
 	{ 0xe0, 0xeb, 0x7a, 0x7c, 0x3b, 0x41, 0xb8, 0xae, 0x16, 0x56, 0xe3, 0xfa, 0xf1, 0x9f, 0xc4, 0x6a,
-	  0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8, 0x00 },
+	  0xda, 0x09, 0x8d, 0xeb, 0x9c, 0x32, 0xb1, 0xfd, 0x86, 0x62, 0x05, 0x16, 0x5f, 0x49, 0xb8,
+	  0x00 },
 	{ 0x5f, 0x9c, 0x95, 0xbc, 0xa3, 0x50, 0x8c, 0x24, 0xb1, 0xd0, 0xb1, 0x55, 0x9c, 0x83, 0xef, 0x5b,
-	  0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11, 0x57 },
+	  0x04, 0x44, 0x5c, 0xc4, 0x58, 0x1c, 0x8e, 0x86, 0xd8, 0x22, 0x4e, 0xdd, 0xd0, 0x9f, 0x11,
+	  0x57 },
 	{ 0xec, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-	  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f },
+	  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+	  0x7f },
 	{ 0xed, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-	  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f },
+	  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+	  0x7f },
 	{ 0xee, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
-	  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f },
+	  0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
+	  0x7f },
 };
 #define N_SMALL (sizeof small_order / sizeof small_order[0])
 
@@ -446,7 +459,8 @@ static void test_client_shares(struct fix *f)
 	ok(atomic_load(&host.servers) == before, "none of these came to the host");
 	memcpy(bad, c.share, SHARE);
 	bad[POINT + 4] ^= 1;
-	ok(!answer_share(f->ctx, bad, SHARE, out, secret) && refused("too old"), "of another epoch");
+	ok(!answer_share(f->ctx, bad, SHARE, out, secret) && refused("too old"),
+	   "of another epoch");
 	memcpy(bad, c.share, SHARE);
 	bad[POINT + 5] ^= 1;
 	ok(!answer_share(f->ctx, bad, SHARE, out, secret) && refused("does not know who sent"),
@@ -542,7 +556,8 @@ static void test_bad_salts(struct fix *f)
 		{ SALT_SHORT, "a salt that is too short", 0 }, { NO_PEER, "no peer", 0 },
 		{ LONG_PEER, "a peer that is too long", 0 },   { BODY, "no message", 0 },
 		{ NO_SHARE, "no share", 1 },                   { SHARE_SHORT, "a short share", 1 },
-		{ SHARE_POINT, "a share of another key", 1 },  { SHARE_FORMAT, "a share of format 0", 1 },
+		{ SHARE_POINT, "a share of another key", 1 },
+		 { SHARE_FORMAT, "a share of format 0", 1 },
 	};
 	uint8_t out[SHARE], secret[SECRET];
 	struct begun c;
@@ -552,13 +567,15 @@ static void test_bad_salts(struct fix *f)
 	for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
 		begin(f->ctx, &c);
 		wrong("Tao.GroupServer", cases[i].how, 0);
-		ok(!answer_share(f->ctx, c.share, SHARE, out, secret) && refused("broke the protocol"),
+		ok(!answer_share(f->ctx, c.share, SHARE, out, secret) &&
+		   refused("broke the protocol"),
 		   "server: %s", cases[i].what);
 		right();
 		answer_share(f->ctx, c.share, SHARE, out, secret);
 		wrong("Tao.GroupClient", cases[i].how, 0);
 		if (!cases[i].server_only)
-			ok(!decapsulate(f->ctx, c.key, out, SHARE, secret) && refused("broke the protocol"),
+			ok(!decapsulate(f->ctx, c.key, out, SHARE, secret) &&
+			   refused("broke the protocol"),
 			   "client: %s", cases[i].what);
 		right();
 		EVP_PKEY_free(c.key);
@@ -589,7 +606,8 @@ static void test_bad_nonces(struct fix *f)
 	drop_batch(f);
 	for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++) {
 		wrong("Tao.GroupNonces", NONCE_COUNT, counts[i]);
-		ok(!begin(f->ctx, &c) && refused("broke the protocol"), "%d bytes of nonces", counts[i]);
+		ok(!begin(f->ctx, &c) && refused("broke the protocol"), "%d bytes of nonces",
+		   counts[i]);
 	}
 	wrong("Tao.GroupNonces", ID_SHORT, 0);
 	ok(!begin(f->ctx, &c) && refused("broke the protocol"), "an id that is too short");
@@ -601,7 +619,8 @@ static void test_bad_nonces(struct fix *f)
 	wrong("Tao.GroupNonces", NO_TIME, 0);
 	for (int i = 0; i < 2 && begin(f->ctx, &c); i++)
 		EVP_PKEY_free(c.key);
-	ok(atomic_load(&host.nonces) == before + 4, "nonces that are good for no time are not kept");
+	ok(atomic_load(&host.nonces) == before + 4, "nonces that are good for no time are not "
+	   "kept");
 	right();
 }
 
@@ -662,7 +681,8 @@ static void *work(void *arg)
 			break;
 		memcpy(j->nonces[i], c.share + SHARE - GROUP_NONCE, GROUP_NONCE);
 		j->good += answer_share(j->f->ctx, c.share, SHARE, out, a) &&
-		           decapsulate(j->f->ctx, c.key, out, SHARE, b) && memcmp(a, b, SECRET) == 0;
+		           decapsulate(j->f->ctx, c.key, out, SHARE, b) &&
+		           memcmp(a, b, SECRET) == 0;
 		EVP_PKEY_free(c.key);
 	}
 	return NULL;
@@ -710,7 +730,8 @@ static X509 *make_certificate(EVP_PKEY *key)
 	ASN1_INTEGER_set(X509_get_serialNumber(x), 1);
 	X509_gmtime_adj(X509_getm_notBefore(x), -3600);
 	X509_gmtime_adj(X509_getm_notAfter(x), 3600);
-	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1, -1, 0);
+	X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, (const unsigned char *)"localhost", -1,
+	                           -1, 0);
 	X509_set_subject_name(x, name);
 	X509_set_issuer_name(x, name);
 	X509_NAME_free(name);
@@ -808,12 +829,16 @@ static void test_tls(struct fix *f)
 	ok_str(text, PEER, "SSL_get_tmp_key() tells the client who the server is");
 	EVP_PKEY_free(k);
 	free_peers(&p);
-	ok(negotiated(f, "X25519:" GROUP ":P-256", GROUP ":P-256") == 0xFE10, "by a second ClientHello");
+	ok(negotiated(f, "X25519:" GROUP ":P-256", GROUP ":P-256") == 0xFE10,
+	   "by a second ClientHello");
 	before = asked();
-	ok(negotiated(f, "X25519:" GROUP ":P-256", "X25519:P-256") == NID_X25519 && asked() == before,
+	ok(negotiated(f, "X25519:" GROUP ":P-256", "X25519:P-256") == NID_X25519 &&
+	   asked() == before,
 	   "a peer without the group: X25519, and the host is not asked");
-	ok(negotiated(f, GROUP ":X25519", "X25519:P-256") == NID_X25519, "the same when the share was offered");
-	ok(negotiated(f, "X25519:P-256", GROUP ":P-256") == NID_X9_62_prime256v1, "and the other way");
+	ok(negotiated(f, GROUP ":X25519", "X25519:P-256") == NID_X25519,
+	   "the same when the share was offered");
+	ok(negotiated(f, "X25519:P-256", GROUP ":P-256") == NID_X9_62_prime256v1,
+	   "and the other way");
 	ok(negotiated(f, GROUP, "X25519") == -1, "the group and nothing else: no handshake");
 }
 
@@ -856,17 +881,20 @@ static void test_hybrid(struct fix *f)
 	int before, wrong_ones = 0;
 
 	if (OpenSSL_version_num() < 0x30500000) {
-		ok(EVP_PKEY_Q_keygen(f->ctx, NULL, HYBRID) == NULL && negotiated(f, HYBRID, HYBRID) == -1,
+		ok(EVP_PKEY_Q_keygen(f->ctx, NULL, HYBRID) == NULL &&
+		   negotiated(f, HYBRID, HYBRID) == -1,
 		   "without ML-KEM there is no hybrid group");
 		ERR_clear_error();
 		return;
 	}
 	ok(negotiated(f, HYBRID, HYBRID) == 0xFE11, "a handshake with ML-KEM");
-	ok(negotiated(f, HYBRID ":" GROUP, GROUP) == 0xFE10, "with a peer that has only the other group");
+	ok(negotiated(f, HYBRID ":" GROUP, GROUP) == 0xFE10,
+	   "with a peer that has only the other group");
 	ok(negotiated(f, GROUP ":" HYBRID, HYBRID) == 0xFE11, "and by a second ClientHello");
 	k = EVP_PKEY_Q_keygen(f->ctx, NULL, HYBRID);
 	n = EVP_PKEY_get1_encoded_public_key(k, &share);
-	ok(n == MIX_MLKEM_KEY + SHARE && EVP_PKEY_get_security_bits(k) == 192, "its share and strength");
+	ok(n == MIX_MLKEM_KEY + SHARE && EVP_PKEY_get_security_bits(k) == 192,
+	   "its share and strength");
 	before = atomic_load(&host.servers);
 	memcpy(bad, share, n);
 	for (size_t i = 0; i < sizeof bad; i++)
@@ -876,7 +904,8 @@ static void test_hybrid(struct fix *f)
 	ok(!answer_hybrid(f->ctx, bad, n) && refused("malformed"), "a key that is not reduced");
 	memcpy(bad, share, n);
 	memcpy(bad + MIX_MLKEM_KEY, small_order[1], POINT);
-	ok(!answer_hybrid(f->ctx, bad, n) && refused("malformed"), "a point of small order behind a good key");
+	ok(!answer_hybrid(f->ctx, bad, n) && refused("malformed"),
+	   "a point of small order behind a good key");
 	ok(atomic_load(&host.servers) == before, "none of these came to the host");
 	ok(answer_hybrid(f->ctx, share, n), "a good one is answered");
 	OPENSSL_free(share);

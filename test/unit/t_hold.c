@@ -282,7 +282,8 @@ static void sees(void)
 	ok_err(hold(&s), TAO_OK, "a process is traced");
 	ok(tracer(&s) > 0, "by the measurer");
 	ok_err(measurer_seen(m, s.id, &v), TAO_EBUSY, "it has executed nothing");
-	ok_err(measurer_seen(m, s.id + 1, &v), TAO_ENOTFOUND, "nothing is told of what is not known");
+	ok_err(measurer_seen(m, s.id + 1, &v), TAO_ENOTFOUND,
+	       "nothing is told of what is not known");
 	go(&s);
 	ok_err(seen(&s, &v), TAO_OK, "its execve() is seen");
 	ok(let_go(&s), "the program is not traced");
@@ -338,7 +339,8 @@ static void chains(void)
 	struct process_view v, w;
 	int fd = mkstemp(script);
 
-	if (fd < 0 || write(fd, text, sizeof text - 1) < 0 || fchmod(fd, 0755) != 0 || close(fd) != 0 ||
+	if (fd < 0 || write(fd, text, sizeof text - 1) < 0 || fchmod(fd, 0755) != 0 ||
+	    close(fd) != 0 ||
 	    !start(&s, execute_script))
 		exit(99);
 	hold_with(&s, s.before.start, "argument", 9);
@@ -362,7 +364,8 @@ static void chains(void)
 	start(&s, fail_first);
 	hold(&s);
 	go(&s);
-	ok(seen(&s, &v) == TAO_OK && is_file(&v, path), "what could not be executed does not count");
+	ok(seen(&s, &v) == TAO_OK && is_file(&v, path), "what could not be executed does not "
+	   "count");
 	end(&s, SIGKILL);
 }
 
@@ -380,7 +383,8 @@ static void threads_and_forks(void)
 	start(&s, fork_first);
 	hold(&s);
 	go(&s);
-	ok(seen(&s, &v) == TAO_OK && is_file(&v, path), "children are not traced, and do not count");
+	ok(seen(&s, &v) == TAO_OK && is_file(&v, path), "children are not traced, and do not "
+	   "count");
 	end(&s, SIGKILL);
 }
 
@@ -393,7 +397,8 @@ static int next_change(pid_t pid)
 
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
-	return sigtimedwait(&child, &info, &most) == SIGCHLD && info.si_pid == pid ? info.si_code : -1;
+	return sigtimedwait(&child, &info, &most) == SIGCHLD &&
+	       info.si_pid == pid ? info.si_code : -1;
 }
 
 static void parents(void)
@@ -411,7 +416,8 @@ static void parents(void)
 	start(&s, end_now);
 	hold(&s);
 	kill(s.pid, SIGTERM);
-	ok(next_change(s.pid) == CLD_KILLED && end(&s, 0) == SIGTERM, "one that is ended by SIGTERM");
+	ok(next_change(s.pid) == CLD_KILLED && end(&s, 0) == SIGTERM,
+	   "one that is ended by SIGTERM");
 	start(&s, execute);
 	hold(&s);
 	kill(s.pid, SIGSTOP);
@@ -460,10 +466,12 @@ static void refused(void)
 	status = end(&s, 0);
 	ok(WIFEXITED(status) && WEXITSTATUS(status) == STATUS, "and the process goes on");
 	start(&s, execute);
-	ok_err(hold_with(&s, s.before.start + 1, NULL, 0), TAO_ENOTFOUND, "another process's number");
+	ok_err(hold_with(&s, s.before.start + 1, NULL, 0), TAO_ENOTFOUND,
+	       "another process's number");
 	ok(let_go(&s), "which is let go");
 	go(&s);
-	ok(runs_as(&s, getuid(), &v) && measurer_seen(m, s.id, &v) == TAO_ENOTFOUND, "and not seen");
+	ok(runs_as(&s, getuid(), &v) && measurer_seen(m, s.id, &v) == TAO_ENOTFOUND,
+	   "and not seen");
 	end(&s, SIGKILL);
 	ok_err(hold(&s), TAO_EPERM, "a process that is gone");
 	start(&s, execute);
@@ -570,8 +578,8 @@ int main(int argc, char **argv)
 		return 99;
 	start(&s, end_now);
 	if (hold(&s) == TAO_EPERM) {
-		ok(strstr(tao_why(), "CAP_SYS_PTRACE") != NULL || geteuid() == 0, "it says why not: %s",
-		   tao_why());
+		ok(strstr(tao_why(), "CAP_SYS_PTRACE") != NULL || geteuid() == 0,
+		   "it says why not: %s", tao_why());
 		skip("what an execve() shows", "needs CAP_SYS_PTRACE");
 		end(&s, SIGKILL);
 		measurer_stop(m);

@@ -15,7 +15,8 @@ int main(void)
 	ok(n == INSIDE_BURST, "a burst of %d", n);
 	ok_err(inside_take(s, 7, now), TAO_EBUSY, "and no more");
 	ok_err(inside_take(s, 8, now), TAO_OK, "another user has his own");
-	ok_err(inside_take(s, 7, now + SECOND / INSIDE_RATE), TAO_OK, "a moment later there is one");
+	ok_err(inside_take(s, 7, now + SECOND / INSIDE_RATE), TAO_OK,
+	       "a moment later there is one");
 	ok_err(inside_take(s, 7, now + SECOND / INSIDE_RATE), TAO_EBUSY, "and one only");
 	now += 1000 * SECOND;
 	for (n = 0; n < 10 * INSIDE_BURST && inside_take(s, 7, now) == TAO_OK; n++)

@@ -133,8 +133,10 @@ static void public_keys(void)
 	refuse_spki(compressed(), "a compressed point");
 	refuse_spki(large_exponent(), "RSA with a huge exponent");
 	ok_err(tao_key_generate("rsa1024", &key), TAO_EINVAL, "rsa1024 is not generated");
-	ok(strstr(tao_why(), "too weak") != NULL, "the sentence says that it is weak: %s", tao_why());
-	ok_err(tao_key_generate("aes128-ctr-hmacsha256", &key), TAO_EINVAL, "nor a type that encrypts");
+	ok(strstr(tao_why(), "too weak") != NULL, "the sentence says that it is weak: %s",
+	   tao_why());
+	ok_err(tao_key_generate("aes128-ctr-hmacsha256", &key), TAO_EINVAL,
+	       "nor a type that encrypts");
 	ok_err(tao_key_generate("ed25519x", &key), TAO_EINVAL, "nor one with something behind it");
 	ok_err(tao_key_generate("ecdsap256-public", &key), TAO_EINVAL, "nor a public type");
 }
@@ -298,7 +300,8 @@ static void from_certificate(const char *type)
 	X509_set_pubkey(cert, key);
 	public = X509_get_pubkey(cert);
 	snprintf(want, sizeof want, "%s-public", type);
-	ok(tao_cryptokey_encode(public, "k", 0, &b) == TAO_OK, "%s: stored from a certificate", type);
+	ok(tao_cryptokey_encode(public, "k", 0, &b) == TAO_OK, "%s: stored from a certificate",
+	   type);
 	ok_str(type_in(&b, got), want, "%s: as what it is", type);
 	EVP_PKEY_free(key);
 	EVP_PKEY_free(public);
@@ -341,11 +344,13 @@ static void stored(const char *type, int with_private)
 	ok_err(tao_cryptokey_encode(key, "k", with_private, &a), TAO_OK, "%s: stored", type);
 	ok_err(tao_cryptokey_decode(a.p, a.n, &back), TAO_OK, "%s: and read", type);
 	ok(back != NULL && EVP_PKEY_eq(key, back) == 1, "%s: the same", type);
-	ok(back != NULL && tao_cryptokey_encode(back, "k", with_private, &b) == TAO_OK && a.n == b.n &&
+	ok(back != NULL && tao_cryptokey_encode(back, "k", with_private, &b) == TAO_OK &&
+	   a.n == b.n &&
 	           memcmp(a.p, b.p, a.n) == 0,
 	   "%s: %s half", type, with_private ? "private" : "public");
 	if (!with_private && back != NULL)
-		ok(tao_key_sign(back, "c", "d", 1, &b) != TAO_OK, "%s: the public half signs nothing", type);
+		ok(tao_key_sign(back, "c", "d", 1, &b) != TAO_OK,
+		   "%s: the public half signs nothing", type);
 	EVP_PKEY_free(key);
 	EVP_PKEY_free(back);
 	tao_buf_free(&a);
@@ -513,7 +518,8 @@ static void vector_key(const char *type)
 	snprintf(name, sizeof name, "%s.sig", type);
 	ok(vector(name, &sig) && vector("msg", &msg), "%s", name);
 	snprintf(name, sizeof name, "vec_%s", type);
-	ok_err(tao_cryptokey_decode(file.p, file.n, &key), TAO_OK, "%s: CloudProxy's key reads", type);
+	ok_err(tao_cryptokey_decode(file.p, file.n, &key), TAO_OK, "%s: CloudProxy's key reads",
+	       type);
 	ok_err(tao_key_from_spki(spki.p, spki.n, &public), TAO_OK, "%s: its public half", type);
 	ok(EVP_PKEY_eq(key, public) == 1, "%s: they belong together", type);
 	ok(tao_cryptokey_encode(key, name, 1, &again) == TAO_OK && again.n == file.n &&
@@ -705,8 +711,8 @@ static void pbe_cases(void)
 		tao_buf_reset(&out);
 		ok_err(tao_pbe_open("pw", 2, file.p, file.n, &out), cases[i].want, "PBE: %s",
 		       cases[i].what);
-		ok_str(tao_buf_cstr(&out), cases[i].want == TAO_OK ? "hello" : "", "PBE: %s: contents",
-		       cases[i].what);
+		ok_str(tao_buf_cstr(&out), cases[i].want == TAO_OK ? "hello" : "",
+		       "PBE: %s: contents", cases[i].what);
 	}
 	documented_pbe(&cases[0], &file);
 	pb_num(&file, 11, 1);
@@ -828,7 +834,8 @@ static void fill(struct tao_keyset *ks)
 	struct tao_anykey k;
 
 	for (size_t i = 0; i < N_OTHERS; i++) {
-		ok(tao_anykey_generate(others[i], others[i], &k) == TAO_OK, "keyset: %s made", others[i]);
+		ok(tao_anykey_generate(others[i], others[i], &k) == TAO_OK, "keyset: %s made",
+		   others[i]);
 		k.epoch = (int32_t)i;
 		ok(tao_keyset_add(ks, &k) == TAO_OK && k.name == NULL && k.pkey == NULL,
 		   "keyset: %s added", others[i]);
@@ -848,7 +855,8 @@ static void look(const struct tao_keyset *ks)
 
 	ok(c != NULL && strcmp(c->type->name, "aes128-ctr-hmacsha256") == 0, "keyset: a crypter");
 	c = tao_keyset_crypter(ks, "aes256-ctr-hmacsha512");
-	ok(c != NULL && strcmp(c->type->name, "aes256-ctr-hmacsha512") == 0, "keyset: a certain one");
+	ok(c != NULL && strcmp(c->type->name, "aes256-ctr-hmacsha512") == 0,
+	   "keyset: a certain one");
 	ok(tao_keyset_crypter(ks, "aes128-ctr") == NULL, "keyset: none of that type");
 	ok(tao_keyset_deriver(ks, NULL, &d) == TAO_OK &&
 	           memcmp(d.secret, ks->deriver, sizeof ks->deriver) == 0,
@@ -941,7 +949,8 @@ static void set_without_signer(void)
 	tao_keyset_encode(&ks, &b);
 	ok_err(tao_keyset_decode(b.p, b.n, &back), TAO_EFORMAT, "keyset: only a crypting key");
 	ok(back.n_more == 0 && back.more == NULL, "keyset: nothing comes back");
-	ok(tao_keyset_decode_any(b.p, b.n, &back) == TAO_OK && tao_keyset_crypter(&back, NULL) != NULL,
+	ok(tao_keyset_decode_any(b.p, b.n, &back) == TAO_OK &&
+	   tao_keyset_crypter(&back, NULL) != NULL,
 	   "keyset: it can be looked at");
 	ok_err(tao_anykey_generate("aes128-raw", "k", &k), TAO_EINVAL, "an unknown type of key");
 	ok(tao_anykey_type(&k) == NULL && tao_anykey_encode(&k, &b) == TAO_EINVAL, "is none");

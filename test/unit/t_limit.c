@@ -64,7 +64,8 @@ static void test_may(void)
 	ok(fair_take(&f, NULL, NULL) == &items[0] && fair_take(&f, NULL, NULL) == &items[2] &&
 	       fair_take(&f, NULL, NULL) == &items[6],
 	   "those passed over kept their places");
-	ok(fair_take(&f, NULL, NULL) == &items[3] && fair_take(&f, NULL, NULL) == &items[5], "all come");
+	ok(fair_take(&f, NULL, NULL) == &items[3] && fair_take(&f, NULL, NULL) == &items[5],
+	   "all come");
 }
 
 /* Against the plain rule, with flows and numbers by chance. */
@@ -137,7 +138,8 @@ static void test_counts(void)
 		ok_err(limit_check_user(&c, limits[i].limit, 7, 3), TAO_ELIMIT, "4 are not");
 		ok(names(limits[i].key) && strstr(tao_why(), "user 7 has 3 ") != NULL,
 		   "and the sentence says what to raise");
-		ok_err(limit_check(&c, limits[i].limit, "/bin/x", 2), TAO_OK, "with one less there is room");
+		ok_err(limit_check(&c, limits[i].limit, "/bin/x", 2), TAO_OK,
+		       "with one less there is room");
 	}
 }
 
@@ -226,8 +228,10 @@ static void test_costly(void)
 	struct limit_rate a = { 0 }, b = { 0 }, d = { 0 };
 
 	ok_err(limit_costly(&c, &u, &a, "/bin/a", SECOND), TAO_OK, "a costly operation");
-	ok_err(limit_costly(&c, &u, &a, "/bin/a", SECOND), TAO_ELIMIT, "a second one of that program");
-	ok(names("max_rate_per_program") && strstr(tao_why(), "/bin/a") != NULL, "names key and program");
+	ok_err(limit_costly(&c, &u, &a, "/bin/a", SECOND), TAO_ELIMIT,
+	       "a second one of that program");
+	ok(names("max_rate_per_program") && strstr(tao_why(), "/bin/a") != NULL,
+	   "names key and program");
 	ok_err(limit_costly(&c, &u, &b, "/bin/b", SECOND), TAO_OK, "one of another program");
 	ok_err(limit_costly(&c, &u, &d, "/bin/d", SECOND), TAO_ELIMIT, "one too many for the user");
 	ok(names("max_rate_per_user") && strstr(tao_why(), "user 7") != NULL, "names key and user");
@@ -263,7 +267,8 @@ static void test_users(void)
 	limit_disconnect(l, u, 1);
 	limit_disconnect(l, u, 1);
 	ok_err(limit_connect(l, &c, 7, 1, &v), TAO_OK, "after all were closed");
-	ok_err(limit_costly(&c, v, NULL, NULL, later), TAO_ELIMIT, "a rate outlives the connections");
+	ok_err(limit_costly(&c, v, NULL, NULL, later), TAO_ELIMIT,
+	       "a rate outlives the connections");
 	limit_disconnect(l, NULL, 1);
 	limits_free(l);
 }

@@ -74,7 +74,8 @@ static void open_up(struct stage *t)
 static void put(struct host *h, struct stage *t, struct slow *s, struct limit_user *u, int who,
                 uint64_t flow)
 {
-	*s = (struct slow){ .source = { .flow = flow, .user = u, .ready = work }, .stage = t, .who = who };
+	*s = (struct slow){ .source = { .flow = flow, .user = u, .ready = work }, .stage = t,
+	                    .who = who };
 	loop_defer(h, &s->source, POOL_COMPUTES);
 }
 
@@ -98,7 +99,8 @@ static void test_users(void)
 	ok(reaches(&t, &t.running[0], ALLOWED), "a user has %d threads", ALLOWED);
 	for (int i = 0; i < ALLOWED; i++)
 		put(&h, &t, &of_b[i], &b, 1, 8);
-	ok(reaches(&t, &t.running[1], ALLOWED), "another user, who came later, gets as many at once");
+	ok(reaches(&t, &t.running[1], ALLOWED), "another user, who came later, gets as many at "
+	   "once");
 	ok(reaches(&t, &t.running[0], ALLOWED), "the first one has no more");
 	open_up(&t);
 	ok(reaches(&t, &t.done[0], MANY), "all is done in the end");
@@ -125,7 +127,8 @@ static void test_turns(void)
 	put(&h, &t, &honest, &a, 1, 8);
 	open_up(&t);
 	ok(reaches(&t, &t.done[0], MANY) && reaches(&t, &t.done[1], 1), "all is done");
-	ok(t.order[1] == 8 || t.order[2] == 8, "a program's one operation waits for one of the other's");
+	ok(t.order[1] == 8 || t.order[2] == 8, "a program's one operation waits for one of the "
+	   "other's");
 	loop_stop(&h);
 }
 

@@ -343,7 +343,8 @@ static void child_dies(void)
 	int times = 1, go[2];
 
 	kill_serving();
-	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "a child that is killed is started again");
+	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "a child that is killed is started "
+	       "again");
 	times = 6;
 	kill_often(&times);
 	ok_err(measurer_process(m, getpid(), &v), TAO_OK, "also often, unnoticed");

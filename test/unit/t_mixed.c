@@ -1,5 +1,5 @@
-/* Keys of every type in one process, each in a thread of its own, all at work at the same time: what
- * one makes is what that type makes, and nobody gets another's. */
+/* Keys of every type in one process, each in a thread of its own, all at work at the same time:
+ * what one makes is what that type makes, and nobody gets another's. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
@@ -37,7 +37,8 @@ static void sign(struct worker *w, EVP_PKEY *key)
 {
 	tao_buf_reset(&w->made);
 	must(w, tao_key_sign(key, w->type, text, sizeof text, &w->made) == TAO_OK, "signs");
-	must(w, tao_key_verify(key, w->type, text, sizeof text, w->made.p, w->made.n) == TAO_OK, "verifies");
+	must(w, tao_key_verify(key, w->type, text, sizeof text, w->made.p, w->made.n) == TAO_OK,
+	     "verifies");
 	must(w, tao_key_verify(key, "other", text, sizeof text, w->made.p, w->made.n) == TAO_ESIGNATURE,
 	     "not in another context");
 }
@@ -57,8 +58,10 @@ static void derive(struct worker *w, const struct tao_deriver *d)
 {
 	uint8_t again[sizeof w->derived];
 
-	must(w, tao_deriver_derive(d, NULL, 0, text, sizeof text, again, sizeof again) == TAO_OK, "derives");
-	must(w, w->made.n == 0 || memcmp(w->derived, again, sizeof again) == 0, "the same each time");
+	must(w, tao_deriver_derive(d, NULL, 0, text, sizeof text, again, sizeof again) == TAO_OK,
+	     "derives");
+	must(w, w->made.n == 0 || memcmp(w->derived, again, sizeof again) == 0,
+	     "the same each time");
 	memcpy(w->derived, again, sizeof again);
 	tao_buf_reset(&w->made);
 	tao_buf_put(&w->made, again, sizeof again);

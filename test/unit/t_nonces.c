@@ -100,7 +100,8 @@ static int draw_one(struct prov *p)
 	if (group_tail(p, tail) != TAO_OK)
 		return -1;
 	memcpy(&number, tail + 1 + 4 + GROUP_ID, 2);
-	return memcmp(tail, "\1" EPOCH_BYTES "sixteen bytes id", 1 + 4 + GROUP_ID) == 0 ? number : -2;
+	return memcmp(tail, "\1" EPOCH_BYTES "sixteen bytes id", 1 + 4 + GROUP_ID) == 0
+	       ? number : -2;
 }
 
 /* Draws one; whether that asked the host. */

@@ -51,7 +51,8 @@ static void round_trip(void)
 	strict(b.p + 1, b.n - 1, "\x78\x01", 2, TAO_EFORMAT, "strictly, an unknown field");
 	strict(b.p + 1, b.n - 1, "\x1a\x81\x00x", 4, TAO_EFORMAT, "strictly, a long length");
 	strict(b.p + 1, b.n - 1, "\x1a\x01x", 3, TAO_OK, "strictly, an optional field");
-	ok_err(tao_pb_unpack(&pa, &tao__sign_request__descriptor, "", 0, "request", &m), TAO_EFORMAT,
+	ok_err(tao_pb_unpack(&pa, &tao__sign_request__descriptor, "", 0, "request", &m),
+	       TAO_EFORMAT,
 	       "required fields missing");
 	ok(strstr(tao_why(), "request") != NULL, "the sentence names the message");
 	tao_pb_free(&pa, NULL);

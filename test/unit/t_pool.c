@@ -77,7 +77,8 @@ static void posts(void)
 
 static atomic_int work_begun, seconds_seen;
 
-/* Test.When answers when the caller has begun with its work, or never; Test.Second, the second time. */
+/* Test.When answers when the caller has begun with its work, or never; Test.Second, the second
+ * time. */
 static int answers_then(struct badhost *h, int fd, const struct tao_rpc_msg *m)
 {
 	for (int i = 0; strcmp(m->op, "Test.When") == 0 && !atomic_load(&work_begun); i++) {
@@ -104,13 +105,16 @@ static void meanwhile(void)
 	struct tao_meanwhile w = { work, &times, 0 };
 	struct badhost h;
 
-	ok_err(tao_client_call(cl, "Test.When", "x", 1, &w, NULL), TAO_ENOHOST, "work, and no host");
+	ok_err(tao_client_call(cl, "Test.When", "x", 1, &w, NULL), TAO_ENOHOST,
+	       "work, and no host");
 	ok(times == 0 && !w.done, "nothing was sent, so it is not done");
 	badhost_start(&h, SOCK, -1, answers_then);
-	ok_err(tao_client_call(cl, "Test.When", "x", 1, &w, NULL), TAO_OK, "work, and a host that waits for it");
+	ok_err(tao_client_call(cl, "Test.When", "x", 1, &w, NULL), TAO_OK,
+	       "work, and a host that waits for it");
 	ok(times == 1 && w.done, "it is done once");
 	times = w.done = 0;
-	ok_err(tao_client_call(cl, "Test.Second", "x", 1, &w, NULL), TAO_OK, "one that ends the first time");
+	ok_err(tao_client_call(cl, "Test.Second", "x", 1, &w, NULL), TAO_OK,
+	       "one that ends the first time");
 	ok(times == 1 && w.done, "sent twice, done once");
 	tao_client_free(cl);
 	badhost_stop(&h);
@@ -397,7 +401,8 @@ static int falls_silent(struct badhost *h, int fd, const struct tao_rpc_msg *m)
 }
 
 /* How many calls of a process can have reached the host since then: one that waited, one at once,
- * and one each time that has waited and the host was left alone. It holds however slow the machine is. */
+ * and one each time that has waited and the host was left alone. It holds however slow the machine
+ * is. */
 static int may_reach(int64_t since)
 {
 	return 3 + (int)((clock_ms() - since) / (2 * SILENT_MS));
@@ -444,17 +449,20 @@ static void silent_host(void)
 	ok(strstr(tao_why(), "did not answer Test.Echo") != NULL, "the first call was made");
 	ok(all_late(cl, PROMPT, &alone), "then %d calls fail", PROMPT);
 	ok(alone >= PROMPT - may_reach(start), "%d of them were not made", alone);
-	ok(atomic_load(&h.by_path) <= may_reach(start), "to %d connections", atomic_load(&h.by_path));
+	ok(atomic_load(&h.by_path) <= may_reach(start), "to %d connections",
+	   atomic_load(&h.by_path));
 	call(cl, "Test.Echo");
 	if (strstr(tao_why(), "asked again") == NULL) /* that one was made */
 		call(cl, "Test.Echo");
 	ok(strstr(tao_why(), "Tao host on " SOCK) != NULL, "the sentence names the host");
 	ok(tao_client_post(cl, "Test.Post", "x", 1) == TAO_ETIMEOUT, "nothing can be posted");
-	ok(atomic_load(&h.by_path) <= may_reach(start), "to %d connections", atomic_load(&h.by_path));
+	ok(atomic_load(&h.by_path) <= may_reach(start), "to %d connections",
+	   atomic_load(&h.by_path));
 	atomic_store(&mute, 0);
 	ok(answers_again(cl), "it answers again");
 	start = clock_ms();
-	ok(call(cl, "Test.Late") == TAO_ETIMEOUT && echo(cl, 0, 1), "one that was late, and the next at once");
+	ok(call(cl, "Test.Late") == TAO_ETIMEOUT && echo(cl, 0, 1),
+	   "one that was late, and the next at once");
 	tao_client_free(cl);
 	badhost_stop(&h);
 }
@@ -491,7 +499,8 @@ static void silent_to_many(void)
 		}
 		ok(wait_child(pid) == 0, "a child leaves it alone, too");
 	}
-	ok(atomic_load(&h.by_path) <= before + 3 * may_reach(start), "%d connections in all", atomic_load(&h.by_path));
+	ok(atomic_load(&h.by_path) <= before + 3 * may_reach(start), "%d connections in all",
+	   atomic_load(&h.by_path));
 	atomic_store(&mute, 0);
 	ok(answers_again(cl), "it answers again");
 	tao_client_free(cl);

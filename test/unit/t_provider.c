@@ -76,7 +76,8 @@ static EVP_PKEY *read_pem(OSSL_LIB_CTX *ctx, const void *pem, size_t n)
 static void make_stub(const char *name, EVP_PKEY *key, const void *sealed, size_t n,
                       struct tao_buf *der)
 {
-	struct tao_stub s = { .name = name, .name_n = strlen(name), .sealed = sealed, .sealed_n = n };
+	struct tao_stub s = { .name = name, .name_n = strlen(name), .sealed = sealed,
+	                      .sealed_n = n };
 	uint8_t *spki = NULL;
 
 	s.spki_n = (size_t)i2d_PUBKEY(key, &spki);
@@ -105,7 +106,8 @@ static int set_up(struct fix *f)
 	setenv("TAO_SOCKET", "/changed/later", 1);
 	f->real = EVP_PKEY_Q_keygen(f->ctx, NULL, "EC", "P-256");
 	f->other = EVP_PKEY_Q_keygen(f->plain, NULL, "EC", "P-256");
-	if (!ok(f->tao != NULL && f->real != NULL, "the provider loads, and EC keys are still made"))
+	if (!ok(f->tao != NULL && f->real != NULL, "the provider loads, and EC keys are still "
+	        "made"))
 		return 0;
 	make_stub("web", f->real, dir, sizeof dir, &f->der);
 	make_stub("web", f->real, NULL, 0, &ref);
@@ -245,14 +247,17 @@ static void test_signing(struct fix *f)
 	}
 	n = 10;
 	ok(EVP_PKEY_sign(c, sig, &n, digest, 32) <= 0 && !raised("not running"), "too little room");
-	ok(sign(f->ctx, f->opaque, "SHA1", sig, sizeof sig) == 0 && raised("this digest is not for this Tao key"),
+	ok(sign(f->ctx, f->opaque, "SHA1", sig, sizeof sig) == 0 &&
+	   raised("this digest is not for this Tao key"),
 	   "SHA-1 is refused before the host is asked");
-	ok(EVP_DigestSignInit_ex(m, &pc, NULL, f->ctx, NULL, f->opaque, NULL) == 1, "default digest");
+	ok(EVP_DigestSignInit_ex(m, &pc, NULL, f->ctx, NULL, f->opaque, NULL) == 1,
+	   "default digest");
 	ask[0] = OSSL_PARAM_construct_octet_string(OSSL_SIGNATURE_PARAM_ALGORITHM_ID, algorithm,
 	                                           sizeof algorithm);
 	ok(EVP_PKEY_CTX_get_params(pc, ask) > 0 && ask[0].return_size == 12 && algorithm[11] == 2,
 	   "its algorithm id is ecdsa-with-SHA256");
-	ok(EVP_PKEY_CTX_set_signature_md(pc, EVP_sha384()) <= 0, "the digest does not change later");
+	ok(EVP_PKEY_CTX_set_signature_md(pc, EVP_sha384()) <= 0,
+	   "the digest does not change later");
 	EVP_MD_CTX_free(m);
 	EVP_PKEY_CTX_free(c);
 	ERR_clear_error();
@@ -320,14 +325,17 @@ static void test_writing(struct fix *f)
 
 	ok(len > 0 && len == i2d_PUBKEY(f->real, &b) && memcmp(a, b, (size_t)len) == 0,
 	   "the public key in DER");
-	ok(PEM_write_bio_PrivateKey(out, f->opaque, NULL, NULL, 0, NULL, NULL) == 1, "the key in PEM");
+	ok(PEM_write_bio_PrivateKey(out, f->opaque, NULL, NULL, 0, NULL, NULL) == 1,
+	   "the key in PEM");
 	n = BIO_get_mem_data(out, &text);
-	ok((size_t)n == f->pem.n && memcmp(text, f->pem.p, f->pem.n) == 0, "is the stub as it was read");
+	ok((size_t)n == f->pem.n && memcmp(text, f->pem.p, f->pem.n) == 0,
+	   "is the stub as it was read");
 	(void)BIO_reset(out);
 	ok(PEM_write_bio_PrivateKey(out, f->opaque, EVP_aes_256_cbc(), NULL, 0, pass_cb, NULL) != 1 &&
 	   raised("holds no secret"), "encrypting it is refused");
 	(void)BIO_reset(out);
-	c = OSSL_ENCODER_CTX_new_for_pkey(f->opaque, EVP_PKEY_KEYPAIR, "DER", "TaoPrivateKey", NULL);
+	c = OSSL_ENCODER_CTX_new_for_pkey(f->opaque, EVP_PKEY_KEYPAIR, "DER", "TaoPrivateKey",
+	                                  NULL);
 	ok(OSSL_ENCODER_to_bio(c, out) == 1, "the stub in DER");
 	n = BIO_get_mem_data(out, &text);
 	ok((size_t)n == f->der.n && memcmp(text, f->der.p, f->der.n) == 0, "as it was read");
@@ -436,8 +444,10 @@ static int count_objects(OSSL_LIB_CTX *ctx, const char *path, int *keys)
 static void test_stores(struct fix *f)
 {
 	static const char *const bad[] = {
-		"tao:a b", "tao:../x", "tao:web/", "tao:web/keys", "tao://web", "tao:web?x", "tao:%zz",
-		"tao:%", "tao:%0", "tao:%00", "tao:-x", "tao:ca/key", "tao:web%2fkey", "tao:web/key/x",
+		"tao:a b", "tao:../x", "tao:web/", "tao:web/keys", "tao://web", "tao:web?x",
+		"tao:%zz",
+		"tao:%", "tao:%0", "tao:%00", "tao:-x", "tao:ca/key", "tao:web%2fkey",
+		"tao:web/key/x",
 	};
 	FILE *out = fopen("stub.der", "w");
 	int keys;
@@ -626,8 +636,8 @@ static void test_bare_parameters(struct fix *f)
 		unsigned type;
 		size_t size;
 	} bare[] = {
-		{ OSSL_PARAM_INTEGER, sizeof(int) }, { OSSL_PARAM_INTEGER, 0 }, { OSSL_PARAM_REAL, 8 },
-		{ OSSL_PARAM_UTF8_PTR, 4 }, { OSSL_PARAM_OCTET_STRING, 4 },
+		{ OSSL_PARAM_INTEGER, sizeof(int) }, { OSSL_PARAM_INTEGER, 0 },
+		{ OSSL_PARAM_REAL, 8 }, { OSSL_PARAM_UTF8_PTR, 4 }, { OSSL_PARAM_OCTET_STRING, 4 },
 	};
 	EVP_PKEY_CTX *ctx = EVP_PKEY_CTX_new_from_pkey(f->ctx, f->opaque, NULL);
 
@@ -638,7 +648,8 @@ static void test_bare_parameters(struct fix *f)
 			OSSL_PARAM_END
 		};
 
-		ok(EVP_PKEY_CTX_set_params(ctx, params) <= 0 && raised("argument or setting is wrong"),
+		ok(EVP_PKEY_CTX_set_params(ctx, params) <= 0 &&
+		   raised("argument or setting is wrong"),
 		   "a parameter of type %u and size %zu without data", bare[i].type, bare[i].size);
 	}
 	EVP_PKEY_CTX_free(ctx);

@@ -58,7 +58,8 @@ static int is_same(struct instance *a, struct instance *b)
 	return a->id == b->id && a->pid == b->pid && a->start == b->start && a->uid == b->uid &&
 	       memcmp(a->exe, b->exe, sizeof a->exe) == 0 && file_id_equal(&a->file, &b->file) &&
 	       a->kind == b->kind && strcmp(a->unit, b->unit) == 0 && a->args_n == b->args_n &&
-	       memcmp(a->args, b->args, a->args_n) == 0 && strcmp(a->program, b->program) == 0 && strcmp(a->label, b->label) == 0 &&
+	       memcmp(a->args, b->args, a->args_n) == 0 && strcmp(a->program, b->program) == 0 &&
+	       strcmp(a->label, b->label) == 0 &&
 	       a->since == b->since && a->interpreter == b->interpreter && a->door == b->door &&
 	       atomic_load(&a->operations) == atomic_load(&b->operations) &&
 	       atomic_load(&a->name)->depth == atomic_load(&b->name)->depth &&
@@ -73,10 +74,13 @@ static void round_trip(struct instance *i)
 	struct instance *again;
 	size_t n;
 
-	ok_err(recall_pack(&sealer, BOOT, i, NULL, given, 2, &blob), TAO_OK, "an instance is packed");
-	ok_err(recall_unpack(&sealer, BOOT, blob.p, blob.n, &again, got, &n), TAO_OK, "and unpacked");
+	ok_err(recall_pack(&sealer, BOOT, i, NULL, given, 2, &blob), TAO_OK,
+	       "an instance is packed");
+	ok_err(recall_unpack(&sealer, BOOT, blob.p, blob.n, &again, got, &n), TAO_OK,
+	       "and unpacked");
 	ok(again != NULL && is_same(i, again), "with all that it had");
-	ok(n == 2 && got[0].pid == 43 && got[0].start == 4300 && got[1].pid == 44 && got[1].start == 4400,
+	ok(n == 2 && got[0].pid == 43 && got[0].start == 4300 && got[1].pid == 44 &&
+	   got[1].start == 4400,
 	   "and its members");
 	instance_unref(again);
 	ok_err(recall_unpack(&other, BOOT, blob.p, blob.n, &again, got, &n), TAO_EOTHERHOST,
@@ -84,10 +88,13 @@ static void round_trip(struct instance *i)
 	ok_err(recall_unpack(&sealer, "later", blob.p, blob.n, &again, got, &n), TAO_ENOTFOUND,
 	       "not after another boot");
 	blob.p[blob.n - 1] ^= 1;
-	ok_err(recall_unpack(&sealer, BOOT, blob.p, blob.n, &again, got, &n), TAO_EALTERED, "not altered");
-	ok_err(recall_unpack(&sealer, BOOT, blob.p, 20, &again, got, &n), TAO_EFORMAT, "nor cut short");
+	ok_err(recall_unpack(&sealer, BOOT, blob.p, blob.n, &again, got, &n), TAO_EALTERED,
+	       "not altered");
+	ok_err(recall_unpack(&sealer, BOOT, blob.p, 20, &again, got, &n), TAO_EFORMAT,
+	       "nor cut short");
 	tao_buf_reset(&blob);
-	ok_err(tao_seal(&sealer, TAO_SEAL_DATA, "x", 1, "x", 1, &blob), TAO_OK, "data of a program");
+	ok_err(tao_seal(&sealer, TAO_SEAL_DATA, "x", 1, "x", 1, &blob), TAO_OK,
+	       "data of a program");
 	ok_err(recall_unpack(&sealer, BOOT, blob.p, blob.n, &again, got, &n), TAO_EFORMAT,
 	       "is no record");
 	tao_buf_free(&blob);
@@ -165,7 +172,8 @@ static enum tao_err changed(struct instance *i, void (*change)(Tao__InstanceReco
 	enum tao_err e = recall_pack(&sealer, BOOT, i, NULL, &one, 1, &blob);
 
 	if (e == TAO_OK)
-		e = tao_unseal(&sealer, TAO_SEAL_INSTANCE, "tao instance", 13, blob.p, blob.n, &plain);
+		e = tao_unseal(&sealer, TAO_SEAL_INSTANCE, "tao instance", 13, blob.p, blob.n,
+		               &plain);
 	if (e == TAO_OK)
 		m = tao__instance_record__unpack(NULL, plain.n, plain.p);
 	if (m != NULL) {
@@ -227,7 +235,8 @@ static void boots(void)
 	char a[RECALL_BOOT_MAX], b[RECALL_BOOT_MAX];
 
 	ok_err(recall_boot(a), TAO_OK, "this boot has a name");
-	ok(recall_boot(b) == TAO_OK && strcmp(a, b) == 0 && strchr(a, '\n') == NULL && strlen(a) > 36,
+	ok(recall_boot(b) == TAO_OK && strcmp(a, b) == 0 && strchr(a, '\n') == NULL &&
+	   strlen(a) > 36,
 	   "always the same");
 }
 
@@ -288,7 +297,8 @@ int main(void)
 	in_registry(i);
 	boots();
 	after_the_end();
-	ok(recall_find(NULL, 1, 1) == NULL && recall_count(NULL) == 0, "without it, nobody is a member");
+	ok(recall_find(NULL, 1, 1) == NULL && recall_count(NULL) == 0,
+	   "without it, nobody is a member");
 	instance_unref(i);
 	registry_free(r);
 	tao_sealer_clear(&sealer);

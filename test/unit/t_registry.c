@@ -110,7 +110,8 @@ static void check_limits(void)
 	ok(atomic_load(&all[0]->ended) && !atomic_load(&all[INSTANCE_MAX_AGAIN - 1]->ended),
 	   "of the registrations of a process the last one counts");
 	ok_err(add(r, 5, 6, NULL, &i), TAO_ELIMIT, "there is a limit to them");
-	ok_err(add(r, 5, 7, NULL, &i), TAO_OK, "which is not that of a later process with that number");
+	ok_err(add(r, 5, 7, NULL, &i), TAO_OK, "which is not that of a later process with that "
+	       "number");
 	instance_unref(i);
 	for (int n = 0; n < INSTANCE_MAX_AGAIN; n++)
 		instance_unref(all[n]);
@@ -285,7 +286,8 @@ static void check_descent(void)
 	measurer_process(h.measurer, getppid(), &v);
 	ok_err(find(&h, getpid(), NULL, NULL), TAO_ENOTRUN, "a process of nobody");
 	i = must_add(h.registry, getppid(), v.start);
-	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "a child of a registered process, running another");
+	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "a child of a registered process, running "
+	       "another");
 	measurer_process(h.measurer, getpid(), &i_am);
 	i->file = i_am.exe;
 	i->uid = getuid() + 1;
@@ -294,9 +296,11 @@ static void check_descent(void)
 	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "unless it is the start itself");
 	atomic_store(&i->exec, 0);
 	i->uid = getuid();
-	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "running the same as the same user, it is of that instance");
+	ok_err(find(&h, getpid(), i, NULL), TAO_OK, "running the same as the same user, it is of "
+	       "that instance");
 	i->interpreter = 1;
-	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "but not of an interpreter whose start is unknown");
+	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "but not of an interpreter whose start is "
+	       "unknown");
 	atomic_store(&i->exec, i_am.exec + 1);
 	ok_err(find(&h, getpid(), NULL, i), TAO_OK, "nor of another start");
 	atomic_store(&i->exec, i_am.exec);

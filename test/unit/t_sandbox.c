@@ -295,9 +295,11 @@ static void trace(void)
 		const struct request *q = &requests[i];
 
 		asked = q->number;
-		ok(in_child(seccomp_measurer, try_request) == q->measurer, "PTRACE_%s: the measurer is %s",
+		ok(in_child(seccomp_measurer, try_request) == q->measurer,
+		   "PTRACE_%s: the measurer is %s",
 		   q->name, q->measurer == KILLED ? "killed" : "not");
-		ok(in_child(seccomp_keeper, try_request) == KILLED, "PTRACE_%s: the keeper is killed", q->name);
+		ok(in_child(seccomp_keeper, try_request) == KILLED,
+		   "PTRACE_%s: the keeper is killed", q->name);
 	}
 }
 
@@ -333,7 +335,8 @@ static int work(void)
 	int good;
 
 	snprintf(path, sizeof path, "%s/state", dir);
-	good = tao_key_generate("ecdsap256", &key) == TAO_OK && tao_signer_init(&s, key) == TAO_OK &&
+	good = tao_key_generate("ecdsap256", &key) == TAO_OK &&
+	       tao_signer_init(&s, key) == TAO_OK &&
 	       tao_key_generate("rsa2048", &rsa) == TAO_OK &&
 	       tao_key_sign(rsa, "c", "data", 4, &b) == TAO_OK && threads() == DID &&
 	       tao_file_write(path, b.p, b.n, 0600, TAO_FILE_NEW) == TAO_OK &&

@@ -63,7 +63,8 @@ static void documented(uint32_t epoch)
 
 	tao_shield_open(host.secret, &secret);
 	if (epoch == 7) {
-		tao_hkdf(secret.p, secret.n, NULL, 0, label, sizeof label - 1, derived, sizeof derived);
+		tao_hkdf(secret.p, secret.n, NULL, 0, label, sizeof label - 1, derived,
+		         sizeof derived);
 		tao_buf_reset(&secret);
 		tao_buf_put(&secret, derived, sizeof derived);
 	}
@@ -140,7 +141,8 @@ static void altered(void)
 	       "data is not a key");
 	ok_err(open_with(&other, &blob, &out), TAO_EOTHERHOST, "another host");
 	memcpy(other.host, host.host, sizeof host.host);
-	ok_err(open_with(&other, &blob, &out), TAO_EALTERED, "another secret, whatever the header says");
+	ok_err(open_with(&other, &blob, &out), TAO_EALTERED,
+	       "another secret, whatever the header says");
 	host.epoch = 2;
 	tao_buf_reset(&blob);
 	tao_seal(&host, TAO_SEAL_DATA, AAD, "secret", 6, &blob);
@@ -153,7 +155,8 @@ static void altered(void)
 static int same(const struct tao_sealer *a, const struct tao_sealer *b)
 {
 	struct tao_buf x = TAO_BUF_INIT, y = TAO_BUF_INIT;
-	int yes = tao_shield_open(a->secret, &x) == TAO_OK && tao_shield_open(b->secret, &y) == TAO_OK &&
+	int yes = tao_shield_open(a->secret, &x) == TAO_OK &&
+	          tao_shield_open(b->secret, &y) == TAO_OK &&
 	          x.n == y.n && memcmp(x.p, y.p, x.n) == 0 && a->epoch == b->epoch &&
 	          memcmp(a->host, b->host, sizeof a->host) == 0;
 
@@ -188,7 +191,8 @@ int main(void)
 	round_trip();
 	documented(1);
 	documented(7);
-	ok_err(tao_sealer_set_epochs(&host, 2, 3), TAO_EINVAL, "no epoch is retired before it begins");
+	ok_err(tao_sealer_set_epochs(&host, 2, 3), TAO_EINVAL,
+	       "no epoch is retired before it begins");
 	ok_err(tao_sealer_set_epochs(&host, 2, 0), TAO_EINVAL, "nor before the first");
 	altered();
 	tao_sealer_clear(&host);

@@ -72,12 +72,14 @@ static void altered(struct tao_shield *s)
 
 	for (size_t i = 0; i < sizeof at / sizeof at[0]; i++) {
 		s->prekey[at[i]] ^= 0x10;
-		ok_err(tao_shield_open(s, &b), TAO_EALTERED, "bit of byte %zu of the prekey", at[i]);
+		ok_err(tao_shield_open(s, &b), TAO_EALTERED, "bit of byte %zu of the prekey",
+		       at[i]);
 		s->prekey[at[i]] ^= 0x10;
 	}
 	for (size_t i = 0; i < s->kept.n; i += s->kept.n - 1) {
 		s->kept.p[i] ^= 1;
-		ok_err(tao_shield_open(s, &b), TAO_EALTERED, "bit of byte %zu of the ciphertext", i);
+		ok_err(tao_shield_open(s, &b), TAO_EALTERED, "bit of byte %zu of the ciphertext",
+		       i);
 		s->kept.p[i] ^= 1;
 	}
 	ok(b.n == 0, "nothing came out");

@@ -26,7 +26,8 @@ static void round_trip(const char *sealed)
 	ok(s.name_n == 3 && memcmp(s.name, "web", 3) == 0, "its name");
 	ok(s.spki_n == spki.n && memcmp(s.spki, spki.p, spki.n) == 0, "its key");
 	ok(sealed == NULL ? s.sealed == NULL
-	                  : s.sealed_n == strlen(sealed) && memcmp(s.sealed, sealed, s.sealed_n) == 0,
+	                  : s.sealed_n == strlen(sealed) &&
+	                  memcmp(s.sealed, sealed, s.sealed_n) == 0,
 	   "its sealed part");
 	tao_stub_aad(&s, &aad);
 	encode("web", NULL, &bare);
@@ -171,7 +172,8 @@ static void pem(void)
 	     "ended by another line");
 	from("-----BEGIN TAO PRIVATE KEY-----\nAA*C\n-----END TAO PRIVATE KEY-----\n", TAO_EFORMAT,
 	     "not base64");
-	from("-----BEGIN TAO PRIVATE KEY-----\nAAECAAE\n-----END TAO PRIVATE KEY-----\n", TAO_EFORMAT,
+	from("-----BEGIN TAO PRIVATE KEY-----\nAAECAAE\n-----END TAO PRIVATE KEY-----\n",
+	     TAO_EFORMAT,
 	     "a group of three");
 	from("-----BEGIN TAO PRIVATE KEY-----\nAA==\n-----END TAO PRIVATE KEY-----\n", TAO_OK,
 	     "padding");
@@ -198,7 +200,8 @@ static void long_text(void)
 	uint8_t *p = tao_buf_room(&text, max + 1);
 
 	memset(p, '\n', max + 1);
-	ok_err(tao_stub_from_pem((char *)p, max, &der), TAO_ENOTFOUND, "a MiB of text is looked at");
+	ok_err(tao_stub_from_pem((char *)p, max, &der), TAO_ENOTFOUND,
+	       "a MiB of text is looked at");
 	ok_err(tao_stub_from_pem((char *)p, max + 1, &der), TAO_ELIMIT, "a byte more is not");
 	tao_buf_free(&text);
 }
@@ -211,7 +214,8 @@ static void names(void)
 	char text[66];
 
 	for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
-		ok_err(tao_key_name_check(good[i], strlen(good[i])), TAO_OK, "good name %s", good[i]);
+		ok_err(tao_key_name_check(good[i], strlen(good[i])), TAO_OK, "good name %s",
+		       good[i]);
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
 		ok_err(tao_key_name_check(bad[i], strlen(bad[i])), TAO_EINVAL, "bad name %zu", i);
 	ok_err(tao_key_name_check("a\0b", 3), TAO_EINVAL, "a NUL inside");

@@ -64,7 +64,8 @@ static void all(void)
 	ok(reads("[t]\nrenew = 0\nmode = certificate\npsk = no\ngroup = no\nidentity = no\ntrust = no\n"
 	         "demand = yes\ntls12_psk = yes\npeers = p\n[p]\na.test = require\n*.b.test = off\n"
 	         "x.b.test = require\n", &s), "all of them");
-	ok(s.mode == TLS_CERTIFICATE && s.renew == 0 && !s.psk && !s.group && !s.identity && !s.trust &&
+	ok(s.mode == TLS_CERTIFICATE && s.renew == 0 && !s.psk && !s.group && !s.identity &&
+	   !s.trust &&
 	   s.demand && s.tls12 && s.n_peers == 2 + 1, "are taken");
 	ok(tls_settings_mode(&s, "a.test") == TLS_REQUIRE, "a name with a mode");
 	ok(tls_settings_mode(&s, "A.Test") == TLS_REQUIRE, "in any case");
@@ -81,7 +82,8 @@ static void programs(void)
 	struct tls_settings s;
 
 	ok(reads("[t]\nprograms = q\nmode = off\n[q]\nt_tls = own\nother = bad\n[own]\nmode = require\n"
-	         "[bad]\nnonsense = 1\n", &s), "settings of this program; those of others are not read");
+	         "[bad]\nnonsense = 1\n", &s), "settings of this program; those of others are not "
+	                                       "read");
 	ok(s.mode == TLS_REQUIRE, "come on top, wherever the line is");
 	ok(reads("[t]\nprograms = q\n[q]\n/bin/t_tls = own\n[own]\nmode = require\n", &s) &&
 	   s.mode == TLS_PREFER, "another path is another program");
@@ -89,7 +91,8 @@ static void programs(void)
 
 static void names(void)
 {
-	static const char *const bad[] = { "*", "*.", "*.*.test", ".test", "a..test", "a/test", "a@test" };
+	static const char *const bad[] = { "*", "*.", "*.*.test", ".test", "a..test", "a/test",
+	                                   "a@test" };
 	char text[128];
 	struct tls_settings s;
 
@@ -97,9 +100,11 @@ static void names(void)
 		snprintf(text, sizeof text, "[t]\npeers = p\n[p]\n%s = require\n", bad[i]);
 		refused(text, "is no name that a client asks for", bad[i]);
 	}
-	ok(reads("[t]\npeers = p\n[p]\na.test. = require\n192.0.2.1 = off\n_x.a-b.test = off\n", &s),
+	ok(reads("[t]\npeers = p\n[p]\na.test. = require\n192.0.2.1 = off\n_x.a-b.test = off\n",
+	         &s),
 	   "a name with the dot at its end, an address, a name with a hyphen");
-	ok(tls_settings_mode(&s, "a.test") == TLS_REQUIRE && tls_settings_mode(&s, "192.0.2.1") == TLS_OFF &&
+	ok(tls_settings_mode(&s, "a.test") == TLS_REQUIRE &&
+	   tls_settings_mode(&s, "192.0.2.1") == TLS_OFF &&
 	   tls_settings_mode(&s, "_x.a-b.test") == TLS_OFF, "count");
 	free(s.peers);
 }

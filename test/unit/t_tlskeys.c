@@ -1,4 +1,5 @@
-/* tao/tlskeys.h: every derivation against test/vectors/tlskeys.txt, and malformed bytes, each field. */
+/* tao/tlskeys.h: every derivation against test/vectors/tlskeys.txt, and malformed bytes, each
+ * field. */
 #include <ctype.h>
 #include <pthread.h>
 
@@ -94,7 +95,8 @@ static void derived_keys(const struct vector *v)
 
 	hash_of(v, "c", c);
 	hash_of(v, "s", s);
-	ok(tlskeys_pair(root, v->epoch, ancestor, c, s, key) == TAO_OK && is(v, "pair", key, sizeof key),
+	ok(tlskeys_pair(root, v->epoch, ancestor, c, s, key) == TAO_OK &&
+	   is(v, "pair", key, sizeof key),
 	   "epoch %lx: a pair key", (unsigned long)v->epoch);
 	ok(tlskeys_pair(root, v->epoch, ancestor, s, c, key) == TAO_OK &&
 	   is(v, "reverse", key, sizeof key), "of the other direction");
@@ -110,7 +112,8 @@ static void ids(const struct vector *v)
 	size_t n;
 	const uint8_t *name = get(v, "c", &n);
 
-	ok(tlskeys_id(get(v, "naming", NULL), name, n, id) == TAO_OK && is(v, "id_c", id, sizeof id),
+	ok(tlskeys_id(get(v, "naming", NULL), name, n, id) == TAO_OK &&
+	   is(v, "id_c", id, sizeof id),
 	   "an id");
 }
 
@@ -127,7 +130,8 @@ static void identities(const struct vector *v, unsigned hash, unsigned number)
 
 	bytes(200 + number, nonce, sizeof nonce);
 	snprintf(name, sizeof name, "identity%u", hash);
-	ok(tlskeys_identity_write(v->keys, key, &i, made) == TAO_OK && is(v, name, made, sizeof made),
+	ok(tlskeys_identity_write(v->keys, key, &i, made) == TAO_OK &&
+	   is(v, name, made, sizeof made),
 	   "an identity with hash %u", hash);
 	snprintf(name, sizeof name, "psk%u", hash);
 	ok(tlskeys_psk(v->keys, key, made, psk, &n) == TAO_OK && is(v, name, psk, n), "its secret");
@@ -164,7 +168,8 @@ static void shares(const struct vector *v, unsigned group)
 	ok(tlskeys_salt(v->keys, get(v, "pair", NULL), c.p, c.n, s.p, s.n, salt) == TAO_OK &&
 	   is(v, name, salt, sizeof salt), "the salt of group %x", group);
 	ok(tlskeys_share_parse(group, 0, c.p, c.n, &again) == TAO_OK && again.epoch == v->epoch &&
-	   memcmp(again.id, get(v, "id_c", NULL), TLSKEYS_ID) == 0 && again.nonce == c.p + c.n - 16 &&
+	   memcmp(again.id, get(v, "id_c", NULL), TLSKEYS_ID) == 0 &&
+	   again.nonce == c.p + c.n - 16 &&
 	   again.public == c.p, "the client's share");
 	ok_err(tlskeys_share_parse(group, 1, s.p, s.n, &again), TAO_OK, "the server's share");
 	tao_buf_free(&c);
@@ -215,12 +220,15 @@ static void bad_shares(const struct vector *v)
 	for (size_t n = 0; n < c.n; n++)
 		refused += tlskeys_share_parse(TLSKEYS_X25519, 0, c.p, n, &s) == TAO_EFORMAT;
 	ok(refused == (int)c.n, "a share that is cut");
-	ok_err(tlskeys_share_parse(TLSKEYS_X25519MLKEM768, 0, c.p, c.n, &s), TAO_EFORMAT, "of another group");
-	ok_err(tlskeys_share_parse(0x1d, 0, c.p, c.n, &s), TAO_EINVAL, "of a group that is not ours");
+	ok_err(tlskeys_share_parse(TLSKEYS_X25519MLKEM768, 0, c.p, c.n, &s), TAO_EFORMAT,
+	       "of another group");
+	ok_err(tlskeys_share_parse(0x1d, 0, c.p, c.n, &s), TAO_EINVAL,
+	       "of a group that is not ours");
 	c.p[32] = 0;
 	ok_err(tlskeys_share_parse(TLSKEYS_X25519, 0, c.p, c.n, &s), TAO_EFORMAT, "format 0");
 	c.p[32] = 2;
-	ok_err(tlskeys_share_parse(TLSKEYS_X25519, 0, c.p, c.n, &s), TAO_EVERSION, "a newer format");
+	ok_err(tlskeys_share_parse(TLSKEYS_X25519, 0, c.p, c.n, &s), TAO_EVERSION,
+	       "a newer format");
 	c.p[32] = 1;
 	tao_buf_u8(&c, 0);
 	ok_err(tlskeys_share_parse(TLSKEYS_X25519, 0, c.p, c.n, &s), TAO_EFORMAT, "one byte more");
@@ -231,12 +239,14 @@ static void bad_shares(const struct vector *v)
 
 static void bad_groups(void)
 {
-	uint8_t member[TLSKEYS_MEMBERS + 1][TAO_HASH_LEN] = { { 2 }, { 1 }, { 2 } }, root[TLSKEYS_LEN] = { 0 };
+	uint8_t member[TLSKEYS_MEMBERS + 1][TAO_HASH_LEN] = { { 2 }, { 1 },
+	                                                      { 2 } }, root[TLSKEYS_LEN] = { 0 };
 	uint8_t key[TLSKEYS_LEN];
 
 	ok_err(tlskeys_group(root, 1, root, member, 1, key), TAO_EINVAL, "a group of one");
 	ok_err(tlskeys_group(root, 1, root, member, 3, key), TAO_EINVAL, "a member twice");
-	ok_err(tlskeys_group(root, 1, root, member, TLSKEYS_MEMBERS + 1, key), TAO_EINVAL, "too many");
+	ok_err(tlskeys_group(root, 1, root, member, TLSKEYS_MEMBERS + 1, key), TAO_EINVAL,
+	       "too many");
 }
 
 /* ---- threads ---- */

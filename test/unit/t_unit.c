@@ -16,7 +16,8 @@ static void unit_is(const char *text, const char *want, const char *what)
 static void services(void)
 {
 	unit_is("0::/system.slice/nginx.service\n", "system.slice/nginx.service", "version 2");
-	unit_is("3:cpu:/x\n1:name=systemd:/system.slice/a.service\n0::/\n", "system.slice/a.service",
+	unit_is("3:cpu:/x\n1:name=systemd:/system.slice/a.service\n0::/\n",
+	        "system.slice/a.service",
 	        "version 1");
 	unit_is("0::/\n1:name=systemd:/system.slice/a.service\n", "system.slice/a.service",
 	        "version 1, whatever the order");
@@ -24,7 +25,8 @@ static void services(void)
 	        "system.slice/a.service", "with both, systemd's own");
 	unit_is("0::/system.slice/system-postfix.slice/postfix@-.service\n",
 	        "system.slice/system-postfix.slice/postfix@-.service", "a template's");
-	unit_is("0::/system.slice/a:b.service\n", "system.slice/a:b.service", "a colon in its name");
+	unit_is("0::/system.slice/a:b.service\n", "system.slice/a:b.service",
+	        "a colon in its name");
 	ok_str(unit_name("system.slice/system-x.slice/x@1.service"), "x@1.service", "its name");
 	ok_str(unit_name(""), "", "or none");
 }
