@@ -281,6 +281,10 @@ void cmd_examine_mode(const char *path, const char *program, struct cmd_findings
 char *cmd_tls_module(const char *path);
 /* doctor_peer.c: connects to "HOST:PORT" and says what came of it. 0 if it is not of that form. */
 int cmd_examine_peer(const char *where, struct cmd_findings *f);
+/* doctor_starttls.c: has a server begin TLS whose protocol does so when it is asked to, and returns the
+ * protocol's name. It is waited so many milliseconds for a greeting; waits_for_us: after that, PostgreSQL is tried.
+ * NULL: it is none of those, and nothing was read. *good: 0 if it does not begin TLS. */
+const char *cmd_starttls(int fd, int wait_ms, int waits_for_us, int *good);
 /* A provider module: there, for this machine, and a provider. */
 void cmd_examine_module(const char *path, long line, struct cmd_findings *f);
 

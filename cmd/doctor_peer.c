@@ -1,6 +1,7 @@
 #include "cmd.h"
 
 #include <dlfcn.h>
+#include <limits.h>
 #include <netdb.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,6 +19,12 @@
 #define PEER_HOST_MAX 256
 #define LIBSSL_MAX 32   /* bytes of its name */
 #define TAO_GROUP "tao_"
+#define GREETING_MS 300       /* so long a server may take that speaks first */
+#define LATE_GREETING_MS 5000 /* where TLS at once did not work */
+
+#ifndef SSL_R_RECORD_LAYER_FAILURE
+#define SSL_R_RECORD_LAYER_FAILURE 313 /* of OpenSSL 3.2 */
+#endif
 
 /* Loaded for this alone: tao run is to start fast. */
 #define FUNCTIONS(F) \
@@ -170,31 +177,73 @@ static void say_connected(const struct libssl *l, SSL *s, struct cmd_findings *f
 	say_peer(l, s, f);
 }
 
-static void shake_hands(const struct libssl *l, int fd, const char *host, struct cmd_findings *f)
+/* What came was no TLS: not even an alert. */
+static int is_no_tls(void)
+{
+	unsigned long e = ERR_peek_last_error();
+	int why = ERR_GET_LIB(e) == ERR_LIB_SSL ? ERR_GET_REASON(e) : 0;
+
+	return e == 0 || ERR_SYSTEM_ERROR(e) || why == SSL_R_WRONG_VERSION_NUMBER || why == SSL_R_PACKET_LENGTH_TOO_LONG ||
+	       why == SSL_R_UNEXPECTED_EOF_WHILE_READING || why == SSL_R_RECORD_LAYER_FAILURE;
+}
+
+/* 0: the server speaks no TLS; the queue has the errors. */
+static int shake_hands(const struct libssl *l, int fd, const char *host, struct cmd_findings *f)
 {
 	SSL_CTX *ctx = l->SSL_CTX_new(l->TLS_client_method());
 	SSL *s = ctx != NULL && l->SSL_CTX_set_default_verify_paths(ctx) ? l->SSL_new(ctx) : NULL;
-	int good = s != NULL && l->SSL_set_fd(s, fd);
+	int good = s != NULL && l->SSL_set_fd(s, fd), tls = 1;
 
 	if (good && !is_address(host))
 		good = l->SSL_ctrl(s, SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, (void *)host) == 1;
 	good = good && is_to_be(l->SSL_get0_param(s), host);
 	if (good && l->SSL_connect(s) == 1)
 		say_connected(l, s, f);
-	else
+	else if (!good || !is_no_tls())
 		say_failed(f);
+	else
+		tls = 0;
 	l->SSL_free(s);
 	l->SSL_CTX_free(ctx);
+	return tls;
+}
+
+static void say_no_tls(struct cmd_findings *f)
+{
+	say_failed(f);
+	cmd_found(f, CMD_BAD, 0, "what answers there speaks no TLS, nor begins it as SMTP, IMAP, MariaDB and "
+	          "PostgreSQL do: is it the right port?");
+}
+
+/* 0: it may be one that takes longer, or waits for the client. */
+static int try_server(const struct libssl *l, int fd, const char *host, int again, struct cmd_findings *f)
+{
+	int good;
+	const char *protocol = cmd_starttls(fd, again ? LATE_GREETING_MS : GREETING_MS, again, &good);
+
+	if (protocol == NULL)
+		return !again && shake_hands(l, fd, host, f);
+	ERR_clear_error();
+	if (good)
+		cmd_found(f, CMD_GOOD, 0, "it speaks %s, and begins TLS when it is asked to", protocol);
+	else
+		cmd_found(f, CMD_BAD, 0, "it speaks %s, and does not begin TLS: see the server's configuration", protocol);
+	if (good && !shake_hands(l, fd, host, f))
+		say_failed(f);
+	return 1;
 }
 
 /* As a program of the host: what tao run says of OpenSSL holds, which tao does not load otherwise. */
 static void load_conf(struct cmd_findings *f)
 {
 	const char *conf = getenv("OPENSSL_CONF");
+	char self[PATH_MAX] = "tao"; /* which may be elsewhere than where tao run looks */
 
 	if (conf == NULL) {
+		if (readlink("/proc/self/exe", self, sizeof self - 1) < 0)
+			snprintf(self, sizeof self, "tao");
 		cmd_found(f, CMD_WARNING, 0, "tao was not started by 'tao run', and offers nothing of the Tao here: "
-		          "'tao run -- tao doctor HOST:PORT' connects as a program of the host");
+		          "'tao run -- %s doctor HOST:PORT' connects as a program of the host", self);
 		return;
 	}
 	OPENSSL_load_builtin_modules();
@@ -218,10 +267,13 @@ int cmd_examine_peer(const char *where, struct cmd_findings *f)
 	}
 	signal(SIGPIPE, SIG_IGN);
 	load_conf(f);
-	fd = connect_to(host, port, f);
-	if (fd >= 0) {
-		shake_hands(&l, fd, host, f);
-		close(fd);
+	for (int again = 0, done = 0; !done && again < 2; again++) {
+		fd = connect_to(host, port, f);
+		done = fd < 0 || try_server(&l, fd, host, again, f);
+		if (fd >= 0)
+			close(fd);
+		if (!done && again)
+			say_no_tls(f);
 	}
 	return 1;
 }

@@ -7,6 +7,7 @@ package TaoPairs;
 #   no_asan         it hangs or aborts with the sanitizers' runtime alone
 #   heavy           reason why only --all runs it
 #   host            the name that clients ask for
+#   doctor          its protocol as tao doctor calls it, where TLS does not begin at once
 #   groups          where the server sets its own: what the record of a client without the Tao has
 #   server          program, account (which root starts it as), run => sub: its command line
 #                     args     a sub: of the command line, those that are part of who it is: for an interpreter
@@ -143,7 +144,7 @@ PY
 
 my @table = (
 	{
-		name => 'postgres', package => 'postgresql', no_asan => 1, host => 'db.test', groups => qr/group=(?:secp256r1|prime256v1)/,
+		name => 'postgres', package => 'postgresql', no_asan => 1, host => 'db.test', doctor => 'PostgreSQL', groups => qr/group=(?:secp256r1|prime256v1)/,
 		server => {
 			program => "$postgres_bin/postgres", account => 'postgres', private => 1, ready => qr/ready to accept connections/,
 			run => sub {
@@ -303,7 +304,7 @@ CONF
 		},
 	},
 	{
-		name => 'mariadb', package => 'mariadb-server', host => 'sql.test', heavy => 'takes long to make its tables',
+		name => 'mariadb', package => 'mariadb-server', host => 'sql.test', doctor => 'MariaDB', heavy => 'takes long to make its tables',
 		server => {
 			program => '/usr/sbin/mariadbd', account => 'mysql', ready => qr/ready for connections/, run => sub {
 				my ($s) = @_;

@@ -48,6 +48,13 @@ sub serves {
 	}
 }
 
+# TLS begins when the protocol is asked to.
+sub doctored {
+	my ($what, $port, $protocol) = @_;
+	like(run(bin('tao'), 'doctor', "localhost:$port", { timeout => 60 })->{out}, qr/^ok .*it speaks $protocol, and begins TLS.*^ok .*TLSv1\.3/ms,
+		"$what: tao doctor HOST:PORT");
+}
+
 # What runs that executable below the master has no private key; or has the one in a file.
 sub scanned {
 	my ($what, $master, $exe, $user, $name, $file) = @_;
@@ -159,6 +166,7 @@ sub postfix {
 	my %mail = (args => [ qw(-starttls smtp -crlf) ], until => qr/^250 2\.0\.0 Ok: queued as/m,
 		say => join("\n", 'EHLO x', 'MAIL FROM:<a@localhost>', 'RCPT TO:<b@localhost>', 'DATA', 'hello', '.', 'QUIT', ''));
 	serves("postfix, $what", $port[0], $ca, @start ? $smtpd : undef, %mail);
+	doctored("postfix, $what", $port[0], 'SMTP');
 	serves("postfix in a chroot, $what", $port[1], $ca, @start ? $smtpd : undef, %mail);
 	# What smtpd gave its other processes came to its end.
 	ok(wait_for(sub { my $n = () = slurp("$at/log") =~ m{postfix/discard.*status=sent}g; return $n >= 4 }, 60),
@@ -181,10 +189,10 @@ postfix('sealed', files('root', 'smtp'), "$state/policy.pem", [ files('root', 'r
 # --- Dovecot
 
 sub dovecot_conf {
-	my ($at, $cert, $key, $port) = @_;
+	my ($at, $cert, $key, $port, $starttls) = @_;
 	my $text = dovecot_common($at, 'required', <<CONF) . dovecot_mail("maildir:$at/mail") . dovecot_users("$at/mail");
 inet_listener imap {
-    port = 0
+    port = $starttls
   }
   inet_listener imaps {
     port = $port
@@ -211,12 +219,13 @@ sub logins {
 
 sub dovecot {
 	my ($what, $cert, $key, $ca, @start) = @_;
-	my ($port, $at) = (free_port(), "$dir/dovecot-$what");
-	my $master = spawn(@start, qw(/usr/sbin/dovecot -F -c), dovecot_conf($at, $cert, $key, $port));
+	my ($port, $starttls, $at) = (free_port(), free_port(), "$dir/dovecot-$what");
+	my $master = spawn(@start, qw(/usr/sbin/dovecot -F -c), dovecot_conf($at, $cert, $key, $port, $starttls));
 	wait_for(sub { IO::Socket::INET->new("127.0.0.1:$port") || !$master->alive }, 30);
 	my %imap = (args => ['-crlf'], until => qr/^c OK/m,
 		say => qq(a login u secret\nb list "" *\nc noop\n));
 	serves("dovecot, $what", $port, $ca, @start ? $login : undef, %imap);
+	doctored("dovecot, $what", $starttls, 'IMAP');
 	my @before = logins($at);
 	reloads("dovecot, $what", $port, $ca, [], qw(doveadm -c), "$at/conf", 'reload');
 	ok(wait_for(sub { my %now = map { $_ => 1 } logins($at); return !grep { $now{$_} } @before }, 30),

@@ -208,6 +208,7 @@ sub runs {
 		quietly($host->cmd('connect', $more->{program}, $app->{server}{program}, '--server-user', uid($app->{server}{account})));
 		is_channel($app, $s, asks($app, $s, 'prefer', client => $more), 'psk', $what, hash => hash_of($more->{program}));
 	}
+	doctored($app, $s) if $app->{doctor};
 	program_policy($app, $s);
 	serve($app, $s, 'prefer', 0);
 	is_channel($app, $s, asks($app, $s, 'prefer'), 'psk', "$name: a server that asks for no certificate");
@@ -223,6 +224,20 @@ sub runs {
 	refused(asks($app, $s, 'prefer', ca => $s->{file}[0], records => ['client']), 'client', qr/no program that serves|the server ended it/, "$name: and a client in it");
 	twelve($app, $s);
 	$server->stop;
+}
+
+# TLS begins when the protocol is asked to.
+sub doctored {
+	my ($app, $s) = @_;
+	my ($end, $tao) = ($app->{server}, bin('tao'));
+	my @serves = ('trust', $end->{program}, qw(--serves localhost --user), uid($end->{account}));
+	quietly($host->cmd(@serves));
+	quietly($host->cmd('trust', $tao));
+	quietly($host->cmd('connect', $tao, $end->{program}, '--server-user', uid($end->{account})));
+	my $r = run($host->cmd(qw(run --quiet --)), $tao, 'doctor', "localhost:$s->{port}", { timeout => 60 });
+	like($r->{out}, qr/^ok .*it speaks $app->{doctor}, and begins TLS.*^ok .*a Tao channel, by a pre-shared key.*^ok .*the server is \S*Measured/ms,
+		"$app->{name}: tao doctor HOST:PORT") or diag($r->{out}, $r->{err});
+	quietly($host->cmd(@serves, '--remove'));
 }
 
 sub twelve {
