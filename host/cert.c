@@ -437,7 +437,9 @@ static enum tao_err replace(struct host *h, struct instance *i, const struct key
 	record(h, i, f, e);
 	if (e == TAO_OK)
 		e = prepare(path, &der, rules, file);
-	if (e != TAO_OK)
+	if (e == TAO_OK)
+		keep_refusal(h, f->uid, f->name, NULL);
+	else
 		e = tao_fail(e, "key %s stays as it is, for program %s, which runs, would have no "
 		             "certificate for the next generation: %s", f->name, i->program,
 		             tao_why());
