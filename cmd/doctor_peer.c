@@ -183,8 +183,8 @@ static int is_no_tls(void)
 	unsigned long e = ERR_peek_last_error();
 	int why = ERR_GET_LIB(e) == ERR_LIB_SSL ? ERR_GET_REASON(e) : 0;
 
-	return e == 0 || ERR_SYSTEM_ERROR(e) || why == SSL_R_WRONG_VERSION_NUMBER || why == SSL_R_PACKET_LENGTH_TOO_LONG ||
-	       why == SSL_R_UNEXPECTED_EOF_WHILE_READING || why == SSL_R_RECORD_LAYER_FAILURE;
+	return e == 0 || ERR_SYSTEM_ERROR(e) || why == SSL_R_WRONG_VERSION_NUMBER ||
+	       why == SSL_R_PACKET_LENGTH_TOO_LONG || why == SSL_R_UNEXPECTED_EOF_WHILE_READING || why == SSL_R_RECORD_LAYER_FAILURE;
 }
 
 /* 0: the server speaks no TLS; the queue has the errors. */

@@ -9,7 +9,8 @@
 #define GREETING_PEEK 5        /* bytes that tell the protocols apart */
 #define STEPS 2
 
-/* Those whose server speaks first, in lines: what to say, and how the line begins that ends the answer. */
+/* Those whose server speaks first, in lines: what to say, and how the line begins that ends the
+ * answer. */
 static const struct protocol {
 	const char *name, *greeting, *greeted;
 	struct {
@@ -46,7 +47,8 @@ static int begins(const char *line, const char *with)
 	return strncmp(line, with, strlen(with)) == 0;
 }
 
-/* Before the line that ends it there are IMAP's with a '*', or SMTP's with a '-' behind the number. */
+/* Before the line that ends it there are IMAP's with a '*', or SMTP's with a '-' behind the
+ * number. */
 static int hear_answer(int fd, const char *wanted)
 {
 	char line[LINE_MAX_BYTES];
@@ -65,15 +67,16 @@ static int by_lines(int fd, const struct protocol *p)
 	int good = hear_answer(fd, p->greeted);
 
 	for (int i = 0; good && i < STEPS && p->steps[i].say != NULL; i++)
-		good = say(fd, p->steps[i].say, strlen(p->steps[i].say)) && hear_answer(fd, p->steps[i].answer);
+		good = say(fd, p->steps[i].say, strlen(p->steps[i].say)) &&
+		       hear_answer(fd, p->steps[i].answer);
 	return good;
 }
 
 /* Protocol::SSLRequest of MariaDB and MySQL, after the server's first packet. */
 static int by_mysql(int fd)
 {
-	static const uint8_t request[4 + 32] = { 32, 0, 0, 1, /* 4.1, TLS, secure connection */ 0, 0x8A, 0, 0,
-	                                         0, 0, 0, 1, 33 };
+	/* A packet's head; 4.1, TLS and secure connection; 16 MiB; UTF-8. */
+	static const uint8_t request[4 + 32] = { 32, 0, 0, 1, 0, 0x8A, 0, 0, 0, 0, 0, 1, 33 };
 	uint8_t head[4], greeting[LINE_MAX_BYTES];
 	size_t n = hear(fd, head, sizeof head) ? (size_t)head[0] | (size_t)head[1] << 8 : 0;
 
@@ -98,9 +101,11 @@ const char *cmd_starttls(int fd, int wait_ms, int waits_for_us, int *good)
 
 	*good = 1;
 	for (size_t i = 0; i < sizeof protocols / sizeof *protocols; i++) {
-		if (n == GREETING_PEEK && memcmp(first, protocols[i].greeting, strlen(protocols[i].greeting)) == 0) {
-			*good = by_lines(fd, &protocols[i]);
-			return protocols[i].name;
+		const struct protocol *at = &protocols[i];
+
+		if (n == GREETING_PEEK && memcmp(first, at->greeting, strlen(at->greeting)) == 0) {
+			*good = by_lines(fd, at);
+			return at->name;
 		}
 	}
 	if (n == GREETING_PEEK && first[3] == 0 && first[4] == 10) {

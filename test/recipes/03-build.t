@@ -39,6 +39,9 @@ is("@unlisted", '', 'quickstart installs all that Configure wants');
 
 $r = configure([ '--prefix=/opt/x', '--localstatedir=/srv/state' ]);
 is($r->{status}, 0, 'Configure in another directory') or diag($r->{err});
+unlike($r->{out}, qr/own modules/, 'whose modules are where OpenSSL looks');
+like(run($configure, '--modulesdir=/nowhere', { dir => tmpdir() })->{out}, qr{look there for OpenSSL's own modules too: link those of /},
+	'and else it says what is missing there');
 my $header = slurp("$dir/tree/config.h");
 like($header, qr{^#define TAO_BINDIR "/opt/x/bin"$}m, 'config.h follows --prefix');
 like($header, qr{^#define TAO_SYSCONFDIR "/opt/x/etc"$}m, 'and sysconfdir does');

@@ -1,5 +1,6 @@
-/* What tao doctor makes of a server's first words: those that begin TLS, and those that are no such protocol, are cut
- * short, too long or without end. The server's end of a socket pair has said all it will before it is asked. */
+/* What tao doctor makes of a server's first words: those that begin TLS, and those that are no such
+ * protocol, are cut short, too long or without end. The server's end of a socket pair has said all
+ * it will before it is asked. */
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -39,6 +40,11 @@ static void says(int fd, const char *p, size_t n, size_t times)
 	shutdown(fd, SHUT_WR);
 }
 
+static int is_name(const char *name, const char *want)
+{
+	return want == NULL ? name == NULL : name != NULL && strcmp(name, want) == 0;
+}
+
 /* The client says its part first, so the server's answer cannot be there before. */
 static void postgres(char answer, const char *want)
 {
@@ -56,7 +62,7 @@ static void postgres(char answer, const char *want)
 	}
 	close(pair[1]);
 	name = cmd_starttls(pair[0], 0, 1, &good);
-	ok(want == NULL ? name == NULL : name != NULL && strcmp(name, want) == 0, "PostgreSQL that answers %c", answer);
+	ok(is_name(name, want), "PostgreSQL that answers %c", answer);
 	close(pair[0]);
 }
 
@@ -73,9 +79,9 @@ int main(void)
 		else
 			shutdown(pair[1], SHUT_RD);
 		name = cmd_starttls(pair[0], 0, cases[i].waits && cases[i].n > 0, &good);
-		ok(cases[i].name == NULL ? name == NULL : name != NULL && strcmp(name, cases[i].name) == 0, "%s: which",
+		ok(is_name(name, cases[i].name), "%s: which", cases[i].what);
+		ok(cases[i].name == NULL || good == cases[i].good, "%s: whether TLS begins",
 		   cases[i].what);
-		ok(cases[i].name == NULL || good == cases[i].good, "%s: whether TLS begins", cases[i].what);
 		close(pair[0]);
 		close(pair[1]);
 	}
