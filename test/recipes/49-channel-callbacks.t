@@ -43,8 +43,12 @@ my ($server, $port);
 sub hosted { return $host->cmd(qw(run --quiet --openssl-conf), $_[0], '--', $_[1]) }
 sub serve {
 	my ($conf, @more) = @_;
+	return serve_with($conf, defined $conf ? \@web : \@foreign, @more);
+}
+sub serve_with {
+	my ($conf, $files, @more) = @_;
 	$server->stop if $server;
-	$server = spawn(defined $conf ? hosted($conf, $S) : $S, 'server', @more, defined $conf ? @web : @foreign);
+	$server = spawn(defined $conf ? hosted($conf, $S) : $S, 'server', @more, @$files);
 	$port = $server->wait_for_line(qr/^port (\d+)$/m, 30) // diag($server->log);
 }
 # The line of the client, what its callbacks were told, what the log has of this connection, and what the server said.
@@ -131,7 +135,7 @@ for my $what (sort keys %sets) {
 	client([ $C ], 0, @a, '-a', $foreign[0], '-S', $session);
 	ok(-s $session, 'a session of a stranger\'s server');
 	like(client([ $C ], 0, @a, '-a', $foreign[0], '-s', $session)->{line}, qr/^ok .*reused=1/, 'which others take up again');
-	my $t = client([ hosted($default, $C) ], 1, @a, '-a', $foreign[0], @set, '-s', $session);
+	my $t = client([ hosted($certificate, $C) ], 1, @a, '-a', $foreign[0], @set, '-s', $session);
 	is_so($t, "$what in a client: that session is not taken up", qr/^failed/, qr/role=client did=refused/);
 
 	serve($default, @set);
@@ -155,7 +159,15 @@ for my $what (sort keys %sets) {
 	is_so(client([ hosted($default, $C) ], 2, @a, @policy), 'programs may', qr/^ok .*reused=1/, records_of('completed mode=psk'));
 	serve(undef);
 	is_so(client([ hosted($require, $C) ], 1, qw(-n b.test), @policy, @set, '-y'), 'a client that requires one: no other server', qr/^failed/, qr/role=client did=refused/);
-	is_so(client([ hosted($require, $C) ], 1, qw(-n b.test), @policy, @set, qw(-y -m 12)), 'nor with TLS 1.2', qr/^failed/, qr/role=client did=refused/);
+	# RSA alone, which needs no group.
+	my @rsa = qw(-m 12 -L AES128-GCM-SHA256);
+	serve(undef, @rsa);
+	like(client([ $C ], 0, @a, '-a', $foreign[0], @rsa)->{line}, qr/^ok .*TLSv1\.2/, 'with TLS 1.2 and no group others get there');
+	is_so(client([ hosted($require, $C) ], 1, qw(-n b.test), @policy, @set, '-y', @rsa), 'but not it', qr/^failed/, qr/role=client did=refused/);
+	serve_with($certificate, \@foreign, @rsa);
+	like(client([ $C ], 1, @a, '-a', $foreign[0], @rsa)->{line}, qr/^ok .*TLSv1\.2/, 'nor does a server need one');
+	serve_with($require, \@foreign, @set, @rsa);
+	is_so(client([ $C ], 1, @a, '-a', $foreign[0], @rsa), 'but where it requires a channel', qr/^failed/, qr/role=server did=refused/);
 }
 
 # --- left alone
@@ -197,20 +209,20 @@ const c = tls.connect({ host: "127.0.0.1", port, servername: "a.test", ca: fs.re
 c.on("data", d => { console.log("ok " + d); c.end() })
 c.on("error", e => { console.log("failed " + e.message); process.exit(1) })
 JS
-	ok_run([ $host->cmd(qw(key new node --for), $node) ], 'a key of Node.js');
+	my @files = map { "$state/$_/$</node.pem" } qw(certs keys);
+	ok_run([ $host->cmd(qw(key new node --for), $node, qw(--policy exact --), $serves, @files) ], 'a key of Node.js');
 	ok_run([ $host->cmd('trust', $node, '--serves', 'a.test') ], 'which serves the name');
 	ok_run([ $host->cmd('connect', $node, $node) ], 'and may talk to itself');
-	run($host->cmd(qw(run --prepare), $node));
-	my @files = map { "$state/$_/$</node.pem" } qw(certs keys);
+	my @node = ($host->cmd(qw(run --quiet --)), $node); # such a key is for its openssl.cnf as well
 	my $connect = sub {
 		my ($want) = @_;
 		$lines = 0;
 		$lines = () = records();
-		my $r = run(hosted($default, $node), $asks, $port, "$state/policy.pem", { timeout => 60 });
+		my $r = run(@node, $asks, $port, "$state/policy.pem", { timeout => 60 });
 		wait_for(sub { (() = records()) >= $want }, 10);
 		return { line => "$r->{out}$r->{err}", told => '', server => $server->log, records => [ map { s/.*Tao\.Handshake//r } records() ] };
 	};
-	$server = spawn(hosted($default, $node), $serves, @files);
+	$server = spawn(@node, $serves, @files);
 	$port = $server->wait_for_line(qr/^port (\d+)$/m, 60) // diag($server->log);
 	is_so($connect->(2), 'Node.js with itself: one record at each end', qr/^ok hello/, records_of('completed mode=psk'));
 	$server->stop;

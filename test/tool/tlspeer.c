@@ -28,7 +28,7 @@
  *   -q        says nothing of a handshake that failed
  *   -v NAME,FILE  server: a virtual host, which demands certificates of these authorities
  *   -x        server: an info callback of its own on each SSL that comes to the virtual host
- *   -X        an info callback of its own on each SSL, which calls the one that was there
+ *   -X        an info callback of its own on the SSL_CTX, which calls the one that was there
  *             With -i, -I, -x and -X: one more line, "told start=N done=N alert=N": how often it was called
  *   -z        a security callback of its own, which allows everything
  *   -d        an extension debug callback of its own on each SSL; prints "seen"
@@ -108,7 +108,7 @@ static int die(void)
 static struct {
 	atomic_uint start, done, alert;
 } told;
-static void (*before)(const SSL *, int, int); /* -X: the same for every SSL */
+static void (*before)(const SSL *, int, int); /* -X */
 
 static void on_info(const SSL *s, int where, int value)
 {
@@ -321,6 +321,10 @@ static void set_callbacks(SSL_CTX *ctx, const struct options *o)
 {
 	if (o->info_ctx)
 		SSL_CTX_set_info_callback(ctx, on_info);
+	if (o->info_chain) {
+		before = SSL_CTX_get_info_callback(ctx);
+		SSL_CTX_set_info_callback(ctx, on_info_chained);
+	}
 	if (o->security)
 		SSL_CTX_set_security_callback(ctx, on_security);
 	if (o->own_psk)
@@ -405,10 +409,6 @@ static void set_ssl_callbacks(SSL *s, const struct options *o)
 {
 	if (o->info_ssl)
 		SSL_set_info_callback(s, on_info);
-	if (o->info_chain) {
-		before = SSL_get_info_callback(s);
-		SSL_set_info_callback(s, on_info_chained);
-	}
 	if (o->debug)
 		SSL_set_tlsext_debug_callback(s, on_debug);
 }
