@@ -130,14 +130,14 @@ SKIP: {
 # --- strangers
 
 serve(undef, '-rev', @foreign);
-like(says($host->conf('off', 'mode = off'), 'b.test', @ca, $_), qr/^done/, "without the module a stranger will do: $_")
+like(says($host->conf('off', 'mode = off'), 'b.test', @ca, $_), qr/^done/m, "without the module a stranger will do: $_")
 	for qw(plain fixed info hosts dot);
 like(says($require, 'b.test', @ca, $_), qr/^failed/, "require, a stranger: $_") for qw(plain fixed info);
 like(says($default, 'a.test', @ca, $_), qr/^failed/, "a name that policy knows, a stranger: $_")
 	for qw(plain fixed info hosts dot);
 like(says($host->conf('hosts', 'peers = p', '[p]', 'a.test = require', 'other.test = off'), 'a.test', @ca, 'hosts'),
 	qr/^failed/, 'the strictest mode of all names');
-like(says($default, 'b.test', @ca, $_), qr/^done/, "a name that it does not: $_") for qw(plain fixed info);
+like(says($default, 'b.test', @ca, $_), qr/^done/m, "a name that it does not: $_") for qw(plain fixed info);
 serve(undef, '-dtls', @foreign);
 like(says($host->conf('off', 'mode = off'), 'b.test', @ca, 'dtls'), qr/^shook/m, 'DTLS with a stranger');
 like(says($require, 'b.test', @ca, 'dtls'), qr/^failed .*\n.*it has to be a Tao channel, which DTLS cannot be/m, 'not where a Tao channel is required');
@@ -168,8 +168,9 @@ like(says($default, 'a.test', 'dot'), qr/^done .* reused=1 verify=0/, 'one of se
 like(says($default, 'a.test', 'again'), qr/^done .*^done .* reused=1/ms, 'the same SSL a second time');
 like(says($default, 'a.test', qw(again address)), qr/^done .* reused=1.*^failed .* reused=0 .*does not verify/ms,
 	'which now asks for an address as well: that the chain was good a moment ago is not enough');
-like(says($default, 'a.test', 'info'), qr/^done /, 'an info callback of its own');
-like(says($require, 'a.test', 'info'), qr/^done /, 'the same, required');
+like(says($default, 'a.test', 'info'), qr/^told\n^done /m, 'an info callback of its own');
+like(says($default, 'a.test', qw(info again dup)), qr/^told\n^done .*^told\n^done .* reused=1/ms, 'which a copy of the SSL has as well');
+like(says($require, 'a.test', 'info'), qr/^done /m, 'the same, required');
 serve($host->conf('nogroup', 'group = no'), '-rev', '-client_renegotiation', @own);
 like(says($host->conf('nogroup', 'group = no'), 'a.test', 'fixed', 'renew'), qr/^done .*^done .*TLSv1.2/ms,
 	'a renegotiation');

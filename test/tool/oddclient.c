@@ -10,11 +10,12 @@
  *   fixed     TLSv1_2_client_method(), which no minimum version reaches
  *   plain     nothing else
  *   dtls      DTLS; prints "shook" after the handshake, and sends nothing
- *   info      an info callback of its own
+ *   info      an info callback of its own, which prints "told" when a handshake is done
  *   dot       accepts whatever is below the domain of NAME
  *   hosts     accepts other.test as well, and names it first
  *   renew     renegotiates (TLS 1.2)
  *   again     SSL_clear() and a second connection with the same SSL
+ *   dup       with SSL_dup()'s copy of that SSL
  *   address   whose peer has to have the address 192.0.2.1 in its certificate as well
  *   anyway    again, also where the first one failed
  *   wait      before that, prints "waiting" and waits for a line on standard input
@@ -41,8 +42,9 @@ static int has(char **how, const char *word)
 static void on_info(const SSL *s, int where, int value)
 {
 	(void)s;
-	(void)where;
 	(void)value;
+	if (where & SSL_CB_HANDSHAKE_DONE)
+		printf("told\n");
 }
 
 /* Deprecated, and still used. */
@@ -135,6 +137,17 @@ static void set_up(SSL *s, const char *name, char **how)
 		SSL_set_info_callback(s, on_info);
 }
 
+static int copy(SSL **s, const char *name)
+{
+	SSL *made = SSL_dup(*s);
+
+	if (made == NULL)
+		return 0;
+	SSL_free(*s);
+	*s = made;
+	return SSL_set_tlsext_host_name(made, name) == 1;
+}
+
 static int waits(void)
 {
 	printf("waiting\n");
@@ -171,7 +184,8 @@ int main(int argc, char **argv)
 	if (has(how, "address"))
 		X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(s), "192.0.2.1");
 	if ((good && has(how, "again")) || has(how, "anyway")) {
-		good = SSL_clear(s) == 1 && connect_to(s, atoi(argv[1]), datagram) && talk(s);
+		good = SSL_clear(s) == 1 && (!has(how, "dup") || copy(&s, argv[2])) &&
+		       connect_to(s, atoi(argv[1]), datagram) && talk(s);
 		print(s, good);
 		SSL_shutdown(s);
 	}
