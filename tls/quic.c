@@ -3,35 +3,13 @@
 #include <openssl/err.h>
 
 #include "tls.h"
-#include "tao/buf.h"
 
 /* Of what a message callback is shown (openssl/ssl3.h; of 3.2 and later): a whole frame. */
 #define FRAME_FULL 0x202
-/* RFC 9000, 19.19 and 20.1: the frame, and errors that are alerts of TLS. */
-#define CONNECTION_CLOSE 0x1c
+/* RFC 9000, 20.1: errors that are alerts of TLS. */
 #define ALERTS_BEGIN 0x100
 #define ALERTS_END 0x200
 #define STATE_ERROR "SSLERR" /* of SSL_state_string() */
-
-/* RFC 9000, 16: the first two bits tell the length. */
-static uint64_t take_integer(struct tao_rd *r)
-{
-	uint8_t first = tao_rd_u8(r);
-	uint64_t value = first & 0x3f;
-
-	for (int more = (1 << (first >> 6)) - 1; more > 0; more--)
-		value = value << 8 | tao_rd_u8(r);
-	return value;
-}
-
-int tls_quic_closes(const void *frame, size_t n, uint64_t *error)
-{
-	struct tao_rd r = tao_rd_of(frame, n);
-	uint64_t type = take_integer(&r);
-
-	*error = take_integer(&r);
-	return !r.bad && type == CONNECTION_CLOSE;
-}
 
 /* Its type comes before it, and tells that the error queue is complete. */
 static int is_alert(int type, const void *data, size_t n)
@@ -61,9 +39,7 @@ void tls_quic_message(int sent, int version, int type, const void *data, size_t 
 	(void)arg;
 	if (c == NULL || !c->begun || c->ended || !tls_over_quic(s))
 		return;
-	if (tls_libssl()->SSL_is_init_finished(s))
-		tls_report(s, c, 1); /* the program has an info callback of its own */
-	else if (sent && is_alert(type, data, n))
+	if (sent && is_alert(type, data, n))
 		tls_report_failure(s, c, SSL_CB_WRITE_ALERT, 0);
 	else if (type == FRAME_FULL && tls_quic_closes(data, n, &error))
 		report_close(s, c, sent, error);

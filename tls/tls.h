@@ -25,7 +25,7 @@
  *   psk12.c     TLS 1.2 pre-shared keys
  *   group.c     who was keyed by the group tao_x25519; pinning it
  *   report.c    the audit record of a handshake
- *   quic.c      how handshakes of QUIC end
+ *   quic.c      how handshakes of QUIC end     frame.c   the frame that ends a connection
  *
  * The module never pulls libssl into a program: libssl's functions are found
  * in the copy that the program has loaded, when its first SSL_CTX is made. It
@@ -85,7 +85,7 @@
 	F(SSL_CTX_add_custom_ext) F(SSL_CTX_get_cert_store) F(SSL_CTX_get_ciphers) F(SSL_CTX_get_info_callback) F(SSL_CTX_get_security_callback) \
 	F(SSL_CTX_set_cert_cb) F(SSL_CTX_set_cert_verify_callback) F(SSL_CTX_set_client_cert_cb) \
 	F(SSL_CTX_set_client_hello_cb) F(SSL_CTX_set_info_callback) F(SSL_CTX_set_msg_callback) F(SSL_CTX_set_security_callback) \
-	F(SSL_is_init_finished) F(SSL_state_string) \
+	F(SSL_state_string) \
 	F(SSL_CTX_set_not_resumable_session_callback) F(SSL_CTX_set_psk_client_callback) \
 	F(SSL_CTX_set_psk_find_session_callback) F(SSL_CTX_set_psk_server_callback) \
 	F(SSL_CTX_set_psk_use_session_callback) F(SSL_CTX_set_session_id_context) \
@@ -386,7 +386,7 @@ void tls_quic_message(int sent, int version, int type, const void *data, size_t 
 void tls_quic_info(const SSL *s, struct tls_conn *c, int where, int value);
 /* When it is freed: libssl's part is gone already. */
 void tls_quic_end(struct tls_conn *c);
-/* 1 if the frame ends a connection, before applications have one; *error is RFC 9000's. */
+/* frame.c: 1 if it ends a connection, by QUIC itself and not by the application; *error is RFC 9000's. */
 int tls_quic_closes(const void *frame, size_t n, uint64_t *error);
 
 /* ---- renewed certificates (bundle.c) ---- */

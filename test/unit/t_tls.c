@@ -129,8 +129,31 @@ static void paths(void)
 	path_is("", "");
 }
 
+static void closes(const char *bytes, size_t n, uint64_t error, const char *what)
+{
+	uint64_t got = 0;
+
+	ok(tls_quic_closes(bytes, n, &got) && got == error, "a frame that ends a connection: %s", what);
+	for (size_t cut = 0; cut < n; cut++)
+		ok(!tls_quic_closes(bytes, cut, &got), "the first %zu bytes of it do not", cut);
+}
+
+static void frames(void)
+{
+	uint64_t got;
+
+	closes("\x1c\x41\x28", 3, 0x128, "an alert");
+	closes("\x1c\x0a", 2, 0x0a, "an error of one byte");
+	closes("\x1c\x80\x00\x01\x2f", 5, 0x12f, "of four");
+	closes("\x1c\xc0\x00\x00\x00\x00\x00\x01\x78", 9, 0x178, "of eight");
+	closes("\x40\x1c\x41\x28", 4, 0x128, "a type of two");
+	ok(!tls_quic_closes("\x1d\x41\x28", 3, &got), "the application's does not count");
+	ok(!tls_quic_closes("\x06\x00\x04", 3, &got), "nor do others");
+}
+
 int main(void)
 {
+	frames();
 	defaults();
 	all();
 	programs();
