@@ -21,8 +21,10 @@ static int is_alert(int type, const void *data, size_t n)
 /* An alert is in the error. Others are of QUIC itself. */
 static void report_close(SSL *s, struct tls_conn *c, int sent, uint64_t error)
 {
+	int where = sent ? SSL_CB_WRITE_ALERT : SSL_CB_READ_ALERT;
+
 	if (error >= ALERTS_BEGIN && error < ALERTS_END) {
-		tls_report_failure(s, c, sent ? SSL_CB_WRITE_ALERT : SSL_CB_READ_ALERT, (int)(error - ALERTS_BEGIN));
+		tls_report_failure(s, c, where, (int)(error - ALERTS_BEGIN));
 		return;
 	}
 	tls_conn_why(c, "the handshake failed: %s ended the connection: error %llu of QUIC",
@@ -30,7 +32,8 @@ static void report_close(SSL *s, struct tls_conn *c, int sent, uint64_t error)
 	tls_report(s, c, 0);
 }
 
-void tls_quic_message(int sent, int version, int type, const void *data, size_t n, SSL *s, void *arg)
+void tls_quic_message(int sent, int version, int type, const void *data, size_t n, SSL *s,
+                      void *arg)
 {
 	struct tls_conn *c = tls_conn_of(s);
 	uint64_t error;

@@ -135,12 +135,13 @@ void tls_report_note(const SSL *s, struct tls_conn *c)
 void tls_report_lost(struct tls_conn *c)
 {
 	const struct channel *ch = tls_channel();
-	struct channel_handshake h = { .server = c->server, .count = 1, .tls_version = TLS1_3_VERSION };
+	struct channel_handshake h = { .server = c->server, .count = 1 };
 
 	/* Programs may free connections after OPENSSL_cleanup(). */
 	if (ch == NULL || c->mode == TLS_OFF || !OPENSSL_init_crypto(0, NULL))
 		return;
 	tls_conn_why(c, "the handshake failed: the connection of QUIC ended before it was done");
+	h.tls_version = TLS1_3_VERSION;
 	h.mode = c->noted.mode != NULL ? c->noted.mode : "none";
 	h.group = c->noted.group[0] != 0 ? c->noted.group : NULL;
 	h.cipher = c->noted.cipher;

@@ -120,8 +120,9 @@ const struct tls_libssl *tls_libssl(void);
 int tls_is_libssls(const SSL_CTX *ctx);
 /* 1 if it is for QUIC, which libssl has from 3.2 on. */
 int tls_is_quic(const SSL_CTX *ctx);
-/* 1 if this connection is one of libssl's QUIC. Callbacks get QUIC's SSL, and come while its lock is held: of libssl's
- * functions that take it (SSL_get_options(), SSL_want(), SSL_get_error() and all of I/O) none may be called then. */
+/* 1 if this connection is one of libssl's QUIC. Callbacks get QUIC's SSL, and come while its
+ * lock is held: of libssl's functions that take it (SSL_get_options(), SSL_want(),
+ * SSL_get_error() and all of I/O) none may be called then. */
 int tls_over_quic(const SSL *s);
 /* As SSL_version(); of QUIC that of its TLS, 1.3. */
 int tls_version(const SSL *s);
@@ -374,11 +375,13 @@ void tls_report_lost(struct tls_conn *c);
 
 /* ---- QUIC (quic.c) ----
  *
- * libssl makes the connection's SSL and, inside it, one of TLS. Callbacks get the former, but for the info callback's
- * alerts, which get the one inside and come when the error queue was put away. So a handshake that fails here is told by
- * the message callback, with the header of its alert; and, where the program has one of its own, by the end of
- * its last step. One that the peer refuses is told by no callback of TLS: clients see the frame in the message callback; servers, which
- * are shown none, and clients whose program has a message callback of its own, find out when the connection is freed. */
+ * libssl makes the connection's SSL and, inside it, one of TLS. Callbacks get the former,
+ * but for the info callback's alerts, which get the one inside and come when the error queue
+ * was put away. So a handshake that fails here is told by the message callback, with the
+ * header of its alert; and, where the program has one of its own, by the end of its last
+ * step. One that the peer refuses is told by no callback of TLS: clients see the frame in
+ * the message callback; servers, which are shown none, and clients whose program has a
+ * message callback of its own, find out when the connection is freed. * */
 
 /* SSL_CTX_set_msg_callback()'s. */
 void tls_quic_message(int sent, int version, int type, const void *data, size_t n, SSL *s, void *arg);
@@ -386,7 +389,8 @@ void tls_quic_message(int sent, int version, int type, const void *data, size_t 
 void tls_quic_info(const SSL *s, struct tls_conn *c, int where, int value);
 /* When it is freed: libssl's part is gone already. */
 void tls_quic_end(struct tls_conn *c);
-/* frame.c: 1 if it ends a connection, by QUIC itself and not by the application; *error is RFC 9000's. */
+/* frame.c: 1 if it ends a connection, by QUIC itself and not by the application; *error is
+ * RFC 9000's. */
 int tls_quic_closes(const void *frame, size_t n, uint64_t *error);
 
 /* ---- renewed certificates (bundle.c) ---- */

@@ -9,7 +9,8 @@
  *   ok group=G cipher=C reused=0|1 verify=N peer=SUBJECT
  *   failed REASON: DATA; ...
  *
- * and is over when a word went from the client to the server and back. Exits with 77 if libssl has no QUIC server.
+ * and is over when a word went from the client to the server and back. Exits with 77 if libssl has
+ * no QUIC server.
  * Options:
  *
  *   -n NAME   client: asks for that name and verifies it
@@ -49,7 +50,8 @@ struct options {
 
 static int usage(void)
 {
-	fprintf(stderr, "usage: quicpeer server [OPTIONS] CERTIFICATE KEY | client [OPTIONS] PORT...\n");
+	fprintf(stderr, "usage: quicpeer server [OPTIONS] CERTIFICATE KEY\n"
+	                "       quicpeer client [OPTIONS] PORT...\n");
 	return 2;
 }
 
@@ -81,8 +83,8 @@ static void print_done(SSL *s)
 
 	if (peer != NULL)
 		X509_NAME_oneline(X509_get_subject_name(peer), subject, sizeof subject);
-	printf("ok group=%s cipher=%s reused=%d verify=%ld peer=%s\n", SSL_get0_group_name(s), SSL_get_cipher_name(s),
-	       SSL_session_reused(s), SSL_get_verify_result(s), subject);
+	printf("ok group=%s cipher=%s reused=%d verify=%ld peer=%s\n", SSL_get0_group_name(s),
+	       SSL_get_cipher_name(s), SSL_session_reused(s), SSL_get_verify_result(s), subject);
 	X509_free(peer);
 }
 
@@ -93,7 +95,8 @@ static void own_info(const SSL *s, int where, int value)
 	(void)value;
 }
 
-static void own_message(int sent, int version, int type, const void *data, size_t n, SSL *s, void *arg)
+static void own_message(int sent, int version, int type, const void *data, size_t n,
+                        SSL *s, void *arg)
 {
 	(void)sent;
 	(void)version;
@@ -104,13 +107,15 @@ static void own_message(int sent, int version, int type, const void *data, size_
 	(void)arg;
 }
 
-static int choose(SSL *s, const unsigned char **out, unsigned char *n, const unsigned char *in, unsigned in_n,
-                  void *arg)
+static int choose(SSL *s, const unsigned char **out, unsigned char *n, const unsigned char *in,
+                  unsigned in_n, void *arg)
 {
 	const struct options *o = arg;
 
+	unsigned char **to = (unsigned char **)(uintptr_t)out;
+
 	(void)s;
-	if (SSL_select_next_proto((unsigned char **)(uintptr_t)out, n, o->alpn, o->alpn[0] + 1U, in, in_n) !=
+	if (SSL_select_next_proto(to, n, o->alpn, o->alpn[0] + 1U, in, in_n) !=
 	    OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL;
 	return SSL_TLSEXT_ERR_OK;
@@ -148,20 +153,23 @@ static SSL_CTX *make_ctx(const SSL_METHOD *method, struct options *o, int server
 	SSL_CTX *ctx = SSL_CTX_new(method);
 
 	if (ctx == NULL || (o->show != NULL && !show_pair(ctx, o->show)) ||
-	    (o->authorities != NULL && SSL_CTX_load_verify_locations(ctx, o->authorities, NULL) != 1) ||
+	    (o->authorities != NULL &&
+	     SSL_CTX_load_verify_locations(ctx, o->authorities, NULL) != 1) ||
 	    (o->groups != NULL && SSL_CTX_set1_groups_list(ctx, o->groups) != 1))
 		return NULL;
 	SSL_CTX_set_app_data(ctx, o);
 	if (server)
 		SSL_CTX_set_alpn_select_cb(ctx, choose, o);
 	if (o->authorities != NULL || !server)
-		SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER | (server ? SSL_VERIFY_FAIL_IF_NO_PEER_CERT : 0), NULL);
+		SSL_CTX_set_verify(ctx, server ? SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT
+		                               : SSL_VERIFY_PEER, NULL);
 	if (o->info_ctx)
 		SSL_CTX_set_info_callback(ctx, own_info);
 	if (o->messages)
 		SSL_CTX_set_msg_callback(ctx, own_message);
 	if (o->resume) {
-		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT | SSL_SESS_CACHE_NO_INTERNAL);
+		SSL_CTX_set_session_cache_mode(ctx, SSL_SESS_CACHE_CLIENT |
+		                                    SSL_SESS_CACHE_NO_INTERNAL);
 		SSL_CTX_sess_set_new_cb(ctx, on_session);
 	}
 	return ctx;
@@ -169,13 +177,16 @@ static SSL_CTX *make_ctx(const SSL_METHOD *method, struct options *o, int server
 
 /* ---- server ---- */
 
-/* In a thread: a late packet of a client that was refused begins another connection, which nobody will use. */
+/* In a thread: a late packet of a client that was refused begins another connection, which nobody
+ * will use. */
 static void *answer(void *arg)
 {
 	SSL *s = arg;
 	char word[64];
 	int n = SSL_read(s, word, sizeof word);
-	int good = n > 0 && SSL_write_ex2(s, word, (size_t)n, SSL_WRITE_FLAG_CONCLUDE, &(size_t){ 0 }) == 1;
+	size_t written;
+	int good = n > 0 &&
+	           SSL_write_ex2(s, word, (size_t)n, SSL_WRITE_FLAG_CONCLUDE, &written) == 1;
 
 	if (good)
 		print_done(s);
@@ -190,11 +201,13 @@ static void *answer(void *arg)
 
 static int listen_at(SSL *l, int fd)
 {
-	struct sockaddr_in at = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	struct sockaddr_in at = { .sin_family = AF_INET };
 	socklen_t n = sizeof at;
 
-	if (l == NULL || bind(fd, (struct sockaddr *)&at, n) != 0 || getsockname(fd, (struct sockaddr *)&at, &n) != 0 ||
-	    !SSL_set_fd(l, fd) || !SSL_set_blocking_mode(l, 1) || !SSL_listen(l))
+	at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (l == NULL || bind(fd, (struct sockaddr *)&at, n) != 0 ||
+	    getsockname(fd, (struct sockaddr *)&at, &n) != 0 || !SSL_set_fd(l, fd) ||
+	    !SSL_set_blocking_mode(l, 1) || !SSL_listen(l))
 		return 0;
 	printf("port %d\n", ntohs(at.sin_port));
 	fflush(stdout);
@@ -217,7 +230,8 @@ static int serve(struct options *o, char **files)
 
 		if (s != NULL && o->info_ssl)
 			SSL_set_info_callback(s, own_info);
-		if (s != NULL && (pthread_create(&t, NULL, answer, s) != 0 || pthread_detach(t) != 0))
+		if (s != NULL && (pthread_create(&t, NULL, answer, s) != 0 ||
+		                  pthread_detach(t) != 0))
 			return fail("no thread");
 		ERR_clear_error();
 	}
@@ -259,7 +273,8 @@ static int ask(SSL *s)
 	char word[64];
 	size_t n;
 
-	return SSL_connect(s) == 1 && SSL_write_ex2(s, WORD, sizeof WORD, SSL_WRITE_FLAG_CONCLUDE, &n) == 1 &&
+	return SSL_connect(s) == 1 &&
+	       SSL_write_ex2(s, WORD, sizeof WORD, SSL_WRITE_FLAG_CONCLUDE, &n) == 1 &&
 	       SSL_read(s, word, sizeof word) == sizeof WORD;
 }
 
@@ -279,14 +294,16 @@ static int connect_once(SSL_CTX *ctx, struct options *o, long port)
 	if (o->leave)
 		_exit(0);
 	if (good)
-		SSL_shutdown_ex(s, SSL_SHUTDOWN_FLAG_RAPID | SSL_SHUTDOWN_FLAG_NO_STREAM_FLUSH, NULL, 0);
+		SSL_shutdown_ex(s, SSL_SHUTDOWN_FLAG_RAPID | SSL_SHUTDOWN_FLAG_NO_STREAM_FLUSH,
+		                NULL, 0);
 	SSL_free(s);
 	return good ? 0 : 1;
 }
 
 static int call(struct options *o, char **ports)
 {
-	SSL_CTX *ctx = make_ctx(o->thread ? OSSL_QUIC_client_thread_method() : OSSL_QUIC_client_method(), o, 0);
+	SSL_CTX *ctx = make_ctx(o->thread ? OSSL_QUIC_client_thread_method()
+	                                  : OSSL_QUIC_client_method(), o, 0);
 	int status = 0;
 
 	if (ctx == NULL)

@@ -133,7 +133,8 @@ static void closes(const char *bytes, size_t n, uint64_t error, const char *what
 {
 	uint64_t got = 0;
 
-	ok(tls_quic_closes(bytes, n, &got) && got == error, "a frame that ends a connection: %s", what);
+	ok(tls_quic_closes(bytes, n, &got) && got == error, "a frame that ends a connection: %s",
+	   what);
 	for (size_t cut = 0; cut < n; cut++)
 		ok(!tls_quic_closes(bytes, cut, &got), "the first %zu bytes of it do not", cut);
 }
