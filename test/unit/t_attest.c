@@ -125,6 +125,8 @@ static void single(void)
 	ok_err(verify_at(&att, UNTIL - 1, NULL), TAO_OK, "at its last moment");
 	ok_err(verify_at(&att, UNTIL, NULL), TAO_EEXPIRED, "after");
 	ok_err(verify_at(&att, TAO_NOW, NULL), TAO_EEXPIRED, "by the clock");
+	tao_buf_put(&att, "\x78\x01", 2);
+	ok_err(verify_at(&att, INSIDE, NULL), TAO_EFORMAT, "with a field that nobody knows, and nobody signed");
 	tao_buf_free(&att);
 }
 

@@ -148,6 +148,11 @@ static void altered(void)
 	tao_seal(&host, TAO_SEAL_DATA, AAD, "secret", 6, &blob);
 	host.epoch = 1;
 	ok_err(open_with(&host, &blob, &out), TAO_EVERSION, "a newer epoch");
+	tao_sealer_set_epochs(&host, 3, 2);
+	ok_err(open_with(&host, &blob, &out), TAO_OK, "the oldest that is not retired");
+	tao_sealer_set_epochs(&host, 3, 3);
+	ok_err(open_with(&host, &blob, &out), TAO_EEXPIRED, "a retired one");
+	tao_sealer_set_epochs(&host, 1, 1);
 	tao_buf_free(&blob);
 	tao_buf_free(&out);
 }
