@@ -959,6 +959,37 @@ static void set_without_signer(void)
 	tao_buf_free(&b);
 }
 
+static void refuse_many(unsigned field, size_t n, const char *why)
+{
+	struct tao_buf a = TAO_BUF_INIT, b = TAO_BUF_INIT;
+	struct tao_keyset ks;
+
+	if (tao_keyset_generate(&ks) != TAO_OK || tao_keyset_encode(&ks, &a) != TAO_OK)
+		exit(1);
+	tao_keyset_clear(&ks);
+	tao_buf_put(&b, a.p, a.n);
+	for (size_t i = 0; i < n; i++)
+		pb_bytes(&b, field, "x", 1);
+	ok(tao_keyset_decode(b.p, b.n, &ks) == TAO_EFORMAT && (strstr(tao_why(), why) != NULL),
+	   "keyset: %zu more of field %u: %s", n, field, tao_why());
+	tao_buf_free(&a);
+	tao_buf_free(&b);
+}
+
+static void set_limits(void)
+{
+	static uint8_t zeros[TAO_KEYFILE_MAX + 1];
+	struct tao_keyset ks;
+	EVP_PKEY *key = NULL;
+
+	refuse_many(1, TAO_KEYSET_MAX - 1, "keys: at most 16");
+	refuse_many(4, TAO_KEYSET_CHAIN_MAX + 1, "certificates in its chain: at most 8");
+	ok(tao_keyset_decode(zeros, sizeof zeros, &ks) == TAO_EFORMAT && strstr(tao_why(), "at most 65536") != NULL,
+	   "keyset: too long");
+	ok(tao_cryptokey_decode(zeros, 8193, &key) == TAO_EFORMAT && strstr(tao_why(), "at most 8192") != NULL,
+	   "stored key: too long");
+}
+
 static void files(void)
 {
 	char dir[] = "/tmp/t_key.XXXXXX", path[64];
@@ -1030,6 +1061,7 @@ int main(void)
 	large_sets();
 	adding();
 	set_without_signer();
+	set_limits();
 	files();
 	EVP_PKEY_free(p256);
 	return done();
