@@ -274,17 +274,15 @@ static int is_interlude(const struct tls_libssl *f, const SSL *s, int where)
 /* That of the SSL, or of its SSL_CTX. It may call ours, if that was there before. */
 static void tell_them(const struct tls_libssl *f, const SSL *s, struct tls_conn *c, int where, int value)
 {
-	void (*theirs)(const SSL *, int, int) = c != NULL ? c->theirs.info : NULL;
+	void (*theirs)(const SSL *, int, int) = c->theirs.info;
 
 	if (theirs == NULL)
 		theirs = f->SSL_CTX_get_info_callback(f->SSL_get_SSL_CTX(s));
 	if (theirs == NULL || theirs == tls_info)
 		return;
-	if (c != NULL)
-		c->theirs.telling = 1;
+	c->theirs.telling = 1;
 	theirs(s, where, value);
-	if (c != NULL)
-		c->theirs.telling = 0;
+	c->theirs.telling = 0;
 }
 
 void tls_info(const SSL *s, int where, int value)
@@ -296,10 +294,10 @@ void tls_info(const SSL *s, int where, int value)
 	if ((where & SSL_CB_HANDSHAKE_START) && !aside && f->SSL_get_security_callback(s) != on_security)
 		begin_first((SSL *)s);
 	c = tls_conn_of(s);
-	if (c != NULL && c->theirs.telling)
+	if (c == NULL || c->theirs.telling) /* NULL: in QUIC also the SSL inside (quic.c) */
 		return;
 	tell_them(f, s, c, where, value);
-	if (c == NULL || !c->begun || aside) /* NULL: in QUIC also the SSL inside (quic.c) */
+	if (!c->begun || aside)
 		return;
 	if (where & SSL_CB_HANDSHAKE_DONE)
 		tls_report(s, c, 1);
