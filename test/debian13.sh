@@ -119,13 +119,23 @@ if [ -n "$vectors" ]; then
 	mkdir -p "$root$vectors" && mount --bind "$TAO_VECTORS" "$root$vectors" || exit 1
 fi
 
+# A file that differs from the one before is newer than what was built of that, whatever its time says: this
+# may be an older state.
+keep_times() {
+	# shellcheck disable=SC2016
+	(cd "$root/usr/src/tao.new" && find . -type f -exec sh -c 'for f; do
+		if cmp -s "$f" "../tao/$f"; then touch -r "../tao/$f" "$f"; else touch "$f"; fi
+	done' sh {} +)
+}
+
 copy_source() {
-	rm -rf "$root/usr/src/tao" && mkdir -p "$root/usr/src/tao" || return 1
+	rm -rf "$root/usr/src/tao.new" && mkdir -p "$root/usr/src/tao.new" || return 1
 	if git -C "$src" rev-parse >/dev/null 2>&1; then
 		(cd "$src" && git ls-files -z -co --exclude-standard | tar -c --null --ignore-failed-read -T - 2>/dev/null)
 	else
 		tar -c -C "$src" --exclude='./build*' --exclude=./Makefile .
-	fi | tar -x --no-same-owner -C "$root/usr/src/tao"
+	fi | tar -x --no-same-owner -C "$root/usr/src/tao.new" || return 1
+	keep_times && rm -rf "$root/usr/src/tao" && mv "$root/usr/src/tao.new" "$root/usr/src/tao"
 }
 copy_source || die "the working copy could not be copied to $root/usr/src/tao"
 
