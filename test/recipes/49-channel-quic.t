@@ -11,12 +11,7 @@ need_programs('openssl');
 my $dir = tmpdir();
 my $host = start_host();
 my $state = $host->dir;
-my $shipped = slurp("$state/openssl.cnf");
 
-sub conf {
-	my ($name, @lines) = @_;
-	return spew("$dir/$name.cnf", $shipped =~ s/^(path = .*tao\.so)$/join "\n", $1, @lines/mre);
-}
 sub program {
 	my ($name) = @_;
 	spew("$dir/$name", slurp($tool) . $name);
@@ -24,7 +19,7 @@ sub program {
 	return "$dir/$name";
 }
 
-my $default = conf('default');
+my $default = $host->conf('default');
 my ($web, $client, $other) = map { program($_) } qw(web client other);
 ok_run([ $host->cmd(qw(key new), @$_) ], "a key: $_->[0]") for [ 'web', '--for', $web ], [ 'mine', '--for', $client ], [ 'third', '--for', $other ];
 ok_run([ $host->cmd('trust', $web, '--serves', 'a.test') ], 'a server');
@@ -37,7 +32,6 @@ run($host->cmd(qw(run --prepare), $_)) for $web, $client, $other;
 my @own = files('web');
 my @foreign = ("$dir/f.crt", "$dir/f.key");
 my @policy = ('-a', "$state/policy.pem");
-
 
 my ($server, $port);
 sub hosted { my ($conf, $program) = @_; return $host->cmd(qw(run --quiet --openssl-conf), $conf, '--', $program) }
@@ -52,7 +46,6 @@ sub says {
 	my $r = run(@$run, 'client', @args, $port, { timeout => 30 });
 	return "$r->{out}$r->{err}";
 }
-
 
 # Lines of the log with that which came since the last call.
 my $seen = 0;
@@ -85,8 +78,8 @@ my @name = qw(-n a.test);
 
 # --- programs of the domain: with a pre-shared key, the group, a certificate
 
-my %conf = (psk => $default, group => conf('nopsk', 'psk = no'), certificate => conf('certificate', 'mode = certificate'),
-	require => conf('require', 'mode = require'), ungrouped => conf('nogroup', 'group = no'), demand => conf('demand', 'demand = yes'));
+my %conf = (psk => $default, group => $host->conf('nopsk', 'psk = no'), certificate => $host->conf('certificate', 'mode = certificate'),
+	require => $host->conf('require', 'mode = require'), ungrouped => $host->conf('nogroup', 'group = no'), demand => $host->conf('demand', 'demand = yes'));
 serve([ hosted($default, $web) ], @own);
 is_so('a pre-shared key and the group', says([ hosted($conf{psk}, $client) ], @name), qr/^ok group=tao_x25519\w* .* reused=1 verify=0 peer=\//,
 	done('client', 'client', qr/mode=psk $tao/), done('web', 'server', qr/mode=psk $tao/));
