@@ -164,7 +164,8 @@ wait_for(sub { !grep { $_ != $new } workers($old) }, 30);
 my $text = shown($port, '1_3', "$state/policy.pem", { say => "GET / HTTP/1.0\r\n\r\n" })->{text};
 unlike($text, qr/^worker/m, 'a stranger does not serve');
 like($text, qr/SSL alert number/, 'but is there');
-like(slurp("$dir/stranger/error.log"), qr/sealed for another program/, 'its log says why');
+ok(wait_for(sub { slurp("$dir/stranger/error.log") =~ /sealed for another program/ }, 10), 'its log says why') or
+	diag(slurp("$dir/stranger/error.log"));
 kill 'QUIT', $new;
 kill 'HUP', $old;
 serves('the old one, back', $port, "$state/policy.pem", $name, $old);
