@@ -57,6 +57,10 @@ sub say_to {
 	return \%t;
 }
 sub hosted { return [ $host->cmd(qw(run --quiet --openssl-conf), $_[0], '--', $_[1] // $openssl) ] }
+sub outside {
+	my %env = (%{ preload_env() }, OPENSSL_CONF => $_[0]);
+	return [ 'env', (map { "$_=$env{$_}" } sort keys %env), $openssl ];
+}
 # Without the certificates, which are long.
 sub short {
 	my ($t) = @_;
@@ -157,7 +161,7 @@ serve($default);
 	is_talk(say_to(hosted($require), @a), { data => 1, psk => 1, group => 'tao_x25519' }, 'require, both can');
 	is_talk(say_to(hosted($require), '-CAfile', "$state/policy.pem", qw(-servername b.test)),
 		{ data => 1, psk => 0, group => 'tao_x25519' }, 'to a name that policy does not know: the group');
-	refused(say_to([ 'env', "OPENSSL_CONF=$require", $openssl ], '-CAfile', "$state/policy.pem", @a), qr/not started with 'tao run'/,
+	refused(say_to(outside($require), '-CAfile', "$state/policy.pem", @a), qr/not started with 'tao run'/,
 		'require, outside of tao run with a configuration that was stolen');
 	serve($require);
 	is_talk(say_to(hosted($default), @a), { data => 1, psk => 1, group => 'tao_x25519' }, 'a server that requires');
@@ -166,7 +170,7 @@ serve($default);
 	refused(say_to([ $openssl ], '-CAfile', "$state/policy.pem", '-tls1_2', @a), qr/protocol version|handshake failure/,
 		'and those that want TLS 1.2');
 		my $none = spew("$dir/none.cnf", slurp($require) =~ s/^module = .*$/module = \/nowhere.so/mr);
-	refused(say_to([ 'env', "OPENSSL_CONF=$none", $openssl ], '-CAfile', "$state/policy.pem", @a), qr/the group tao_x25519 is not there: is tao\.so loaded/,
+	refused(say_to(outside($none), '-CAfile', "$state/policy.pem", @a), qr/the group tao_x25519 is not there: is tao\.so loaded/,
 		'require without tao.so: nothing is negotiated');
 	serve($default);
 }
@@ -252,11 +256,7 @@ serve($default);
 	mkdir $thief;
 	my %stolen = map { $_ => spew("$thief/$_.pem", slurp((glob "$state/$_/*/web.pem")[0])) } qw(certs keys);
 	my @own = ('-cert', $stolen{certs}, '-key', $stolen{keys});
-	my %asan = %{ preload_env() };
-	my $outside = sub {
-		return [ 'env', (map { "$_=$asan{$_}" } keys %asan),
-			'OPENSSL_CONF=' . spew("$thief/$_[0].cnf", slurp("$dir/$_[0].cnf")), $openssl ];
-	};
+	my $outside = sub { return outside(spew("$thief/$_[0].cnf", slurp("$dir/$_[0].cnf"))) };
 	$host->conf($_->[0], @{ $_->[1] }) for [ 'plainly', [ 'mode = certificate', 'renew = 0', 'identity = no' ] ], [ 'prefer', [] ], [ 'require', [ 'mode = require' ] ];
 	my $why = qr/not started with 'tao run'/;
 	my %shown = (plainly => \@own, prefer => [], require => []); # with a Tao channel the host has certificates for it

@@ -800,7 +800,9 @@ static void note_secret(EVP_PKEY *key, uint8_t not_it[LEN])
 static void check_memory(const char *type, const uint8_t not_it[LEN])
 {
 #ifdef SANITIZED
+	(void)type;
 	(void)not_it;
+	(void)in_memory;
 	skip("no copy of a private half stays", "the sanitizer's own memory is too large to scan");
 #else
 	if (strncmp(type, "rsa", 3) != 0)
