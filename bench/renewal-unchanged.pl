@@ -37,7 +37,7 @@ sub unchanged {
 
 my @servers = (unchanged('with', sub { $_[0] }), unchanged('without', sub { $_[0] =~ s/^(?=tao_tls = )/#/mr }),
 	unchanged('off', sub { $_[0] =~ s/^(path = .*tao\.so)$/$1\nrenew = 0/mr }));
-my @loaded = map { $_->{host}->tao('doctor', $_->{pids}[0])->{out} =~ m{loaded /.*/tao\.so$}m ? 1 : 0 } @servers;
+my @loaded = map { $_->{host}->tao('doctor', $_->{pids}[0])->{out} =~ m{tao_tls\(5\) is in use} ? 1 : 0 } @servers;
 die "tao_tls.so: @loaded\n" if "@loaded" ne '1 0 1';
 
 my @rates = interleave(21, map { my $s = $_; sub { handshakes($s, 0.3, 4) } } @servers);

@@ -113,11 +113,12 @@ sub signatures {
 # --- handshakes
 
 sub server {
-	my %opt = ref $_[-1] eq 'HASH' ? %{ $_[-1] } : ();
-	my $process = spawn(@_);
+	my %opt = ref $_[-1] eq 'HASH' ? %{ pop @_ } : ();
+	my $port = delete $opt{port};
+	my $process = spawn(@_, \%opt);
 	my $said = $process->wait_for_line(qr/^(?:port (\d+)|ACCEPT)$/m, 30);
 	die "a server did not start\n" . $process->log if !defined $said;
-	return { pids => [ $process->pid ], port => $opt{port} // $said, cpu => 0, handshakes => 0, process => $process };
+	return { pids => [ $process->pid ], port => $port // $said, cpu => 0, handshakes => 0, process => $process };
 }
 
 # All threads.
